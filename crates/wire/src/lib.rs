@@ -1,0 +1,16 @@
+#![forbid(unsafe_code)]
+//! Kafka's bytes, without I/O: bounded frames, messages behind a guard, and zero-copy views of
+//! record batches. Everything that comes from a socket or a disk is read through this crate; nothing
+//! here panics on any input or allocates more than a small constant times the bytes it was given.
+
+pub mod api;
+pub mod batch;
+pub mod types;
+
+pub use api::{ApiKey, Error as DecodeError, RequestFrame};
+pub use batch::{Batch, BatchError, BatchHeader, Compression, ControlType};
+pub use kafka_protocol::error::ResponseError;
+pub use kafka_protocol::messages;
+pub use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request, StrBytes};
+pub use types::{LeaderEpoch, NodeId, Offset, TopicPartition};
+pub use uuid::Uuid;

@@ -1,0 +1,3 @@
+#![forbid(unsafe_code)]
+//! Skeleton.
+fn main() {}
