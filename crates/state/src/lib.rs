@@ -1,13 +1,26 @@
 #![forbid(unsafe_code)]
-//! What must survive a restart besides data: the cluster's identity, links, topics and their mirrors, committed
-//! offsets. One redb file; every write is durable when the call returns.
+//! What must survive a restart besides data: the cluster's identity, links, topics and their mirrors, groups and
+//! committed offsets. One redb file; every write is durable when the call returns.
 //!
-//! SKELETON written by the lead; the broker helper owns it from here. Signatures are the seam.
+//! Everything but groups and offsets is also held in memory, so reading it costs a lock and no I/O. Writes block on
+//! fsync: async callers hand them to a blocking thread, and many offsets go into one [`State::apply`].
 
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+mod disk;
+mod groups;
+mod records;
+
+pub use records::{
+    CommittedOffset, GroupChange, GroupMemberRecord, GroupRecord, LinkRecord, MirrorRecord, MirrorStatus,
+    SecretConfigs, TopicRecord,
+};
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use disk::{Disk, Failure, LINKS, META, TOPICS};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use uuid::Uuid;
 
 /// Why the state could not be read or written.
@@ -20,154 +33,225 @@ pub struct Error {
     pub reason: String,
 }
 
-/// A link as this daemon holds it: one half.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinkRecord {
-    /// Name, unique in the daemon.
-    pub name: String,
-    /// Given by the destination; the source half learns it. `None` until then.
-    pub id: Option<Uuid>,
-    /// The other cluster's id; `None` until it is given or learnt.
-    pub remote_cluster_id: Option<String>,
-    /// The half's configuration as set, secrets included: its `Debug` must never be logged.
-    pub configs: SecretConfigs,
-    /// Milliseconds since 1970.
-    pub created_ms: i64,
-}
-
-/// Config values whose `Debug` shows keys only.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretConfigs(pub BTreeMap<String, String>);
-
-impl std::fmt::Debug for SecretConfigs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-/// A topic of the embedded store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TopicRecord {
-    /// Name here.
-    pub name: String,
-    /// Topic id here.
-    pub id: Uuid,
-    /// Number of partitions.
-    pub partitions: i32,
-    /// Configs set on it.
-    pub configs: BTreeMap<String, String>,
-    /// Set while (and after) it is a mirror.
-    pub mirror: Option<MirrorRecord>,
-}
-
-/// What a mirror topic mirrors and how it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MirrorRecord {
-    /// Name of the link.
-    pub link: String,
-    /// Name at the source.
-    pub source_topic: String,
-    /// Topic id at the source, pinned when the mirror was created.
-    pub source_topic_id: Uuid,
-    /// Where the mirror began: `earliest`, `latest` or an ISO-8601 instant.
-    pub start_offset_spec: String,
-    /// The status, as §2.1 of the reference names it.
-    pub status: MirrorStatus,
-    /// Why it FAILED, as §2.2 names it.
-    pub error: Option<String>,
-    /// Since when, ms since 1970.
-    pub status_since_ms: i64,
-}
-
-/// Status values of a mirror topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[allow(missing_docs)]
-pub enum MirrorStatus {
-    PendingMirror,
-    Active,
-    Paused,
-    PendingStopped,
-    Stopped,
-    Failed,
-}
-
-/// The open state file, with everything but committed offsets also held in memory. Cheap to clone.
+/// The open state file, with everything but groups and offsets also held in memory. Cheap to clone.
 #[derive(Clone)]
 pub struct State {
-    _private: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    disk: Disk,
+    cluster_id: String,
+    member_id: Uuid,
+    member_epoch: i64,
+    /// Held over a whole change, disk included, so that memory follows the disk in the same order.
+    changing: Mutex<()>,
+    /// Held for moments only: no reader waits for a disk.
+    cache: RwLock<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    links: BTreeMap<String, LinkRecord>,
+    topics: BTreeMap<String, Arc<TopicRecord>>,
+    topic_names: HashMap<Uuid, String>,
 }
 
 impl State {
-    /// Opens or creates the file; makes the cluster id (22 characters, as Kafka's) and the daemon's member id at first start,
-    /// and raises the epoch by one at every start.
+    /// Opens or creates the file; makes the cluster id (22 characters, as Kafka's) and the daemon's member id at first
+    /// start, and raises the epoch by one at every start.
     ///
     /// # Errors
-    /// When the file is locked, unreadable, or of a newer format.
+    /// When the file is in use by another process, unreadable, or of a newer format.
     pub fn open(file: &Path) -> Result<Self, Error> {
-        let _ = file;
-        todo!("broker helper")
+        let disk = Disk::open(file)?;
+        let (identity, cache) = disk.write(|t| Ok((begin_epoch(t)?, load(t)?)))?;
+        let (cluster_id, member_id, member_epoch) = identity;
+        let inner =
+            Inner { disk, cluster_id, member_id, member_epoch, changing: Mutex::new(()), cache: RwLock::new(cache) };
+        Ok(Self { inner: Arc::new(inner) })
     }
+
     /// The id of the cluster that the embedded store is.
     pub fn cluster_id(&self) -> &str {
-        todo!("broker helper")
+        &self.inner.cluster_id
     }
+
     /// This daemon's member id.
     pub fn member_id(&self) -> Uuid {
-        todo!("broker helper")
+        self.inner.member_id
     }
+
     /// Number of starts.
     pub fn member_epoch(&self) -> i64 {
-        todo!("broker helper")
+        self.inner.member_epoch
     }
+
     /// All links by name.
     pub fn links(&self) -> Vec<LinkRecord> {
-        todo!("broker helper")
+        self.cache().links.values().cloned().collect()
     }
-    /// Writes (inserts or replaces) a link.
+
+    /// One link.
+    pub fn link(&self, name: &str) -> Option<LinkRecord> {
+        self.cache().links.get(name).cloned()
+    }
+
+    /// Writes (inserts or replaces) a link. Blocks on fsync.
     ///
     /// # Errors
     /// When the write failed; nothing changed then.
     pub fn put_link(&self, link: LinkRecord) -> Result<(), Error> {
-        let _ = link;
-        todo!("broker helper")
+        let _changing = self.changing();
+        self.inner.disk.write(|t| put(t, LINKS, &link.name, &link))?;
+        self.cache_mut().links.insert(link.name.clone(), link);
+        Ok(())
     }
-    /// Removes a link; whether there was one.
+
+    /// Removes a link; whether there was one. Blocks on fsync.
     ///
     /// # Errors
     /// When the write failed; nothing changed then.
     pub fn delete_link(&self, name: &str) -> Result<bool, Error> {
-        let _ = name;
-        todo!("broker helper")
+        let _changing = self.changing();
+        if !self.cache().links.contains_key(name) {
+            return Ok(false);
+        }
+        self.inner.disk.write(|t| delete(t, LINKS, name))?;
+        Ok(self.cache_mut().links.remove(name).is_some())
     }
+
     /// One topic.
     pub fn topic(&self, name: &str) -> Option<Arc<TopicRecord>> {
-        let _ = name;
-        todo!("broker helper")
+        self.cache().topics.get(name).cloned()
     }
+
     /// One topic, by its id.
     pub fn topic_by_id(&self, id: Uuid) -> Option<Arc<TopicRecord>> {
-        let _ = id;
-        todo!("broker helper")
+        let cache = self.cache();
+        cache.topics.get(cache.topic_names.get(&id)?).cloned()
     }
+
     /// All topics by name.
     pub fn topics(&self) -> Vec<Arc<TopicRecord>> {
-        todo!("broker helper")
+        self.cache().topics.values().cloned().collect()
     }
-    /// Writes (inserts or replaces) a topic.
+
+    /// Writes (inserts or replaces) a topic. Blocks on fsync.
     ///
     /// # Errors
     /// When the write failed; nothing changed then.
     pub fn put_topic(&self, topic: TopicRecord) -> Result<(), Error> {
-        let _ = topic;
-        todo!("broker helper")
+        let _changing = self.changing();
+        self.inner.disk.write(|t| put(t, TOPICS, &topic.name, &topic))?;
+        self.cache_mut().insert_topic(topic);
+        Ok(())
     }
-    /// Removes a topic; whether there was one.
+
+    /// Removes a topic and every offset committed in it; whether there was one. Blocks on fsync.
     ///
     /// # Errors
     /// When the write failed; nothing changed then.
     pub fn delete_topic(&self, name: &str) -> Result<bool, Error> {
-        let _ = name;
-        todo!("broker helper")
+        let _changing = self.changing();
+        if !self.cache().topics.contains_key(name) {
+            return Ok(false);
+        }
+        self.inner.disk.write(|t| {
+            groups::forget_topic(t, name)?;
+            delete(t, TOPICS, name)
+        })?;
+        Ok(self.cache_mut().remove_topic(name))
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.inner.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cache(&self) -> RwLockReadGuard<'_, Cache> {
+        self.inner.cache.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cache_mut(&self) -> RwLockWriteGuard<'_, Cache> {
+        self.inner.cache.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Cache {
+    fn insert_topic(&mut self, topic: TopicRecord) {
+        self.remove_topic(&topic.name);
+        self.topic_names.insert(topic.id, topic.name.clone());
+        self.topics.insert(topic.name.clone(), Arc::new(topic));
+    }
+
+    fn remove_topic(&mut self, name: &str) -> bool {
+        let removed = self.topics.remove(name);
+        removed.is_some_and(|topic| self.topic_names.remove(&topic.id).is_some())
+    }
+}
+
+/// Reads who this is, making it up at first start, and counts this start.
+fn begin_epoch(transaction: &WriteTransaction) -> Result<(String, Uuid, i64), Failure> {
+    let mut meta = transaction.open_table(META)?;
+    let mut once = |key: &str, first: &dyn Fn() -> String| -> Result<String, Failure> {
+        if let Some(known) = meta.get(key)? {
+            return Ok(known.value().to_owned());
+        }
+        let made = first();
+        meta.insert(key, made.as_str())?;
+        Ok(made)
+    };
+    let cluster_id = once("cluster.id", &new_cluster_id)?;
+    let member_id = once("member.id", &|| Uuid::new_v4().to_string())?;
+    let epoch = once("member.epoch", &|| "0".into())?;
+    let member_id = member_id.parse().map_err(|_| Failure::Corrupt(format!("member id {member_id}")))?;
+    let epoch = epoch.parse::<i64>().map_err(|_| Failure::Corrupt(format!("member epoch {epoch}")))?.saturating_add(1);
+    meta.insert("member.epoch", epoch.to_string().as_str())?;
+    Ok((cluster_id, member_id, epoch))
+}
+
+/// `Uuid.randomUuid().toString()`: 22 characters, never with a leading dash, which tools would take for an option.
+fn new_cluster_id() -> String {
+    loop {
+        let id = BASE64_URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes());
+        if !id.starts_with('-') {
+            return id;
+        }
+    }
+}
+
+fn load(transaction: &WriteTransaction) -> Result<Cache, Failure> {
+    let mut cache = Cache::default();
+    for row in transaction.open_table(LINKS)?.iter()? {
+        let (name, json) = row?;
+        cache.links.insert(name.value().to_owned(), parse(LINKS, name.value(), json.value())?);
+    }
+    for row in transaction.open_table(TOPICS)?.iter()? {
+        let (name, json) = row?;
+        cache.insert_topic(parse(TOPICS, name.value(), json.value())?);
+    }
+    Ok(cache)
+}
+
+type JsonTable = TableDefinition<'static, &'static str, &'static str>;
+
+fn parse<T: serde::de::DeserializeOwned>(table: JsonTable, key: &str, json: &str) -> Result<T, Failure> {
+    use redb::TableHandle;
+    // serde_json's own message may quote a value, which may be a secret: only the position is passed on.
+    serde_json::from_str(json)
+        .map_err(|e| Failure::Corrupt(format!("{} {key}: unreadable at column {}", table.name(), e.column())))
+}
+
+fn put<T: serde::Serialize>(t: &WriteTransaction, table: JsonTable, key: &str, value: &T) -> Result<(), Failure> {
+    let json = serde_json::to_string(value).map_err(|e| Failure::Corrupt(e.to_string()))?;
+    t.open_table(table)?.insert(key, json.as_str())?;
+    Ok(())
+}
+
+fn delete(t: &WriteTransaction, table: JsonTable, key: &str) -> Result<(), Failure> {
+    t.open_table(table)?.remove(key)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The redb file: its tables, its format number and how it is opened. A failed write closes the file, and the next
+//! access opens it anew: so the daemon goes on by itself once a full disk has space again.
+
+use crate::Error;
+use redb::{Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub(crate) const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+pub(crate) const LINKS: TableDefinition<&str, &str> = TableDefinition::new("links");
+pub(crate) const TOPICS: TableDefinition<&str, &str> = TableDefinition::new("topics");
+pub(crate) const GROUPS: TableDefinition<&str, &str> = TableDefinition::new("groups");
+/// (group, topic, partition) → (offset, leader epoch, commit timestamp in ms, metadata).
+pub(crate) const OFFSETS: TableDefinition<(&str, &str, i32), (i64, i32, i64, &str)> = TableDefinition::new("offsets");
+
+/// Raised by every change that an older Hawser would misread.
+const FORMAT: u32 = 1;
+const FORMAT_KEY: &str = "format";
+/// Enough for the inner pages of millions of offsets; redb's own default is 1 GiB.
+const CACHE_BYTES: usize = 8 << 20;
+
+pub(crate) struct Disk {
+    path: PathBuf,
+    database: Mutex<Option<Database>>,
+}
+
+impl Disk {
+    /// Opens or creates the file, readable by its owner only, as it holds secrets.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let disk = Self { path: path.to_owned(), database: Mutex::new(None) };
+        disk.write(check_format)?;
+        Ok(disk)
+    }
+
+    /// One transaction, durable when this returns `Ok`; undone otherwise.
+    pub(crate) fn write<T>(&self, change: impl FnOnce(&WriteTransaction) -> Result<T, Failure>) -> Result<T, Error> {
+        let mut slot = self.lock();
+        let outcome = self.opened(&mut slot).and_then(|database| {
+            let transaction = database.begin_write()?;
+            let value = change(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        });
+        self.settle(slot, outcome)
+    }
+
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&ReadTransaction) -> Result<T, Failure>) -> Result<T, Error> {
+        let mut slot = self.lock();
+        let outcome = self.opened(&mut slot).and_then(|database| Ok(database.begin_read()?));
+        // The snapshot needs no lock: a slow reader never holds up a commit.
+        let transaction = self.settle(slot, outcome)?;
+        look(&transaction).map_err(|failure| self.error(&failure))
+    }
+
+    fn opened<'a>(&self, slot: &'a mut Option<Database>) -> Result<&'a Database, Failure> {
+        if slot.is_none() {
+            let file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+            *slot = Some(Builder::new().set_cache_size(CACHE_BYTES).create_file(file)?);
+            // A file whose directory entry is lost is lost.
+            if let Some(parent) = self.path.parent().filter(|p| !p.as_os_str().is_empty()) {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        slot.as_ref().ok_or_else(|| Failure::Corrupt("not open".into()))
+    }
+
+    fn settle<T>(&self, mut slot: MutexGuard<'_, Option<Database>>, outcome: Result<T, Failure>) -> Result<T, Error> {
+        outcome.map_err(|failure| {
+            // redb refuses everything after one I/O error until the file is opened anew.
+            *slot = None;
+            self.error(&failure)
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Database>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, failure: &Failure) -> Error {
+        Error { path: self.path.display().to_string(), reason: failure.to_string() }
+    }
+}
+
+/// Checks the format number, writing it at first start.
+fn check_format(transaction: &WriteTransaction) -> Result<(), Failure> {
+    let mut meta = transaction.open_table(META)?;
+    let found = meta.get(FORMAT_KEY)?.map(|v| v.value().to_owned());
+    match found.as_deref().map(str::parse::<u32>) {
+        None => {
+            meta.insert(FORMAT_KEY, FORMAT.to_string().as_str())?;
+        }
+        Some(Ok(FORMAT)) => {}
+        Some(Ok(newer)) if newer > FORMAT => return Err(Failure::Newer(newer)),
+        Some(_) => return Err(Failure::Corrupt(format!("format number {found:?}"))),
+    }
+    drop(meta);
+    // Made here once, so that readers never meet a missing table.
+    transaction.open_table(LINKS)?;
+    transaction.open_table(TOPICS)?;
+    transaction.open_table(GROUPS)?;
+    transaction.open_table(OFFSETS)?;
+    Ok(())
+}
+
+/// Why a transaction failed; becomes an [`Error`] with the path.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("written by a newer Hawser: format {0}, this one reads up to {FORMAT}")]
+    Newer(u32),
+    #[error("corrupt: {0}")]
+    Corrupt(String),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Redb(Box<redb::Error>),
+}
+
+impl From<redb::DatabaseError> for Failure {
+    fn from(error: redb::DatabaseError) -> Self {
+        match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => Self::Io(std::io::Error::other("in use by another process")),
+            other => Self::Redb(Box::new(other.into())),
+        }
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ident),*) => {
+        $(impl From<redb::$error> for Failure {
+            fn from(error: redb::$error) -> Self {
+                Self::Redb(Box::new(error.into()))
+            }
+        })*
+    };
+}
+from_redb!(TransactionError, TableError, StorageError, CommitError);

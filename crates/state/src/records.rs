@@ -1,0 +1,168 @@
+//! What is stored, as plain data. Stored as JSON, so a field may be added with a default; any other change raises
+//! the format number in `disk`.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use uuid::Uuid;
+
+/// A link as this daemon holds it: one half.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRecord {
+    /// Name, unique in the daemon.
+    pub name: String,
+    /// Given by the destination; the source half learns it. `None` until then.
+    pub id: Option<Uuid>,
+    /// The other cluster's id; `None` until it is given or learnt.
+    pub remote_cluster_id: Option<String>,
+    /// The half's configuration as set, secrets included; its `Debug` shows keys only.
+    pub configs: SecretConfigs,
+    /// Milliseconds since 1970.
+    pub created_ms: i64,
+}
+
+/// Config values whose `Debug` shows keys only.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretConfigs(pub BTreeMap<String, String>);
+
+impl fmt::Debug for SecretConfigs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A topic of the embedded store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicRecord {
+    /// Name here.
+    pub name: String,
+    /// Topic id here.
+    pub id: Uuid,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Configs set on it.
+    pub configs: BTreeMap<String, String>,
+    /// Set while (and after) it is a mirror.
+    pub mirror: Option<MirrorRecord>,
+}
+
+/// What a mirror topic mirrors and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorRecord {
+    /// Name of the link.
+    pub link: String,
+    /// Name at the source.
+    pub source_topic: String,
+    /// Topic id at the source, pinned when the mirror was created.
+    pub source_topic_id: Uuid,
+    /// Where the mirror began: `earliest`, `latest` or an ISO-8601 instant.
+    pub start_offset_spec: String,
+    /// The status, as §2.1 of the reference names it.
+    pub status: MirrorStatus,
+    /// Why it FAILED, as §2.2 names it.
+    pub error: Option<String>,
+    /// Since when, ms since 1970.
+    pub status_since_ms: i64,
+}
+
+/// Status values of a mirror topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(missing_docs)]
+pub enum MirrorStatus {
+    PendingMirror,
+    Active,
+    Paused,
+    PendingStopped,
+    Stopped,
+    Failed,
+}
+
+/// A consumer group's place in one partition (`OffsetAndMetadata`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// Offset of the next record to consume.
+    pub offset: i64,
+    /// Epoch of the last record consumed, −1 if the client did not say.
+    pub leader_epoch: i32,
+    /// The client's own words; at most `offset.metadata.max.bytes`, which the broker checks.
+    pub metadata: String,
+    /// When it was committed, ms since 1970.
+    pub commit_timestamp_ms: i64,
+}
+
+/// A classic group's generation, so that a restart of the daemon does not cost the group a rebalance
+/// (`GroupMetadataValue`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// `consumer`, or what else the members said; empty for a group that only commits offsets.
+    pub protocol_type: String,
+    /// Number of the generation; never falls.
+    pub generation: i32,
+    /// The assignor that was agreed on.
+    pub protocol: Option<String>,
+    /// Member id of the leader.
+    pub leader: Option<String>,
+    /// When the state last changed, ms since 1970.
+    pub state_since_ms: i64,
+    /// The members of the generation; empty for an empty group.
+    pub members: Vec<GroupMemberRecord>,
+}
+
+/// One member of a stored generation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMemberRecord {
+    /// Member id.
+    pub member_id: String,
+    /// `group.instance.id` (KIP-345).
+    pub instance_id: Option<String>,
+    /// Client id.
+    pub client_id: String,
+    /// Where it connected from.
+    pub client_host: String,
+    /// Session time-out in ms.
+    pub session_timeout_ms: i32,
+    /// Rebalance time-out in ms.
+    pub rebalance_timeout_ms: i32,
+    /// Assignors with the member's subscription, in its order of preference.
+    pub protocols: Vec<(String, Vec<u8>)>,
+    /// What the leader assigned to it.
+    pub assignment: Vec<u8>,
+}
+
+/// One change to a group or its offsets; [`State::apply`](crate::State::apply) takes many at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupChange {
+    /// Inserts or replaces a group.
+    PutGroup {
+        /// Group id.
+        group: String,
+        /// What to keep.
+        record: GroupRecord,
+    },
+    /// Removes a group and every offset of it.
+    DeleteGroup {
+        /// Group id.
+        group: String,
+    },
+    /// Inserts or replaces an offset.
+    PutOffset {
+        /// Group id.
+        group: String,
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// The offset.
+        committed: CommittedOffset,
+    },
+    /// Removes an offset, if there is one.
+    DeleteOffset {
+        /// Group id.
+        group: String,
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+    },
+}
