@@ -4,6 +4,11 @@
 //!
 //! SKELETON written by the lead; the log helper owns the embedded store and the conformance suite, the seam is the trait.
 
+pub mod conformance;
+mod fake;
+
+pub use fake::{FakePartition, FakeStore};
+
 use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition, Uuid};
 use std::future::Future;
 
