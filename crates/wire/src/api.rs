@@ -1,10 +1,12 @@
 //! Requests and responses: heads, the guard in front of `kafka-protocol`, and Hawser's private keys.
 //!
-//! SKELETON written by the lead; the wire helper owns it from here. Signatures are the seam.
+//! Frames come in without their length prefix (see [`crate::frame`]) and go out with it. Decoding copies no payload:
+//! strings and records are slices of the frame.
 
-use bytes::Bytes;
+use crate::guard::{self, Message, Refusal, Walk};
+use bytes::{BufMut, Bytes, BytesMut};
 pub use kafka_protocol::messages::ApiKey;
-use kafka_protocol::protocol::{Decodable, Encodable, Request};
+use kafka_protocol::protocol::{Decodable, Encodable, Message as _, Request, VersionRange};
 
 /// Private API keys, well above every key of Apache Kafka.
 pub mod private {
@@ -12,6 +14,11 @@ pub mod private {
     pub const LINK_OPEN: i16 = 18_519;
     /// `Operate`: one operation on links and mirrors, JSON in, JSON out.
     pub const OPERATE: i16 = 18_520;
+
+    /// Whether `key` is one of Hawser's own: v1 request head, v0 response head, no versions in Kafka's tables.
+    pub const fn contains(key: i16) -> bool {
+        matches!(key, LINK_OPEN | OPERATE)
+    }
 }
 
 /// Why bytes are not the message that they should be.
@@ -22,7 +29,7 @@ pub enum Error {
     Malformed {
         /// Message and field.
         what: String,
-        /// Byte position in the frame.
+        /// Byte position in the head for heads, in the body for bodies.
         at: usize,
         /// What is wrong.
         reason: String,
@@ -57,19 +64,42 @@ impl RequestFrame {
     /// (no tagged fields); an ApiVersions request of an unknown version is still understood (KIP-511).
     ///
     /// # Errors
-    /// `Malformed` when the head is not whole.
+    /// `Malformed` when the head is not whole, `Unsupported` for a key that neither Kafka nor Hawser has: the form of
+    /// its head is not known.
     pub fn parse(frame: Bytes) -> Result<Self, Error> {
-        let _ = frame;
-        todo!("wire helper")
+        let malformed = |refusal| malformed("request head", refusal);
+        let mut walk = Walk::new(&frame);
+        let api_key = walk.int16().map_err(malformed)?;
+        let api_version = walk.int16().map_err(malformed)?;
+        let correlation_id = walk.int32().map_err(malformed)?;
+        let flexible = is_request_head_flexible(api_key, api_version)?;
+        let client_id = walk.nullable_string().map_err(malformed)?.map(str::to_owned);
+        if flexible {
+            walk.unknown_tags().map_err(malformed)?;
+        }
+        let body = frame.slice(walk.position()..);
+        Ok(Self { api_key, api_version, correlation_id, client_id, body })
     }
 
     /// Decodes the body behind the guard.
     ///
     /// # Errors
-    /// `Unsupported` for a version outside `M`'s range, `Malformed` for anything the guard refuses.
+    /// `Unsupported` when the frame holds another request or a version outside `M`'s range, `Malformed` for anything
+    /// the guard refuses.
     pub fn decode<M: Request>(&self) -> Result<M, Error> {
+        if self.api_key != M::KEY {
+            return Err(Error::Unsupported { key: self.api_key, version: self.api_version });
+        }
         decode_request::<M>(self.api_version, self.body.clone())
     }
+}
+
+/// The versions of `key` that both Kafka's schema and `kafka-protocol` have, as (oldest, newest).
+pub fn supported_versions(key: i16) -> Option<(i16, i16)> {
+    let schema = guard::request(key)?.versions;
+    let codec = ApiKey::try_from(key).ok()?.valid_versions();
+    let (min, max) = (schema.min.max(codec.min), schema.max.min(codec.max));
+    (min <= max).then_some((min, max))
 }
 
 /// Decodes a request body of `M` behind the guard; trailing bytes are an error.
@@ -77,8 +107,7 @@ impl RequestFrame {
 /// # Errors
 /// As [`RequestFrame::decode`].
 pub fn decode_request<M: Request>(version: i16, body: Bytes) -> Result<M, Error> {
-    let _ = (version, body);
-    todo!("wire helper")
+    decode(guard::request(M::KEY), M::KEY, version, M::VERSIONS, body)
 }
 
 /// Decodes a response body (without its head) of request type `M` behind the guard.
@@ -86,8 +115,7 @@ pub fn decode_request<M: Request>(version: i16, body: Bytes) -> Result<M, Error>
 /// # Errors
 /// As [`RequestFrame::decode`].
 pub fn decode_response<M: Request>(version: i16, body: Bytes) -> Result<M::Response, Error> {
-    let _ = (version, body);
-    todo!("wire helper")
+    decode(guard::response(M::KEY), M::KEY, version, M::Response::VERSIONS, body)
 }
 
 /// A whole request frame, length prefix included, ready for the socket.
@@ -100,8 +128,19 @@ pub fn encode_request<M: Request>(
     client_id: &str,
     message: &M,
 ) -> Result<Bytes, Error> {
-    let _ = (version, correlation_id, client_id, message);
-    todo!("wire helper")
+    in_range(M::KEY, version, M::VERSIONS)?;
+    let flexible = is_request_head_flexible(M::KEY, version)?;
+    let length = i16::try_from(client_id.len()).map_err(|_| unencodable("client id is longer than 32767 bytes"))?;
+    encode(message, version, 11 + client_id.len(), |frame| {
+        frame.put_i16(M::KEY);
+        frame.put_i16(version);
+        frame.put_i32(correlation_id);
+        frame.put_i16(length);
+        frame.put_slice(client_id.as_bytes());
+        if flexible {
+            frame.put_u8(0);
+        }
+    })
 }
 
 /// A whole response frame, length prefix included. ApiVersions keeps its v0 head (KIP-511).
@@ -109,17 +148,159 @@ pub fn encode_request<M: Request>(
 /// # Errors
 /// As [`encode_request`].
 pub fn encode_response<M: Request>(version: i16, correlation_id: i32, message: &M::Response) -> Result<Bytes, Error> {
-    let _ = (version, correlation_id, message);
-    todo!("wire helper")
+    in_range(M::KEY, version, M::Response::VERSIONS)?;
+    let flexible = is_response_head_flexible(M::KEY, version)?;
+    encode(message, version, 5, |frame| {
+        frame.put_i32(correlation_id);
+        if flexible {
+            frame.put_u8(0);
+        }
+    })
 }
 
 /// Splits a response frame (without length prefix) into correlation id and body, by `key` and `version`.
 ///
 /// # Errors
-/// `Malformed` when the head is not whole.
+/// `Malformed` when the head is not whole, `Unsupported` for an unknown key.
 pub fn split_response(key: i16, version: i16, frame: Bytes) -> Result<(i32, Bytes), Error> {
-    let _ = (key, version, frame);
-    todo!("wire helper")
+    let malformed = |refusal| malformed("response head", refusal);
+    let mut walk = Walk::new(&frame);
+    let correlation_id = walk.int32().map_err(malformed)?;
+    if is_response_head_flexible(key, version)? {
+        walk.unknown_tags().map_err(malformed)?;
+    }
+    let body = frame.slice(walk.position()..);
+    Ok((correlation_id, body))
 }
 
-fn _bounds<M: Decodable + Encodable>() {}
+/// A request frame around a `body` that is encoded already, length prefix included. The head is what `key` and
+/// `version` ask for: v2 (no tags in it) for flexible versions, v1 otherwise and for private keys.
+///
+/// # Errors
+/// `Unsupported` for an unknown key, `Malformed` when head and body do not fit a frame.
+pub fn encode_raw_request(
+    key: i16,
+    version: i16,
+    correlation_id: i32,
+    client_id: &str,
+    body: &[u8],
+) -> Result<Bytes, Error> {
+    let flexible = is_request_head_flexible(key, version)?;
+    let length = i16::try_from(client_id.len()).map_err(|_| unencodable("client id is longer than 32767 bytes"))?;
+    framed(11 + client_id.len() + body.len(), |frame| {
+        frame.put_i16(key);
+        frame.put_i16(version);
+        frame.put_i32(correlation_id);
+        frame.put_i16(length);
+        frame.put_slice(client_id.as_bytes());
+        if flexible {
+            frame.put_u8(0);
+        }
+        frame.put_slice(body);
+        Ok(())
+    })
+}
+
+/// A response frame around a `body` that is encoded already, length prefix included.
+///
+/// # Errors
+/// As [`encode_raw_request`].
+pub fn encode_raw_response(key: i16, version: i16, correlation_id: i32, body: &[u8]) -> Result<Bytes, Error> {
+    let flexible = is_response_head_flexible(key, version)?;
+    framed(5 + body.len(), |frame| {
+        frame.put_i32(correlation_id);
+        if flexible {
+            frame.put_u8(0);
+        }
+        frame.put_slice(body);
+        Ok(())
+    })
+}
+
+fn decode<D: Decodable>(
+    schema: Option<&'static Message>,
+    key: i16,
+    version: i16,
+    codec: VersionRange,
+    mut body: Bytes,
+) -> Result<D, Error> {
+    in_range(key, version, codec)?;
+    let schema = schema.filter(|schema| schema.versions.contains(version));
+    let schema = schema.ok_or(Error::Unsupported { key, version })?;
+    schema.check(version, &body).map_err(|refusal| malformed(schema.name, refusal))?;
+    let length = body.len();
+    let message = D::decode(&mut body, version).map_err(|error| Error::Malformed {
+        what: schema.name.to_owned(),
+        at: length - body.len(),
+        reason: error.to_string(),
+    })?;
+    // The guard and the codec agree on where the message ends; anything else is a bug of one of them.
+    if body.is_empty() {
+        return Ok(message);
+    }
+    Err(Error::Malformed {
+        what: schema.name.to_owned(),
+        at: length - body.len(),
+        reason: "decoder stopped before the end".to_owned(),
+    })
+}
+
+fn encode<E: Encodable>(
+    message: &E,
+    version: i16,
+    head_bytes_max: usize,
+    head: impl FnOnce(&mut BytesMut),
+) -> Result<Bytes, Error> {
+    let body_bytes = message.compute_size(version).map_err(|error| unencodable(&error.to_string()))?;
+    framed(head_bytes_max + body_bytes, |frame| {
+        head(frame);
+        message.encode(frame, version).map_err(|error| unencodable(&error.to_string()))
+    })
+}
+
+/// Puts the length prefix, which counts everything but itself, in front of what `fill` writes.
+fn framed(bytes_max: usize, fill: impl FnOnce(&mut BytesMut) -> Result<(), Error>) -> Result<Bytes, Error> {
+    let mut frame = BytesMut::with_capacity(crate::frame::PREFIX_BYTES + bytes_max);
+    frame.put_i32(0);
+    fill(&mut frame)?;
+    let length = i32::try_from(frame.len() - crate::frame::PREFIX_BYTES);
+    let length = length.map_err(|_| unencodable("message exceeds 2 GiB"))?;
+    if let Some(prefix) = frame.first_chunk_mut() {
+        *prefix = length.to_be_bytes();
+    }
+    Ok(frame.freeze())
+}
+
+fn is_request_head_flexible(key: i16, version: i16) -> Result<bool, Error> {
+    if private::contains(key) {
+        return Ok(false);
+    }
+    let api = ApiKey::try_from(key).map_err(|()| Error::Unsupported { key, version })?;
+    Ok(api.request_header_version(version) >= 2)
+}
+
+fn is_response_head_flexible(key: i16, version: i16) -> Result<bool, Error> {
+    if private::contains(key) {
+        return Ok(false);
+    }
+    let api = ApiKey::try_from(key).map_err(|()| Error::Unsupported { key, version })?;
+    Ok(api.response_header_version(version) >= 1)
+}
+
+fn in_range(key: i16, version: i16, range: VersionRange) -> Result<(), Error> {
+    if range.min <= version && version <= range.max {
+        return Ok(());
+    }
+    Err(Error::Unsupported { key, version })
+}
+
+#[cold]
+fn malformed(what: &str, refusal: Box<Refusal>) -> Error {
+    let path = refusal.path.iter().rev().fold(what.to_owned(), |path, name| path + "." + name);
+    Error::Malformed { what: path, at: refusal.at, reason: refusal.reason.to_owned() }
+}
+
+#[cold]
+fn unencodable(reason: &str) -> Error {
+    Error::Malformed { what: "message to send".to_owned(), at: 0, reason: reason.to_owned() }
+}

@@ -5,10 +5,13 @@
 
 pub mod api;
 pub mod batch;
+pub mod frame;
+mod guard;
 pub mod types;
 
 pub use api::{ApiKey, Error as DecodeError, RequestFrame};
 pub use batch::{Batch, BatchError, BatchHeader, Compression, ControlType};
+pub use guard::{MEMORY_FLOOR_BYTES, MEMORY_PER_BYTE};
 pub use kafka_protocol::error::ResponseError;
 pub use kafka_protocol::messages;
 pub use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request, StrBytes};
