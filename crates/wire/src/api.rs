@@ -94,10 +94,11 @@ impl RequestFrame {
     }
 }
 
-/// The versions of `key` that both Kafka's schema and `kafka-protocol` have, as (oldest, newest).
-pub fn supported_versions(key: i16) -> Option<(i16, i16)> {
-    let schema = guard::request(key)?.versions;
-    let codec = ApiKey::try_from(key).ok()?.valid_versions();
+/// The versions of `M` that can be decoded and encoded here, as (oldest, newest): what Kafka's schema and both types of
+/// `kafka-protocol` have in common. (`ApiKey::valid_versions` promises more than its types can do.)
+pub fn supported_versions<M: Request>() -> Option<(i16, i16)> {
+    let schema = guard::request(M::KEY)?.versions;
+    let codec = M::VERSIONS.intersect(&M::Response::VERSIONS);
     let (min, max) = (schema.min.max(codec.min), schema.max.min(codec.max));
     (min <= max).then_some((min, max))
 }

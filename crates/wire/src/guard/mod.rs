@@ -7,9 +7,15 @@
 //!
 //! *Invariant: no bytes from outside reach a `Decodable::decode` that [`Message::check`] has not accepted.*
 
+#[cfg(test)]
+mod every_api;
+#[cfg(test)]
+pub(crate) mod sample;
 mod schema;
 #[rustfmt::skip] // generated, see its head
 mod table;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub(crate) use schema::{Message, request, response};
