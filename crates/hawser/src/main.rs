@@ -1,3 +1,48 @@
 #![forbid(unsafe_code)]
-//! Skeleton.
-fn main() {}
+//! The binary: one daemon, and the commands that talk to daemons. Assembles everything below it and decides nothing
+//! about records.
+
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod logging;
+mod operations;
+mod output;
+mod quickstart;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use commands::Exit;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // A person at a command wants its answer; a daemon's log is its voice.
+    let default_filter = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
+    let filter = cli.log.as_deref().unwrap_or(default_filter);
+    let result = logging::start(filter, cli.log_format).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(run(cli.command))
+    });
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            Exit::Failed.into()
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Serve(serve) => {
+            let _ = serve;
+            Ok(Exit::Usage)
+        }
+        Command::Link(link) => commands::link(link).await,
+        Command::Mirror(mirror) => commands::mirror(mirror).await,
+        Command::Verify(verify) => commands::verify(verify).await,
+        Command::Quickstart(quickstart) => quickstart::run(quickstart).await,
+    }
+}

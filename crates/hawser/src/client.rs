@@ -1,0 +1,111 @@
+//! The command line's way to a daemon: its Kafka listener, with the login of `--command-config`, carrying operations.
+
+use crate::cli::Connect;
+use crate::operations::{Operation, Outcome, Refusal, Reply};
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use hawser_link::Properties;
+use hawser_transport::{ClientOptions, ClientSecurity, HostPort, KafkaClient};
+use hawser_wire::api::private;
+use std::path::Path;
+use std::time::Duration;
+
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A link create waits for the other side; everything else answers at once.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Descriptions of many thousand partitions are the largest answers.
+const RESPONSE_BYTES_MAX: usize = 64 << 20;
+
+/// A connection to a daemon.
+pub(crate) struct DaemonClient {
+    kafka: KafkaClient,
+}
+
+/// Why an operation has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OperateError {
+    /// The daemon said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There was no answer, or none that can be read.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+impl DaemonClient {
+    /// Dials `--bootstrap-server` with the login of `--command-config`.
+    ///
+    /// # Errors
+    /// Missing flags, wrong settings, and whatever keeps a Kafka client from logging in.
+    pub(crate) async fn connect(connect: &Connect) -> anyhow::Result<Self> {
+        let Some(servers) = &connect.bootstrap_server else {
+            bail!("--bootstrap-server is required (or HAWSER_BOOTSTRAP_SERVER)");
+        };
+        let properties = match &connect.command_config {
+            Some(file) => read_properties(file)?,
+            None => Properties::default(),
+        };
+        Self::dial(servers, &properties).await
+    }
+
+    /// Dials the first of `servers` that answers.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); the last server's error.
+    pub(crate) async fn dial(servers: &str, properties: &Properties) -> anyhow::Result<Self> {
+        let security = ClientSecurity::from_properties(properties)?;
+        let mut last = anyhow!("no server in {servers:?}");
+        for server in servers.split(',').map(str::trim).filter(|s| !s.is_empty()) {
+            match Self::dial_one(server, &security).await {
+                Ok(kafka) => return Ok(Self { kafka }),
+                Err(error) => last = error.context(format!("connect to {server}")),
+            }
+        }
+        Err(last)
+    }
+
+    async fn dial_one(server: &str, security: &ClientSecurity) -> anyhow::Result<KafkaClient> {
+        let (host, port) = server
+            .rsplit_once("://")
+            .map_or(server, |(_, rest)| rest)
+            .rsplit_once(':')
+            .context("expected HOST:PORT")?;
+        let to = HostPort { host: host.to_owned(), port: port.parse().context("expected HOST:PORT")? };
+        let stream = security.dial(&to, DIAL_TIMEOUT).await?;
+        let options = ClientOptions {
+            client_id: "hawser-cli".to_owned(),
+            request_timeout: OPERATION_TIMEOUT,
+            response_bytes_max: RESPONSE_BYTES_MAX,
+        };
+        Ok(KafkaClient::start(stream, options).await?)
+    }
+
+    /// Asks for `operation`.
+    ///
+    /// # Errors
+    /// The daemon's refusal, or the connection's failure.
+    pub(crate) async fn operate(&self, operation: &Operation) -> Result<Outcome, OperateError> {
+        let body = serde_json::to_vec(operation).context("encode the operation")?;
+        if self.kafka.versions(private::OPERATE).is_none() {
+            return Err(anyhow!("the server is not a Hawser daemon: it does not offer operations on links").into());
+        }
+        let answer = self
+            .kafka
+            .call_raw(private::OPERATE, 0, Bytes::from(body), Duration::ZERO)
+            .await
+            .context("the daemon did not answer")?;
+        match serde_json::from_slice(&answer).context("read the daemon's answer")? {
+            Reply::Done(outcome) => Ok(outcome),
+            Reply::Refused(refusal) => Err(refusal.into()),
+        }
+    }
+}
+
+/// Reads a `.properties` file.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read_properties(file: &Path) -> anyhow::Result<Properties> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    Ok(Properties::parse(&file.display().to_string(), &text))
+}

@@ -1,0 +1,341 @@
+//! The operations on links and mirrors: what can be asked, what comes back, how it is refused. One typed set for every
+//! face; the private Kafka API `OPERATE` carries them as JSON, so one login and one grant on the cluster rule them all.
+//! [`crate::service`] executes them.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What can be asked of a daemon.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "operation", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Operation {
+    /// Who are you?
+    ClusterDescribe,
+    /// Make this daemon's half of a link.
+    LinkCreate {
+        link: String,
+        /// Keys and values as in a link file, secrets included.
+        configs: BTreeMap<String, String>,
+        remote: Option<RemoteCluster>,
+        /// Check everything, make nothing.
+        #[serde(default)]
+        validate_only: bool,
+        /// Make it without reaching the other side.
+        #[serde(default)]
+        skip_remote_check: bool,
+    },
+    /// All links.
+    LinkList,
+    /// One link.
+    LinkDescribe { link: String },
+    /// Remove this daemon's half of a link.
+    LinkDelete {
+        link: String,
+        /// Also with live mirrors; they then stay as they are, FAILED.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Begin to mirror a topic.
+    MirrorCreate {
+        link: String,
+        mirror_topic: String,
+        /// Default: the mirror's name.
+        source_topic: Option<String>,
+        #[serde(default)]
+        configs: BTreeMap<String, String>,
+    },
+    /// All mirrors, or those of one link.
+    MirrorList { link: Option<String> },
+    /// One mirror with its partitions.
+    MirrorDescribe { mirror_topic: String, link: Option<String> },
+    /// Begin to compare mirrors with their sources.
+    VerifyStart {
+        link: String,
+        /// Empty: all mirrors of the link.
+        #[serde(default)]
+        topics: Vec<String>,
+        /// Go on comparing what arrives, until stopped.
+        #[serde(default)]
+        follow: bool,
+    },
+    /// How far a comparison is.
+    VerifyStatus { verification: u64 },
+    /// End a comparison and forget it.
+    VerifyStop { verification: u64 },
+}
+
+/// The other cluster, as the caller named it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RemoteCluster {
+    /// `--source-cluster`: this half must be a destination.
+    Source(String),
+    /// `--destination-cluster`: this half must be a source.
+    Destination(String),
+    /// `--cluster-id`: whichever the other side is.
+    Other(String),
+}
+
+/// What came of an operation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    Cluster(ClusterView),
+    LinkCreated(LinkView),
+    LinkValid,
+    Links { links: Vec<LinkView> },
+    Link(LinkView),
+    LinkDeleted,
+    MirrorCreated(MirrorView),
+    Mirrors { mirrors: Vec<MirrorView> },
+    Mirror(MirrorView),
+    VerifyStarted { verification: u64 },
+    Verify(VerifyView),
+    VerifyStopped,
+}
+
+/// The daemon and its cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ClusterView {
+    pub(crate) cluster_id: String,
+    pub(crate) node_id: i32,
+    pub(crate) version: String,
+}
+
+/// A link as this daemon sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LinkView {
+    pub(crate) link_name: String,
+    pub(crate) link_id: Option<String>,
+    pub(crate) link_mode: String,
+    pub(crate) connection_mode: String,
+    pub(crate) local_cluster: String,
+    /// Filled at a destination, as the reference does.
+    pub(crate) source_cluster: Option<String>,
+    /// Filled at a source.
+    pub(crate) destination_cluster: Option<String>,
+    pub(crate) remote_cluster: Option<String>,
+    pub(crate) state: LinkState,
+    /// `NO_ERROR` shows as blank.
+    pub(crate) error: String,
+    pub(crate) error_message: Option<String>,
+    /// Control connections from or to the other side.
+    pub(crate) members: Vec<MemberView>,
+    /// Mirror partitions by state; only the half that consumes has them.
+    pub(crate) mirror_partition_states_count: Option<BTreeMap<String, u64>>,
+    /// The half's settings, secrets left out.
+    pub(crate) configs: BTreeMap<String, String>,
+}
+
+/// One member of a source half and its connections.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MemberView {
+    pub(crate) member: String,
+    /// Time since the last sign of life.
+    pub(crate) last_beat_ms: Option<u64>,
+    pub(crate) channels: u64,
+}
+
+/// State of a link; unlike the reference's, `ACTIVE` means that the other side answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum LinkState {
+    Active,
+    Paused,
+    Unavailable,
+    Failed,
+}
+
+/// A mirror topic.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MirrorView {
+    pub(crate) link_name: String,
+    pub(crate) mirror_topic_name: String,
+    pub(crate) source_topic_name: String,
+    pub(crate) mirror_status: String,
+    pub(crate) mirror_topic_error: Option<String>,
+    pub(crate) status_time_ms: i64,
+    pub(crate) num_partition: i32,
+    /// −1 before the first fetch.
+    pub(crate) max_per_partition_mirror_lag: i64,
+    /// Empty in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) partitions: Vec<MirrorPartitionView>,
+}
+
+/// A partition of a mirror topic.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MirrorPartitionView {
+    pub(crate) partition: i32,
+    pub(crate) state: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) log_start_offset: i64,
+    pub(crate) log_end_offset: i64,
+    /// −1 before the first fetch.
+    pub(crate) last_source_high_watermark: i64,
+    /// Records; −1 before the first fetch.
+    pub(crate) partition_mirror_lag: i64,
+    /// −1 before the first fetch.
+    pub(crate) last_source_fetch_offset: i64,
+    pub(crate) time_since_last_fetch_ms: Option<u64>,
+    pub(crate) size_bytes: u64,
+}
+
+/// How a comparison stands.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct VerifyView {
+    pub(crate) finished: bool,
+    pub(crate) partitions: u64,
+    pub(crate) partitions_done: u64,
+    pub(crate) batches: u64,
+    pub(crate) bytes: u64,
+    /// Offsets still to be compared.
+    pub(crate) offsets_left: u64,
+    /// Offsets covered by the comparison so far.
+    pub(crate) offsets_compared: u64,
+    pub(crate) differences: u64,
+    /// The first of them.
+    pub(crate) first_difference: Option<String>,
+    /// What the source has trimmed or compacted since it was mirrored: no difference, but not compared either.
+    pub(crate) not_comparable: Vec<String>,
+    /// Why partitions could not be compared to the end.
+    pub(crate) errors: Vec<String>,
+}
+
+/// Why an operation was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Refusal {
+    pub(crate) code: RefusalCode,
+    pub(crate) message: String,
+}
+
+/// The kinds of refusal, stable names for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum RefusalCode {
+    /// The principal lacks ALTER or DESCRIBE on the cluster.
+    NotAuthorized,
+    /// The operation or its values cannot be understood.
+    InvalidRequest,
+    /// The link's settings are wrong; the message has all errors.
+    InvalidLinkConfig,
+    LinkExists,
+    LinkNotFound,
+    /// The destination has no link of that name, or not one that waits for us.
+    RemoteLinkNotFound,
+    /// The other side refused this half; the message says why.
+    RemoteRefused,
+    /// The other side cannot be reached, or no source half is connected.
+    LinkUnavailable,
+    LinkHasMirrors,
+    TopicExists,
+    SourceTopicNotFound,
+    MirrorNotFound,
+    VerificationNotFound,
+    /// The daemon failed; its log says more.
+    Internal,
+}
+
+/// The reply that `OPERATE` carries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reply {
+    Done(Outcome),
+    Refused(Refusal),
+}
+
+/// What the caller must be allowed on the cluster resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    Describe,
+    Alter,
+}
+
+impl Operation {
+    /// The right that it takes.
+    pub(crate) fn right(&self) -> Right {
+        match self {
+            Self::ClusterDescribe
+            | Self::LinkList
+            | Self::LinkDescribe { .. }
+            | Self::MirrorList { .. }
+            | Self::MirrorDescribe { .. }
+            | Self::VerifyStatus { .. } => Right::Describe,
+            // A comparison reads whole topics over the link: not for everybody who may look.
+            Self::LinkCreate { .. }
+            | Self::LinkDelete { .. }
+            | Self::MirrorCreate { .. }
+            | Self::VerifyStart { .. }
+            | Self::VerifyStop { .. } => Right::Alter,
+        }
+    }
+
+    /// Its name in the audit log.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::ClusterDescribe => "cluster describe",
+            Self::LinkCreate { .. } => "link create",
+            Self::LinkList => "link list",
+            Self::LinkDescribe { .. } => "link describe",
+            Self::LinkDelete { .. } => "link delete",
+            Self::MirrorCreate { .. } => "mirror create",
+            Self::MirrorList { .. } => "mirror list",
+            Self::MirrorDescribe { .. } => "mirror describe",
+            Self::VerifyStart { .. } => "verify start",
+            Self::VerifyStatus { .. } => "verify status",
+            Self::VerifyStop { .. } => "verify stop",
+        }
+    }
+
+    /// What it is about, for the audit log.
+    pub(crate) fn subject(&self) -> String {
+        match self {
+            Self::ClusterDescribe | Self::LinkList => String::new(),
+            Self::LinkCreate { link, .. } | Self::LinkDescribe { link } | Self::LinkDelete { link, .. } => link.clone(),
+            Self::MirrorCreate { link, mirror_topic, .. } => format!("{link}/{mirror_topic}"),
+            Self::MirrorList { link } => link.clone().unwrap_or_default(),
+            Self::MirrorDescribe { mirror_topic, .. } => mirror_topic.clone(),
+            Self::VerifyStart { link, .. } => link.clone(),
+            Self::VerifyStatus { verification } | Self::VerifyStop { verification } => verification.to_string(),
+        }
+    }
+}
+
+impl fmt::Debug for Operation {
+    /// Name and subject: link settings hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name(), self.subject())
+    }
+}
+
+impl RemoteCluster {
+    /// The id itself.
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Source(id) | Self::Destination(id) | Self::Other(id) => id,
+        }
+    }
+}
+
+impl Refusal {
+    /// A refusal with its message.
+    pub(crate) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl fmt::Display for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "ACTIVE",
+            Self::Paused => "PAUSED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Failed => "FAILED",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
