@@ -1,3 +1,38 @@
 #![forbid(unsafe_code)]
-//! Skeleton.
-fn main() {}
+//! The project's tasks: `cargo xtask test`, `layers`, `kafka`.
+
+mod kafka;
+mod prerequisites;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the Hawser project")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch stock Apache Kafka with Maven into .hawser/ (needed by the tests that run against it)
+    Kafka {
+        /// Releases to fetch; without this, the ones that the tests use
+        #[arg(long)]
+        version: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Kafka { version } => kafka::run(&version),
+    }
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
