@@ -2,6 +2,16 @@
 //! What a link is: its configuration, its two halves, its filters, the life cycle of its mirrors, and
 //! the reversal protocol as pure machines. No sockets, no files, no clocks.
 
+pub mod catalogue;
+pub mod config;
+pub mod filter;
+pub mod mode;
+pub mod name;
 pub mod properties;
+pub mod reversal;
 
+pub use config::{LinkConfig, Parsed};
+pub use filter::{FilterError, TopicFilters};
+pub use mode::{ConnectionMode, Half, LinkMode};
+pub use name::{InvalidName, LinkName};
 pub use properties::{ConfigError, ConfigErrors, Properties};
