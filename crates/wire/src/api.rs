@@ -296,7 +296,8 @@ fn in_range(key: i16, version: i16, range: VersionRange) -> Result<(), Error> {
 }
 
 #[cold]
-fn malformed(what: &str, refusal: Box<Refusal>) -> Error {
+fn malformed(what: &str, refusal: impl AsRef<Refusal>) -> Error {
+    let refusal = refusal.as_ref();
     let path = refusal.path.iter().rev().fold(what.to_owned(), |path, name| path + "." + name);
     Error::Malformed { what: path, at: refusal.at, reason: refusal.reason.to_owned() }
 }
@@ -305,3 +306,6 @@ fn malformed(what: &str, refusal: Box<Refusal>) -> Error {
 fn unencodable(reason: &str) -> Error {
     Error::Malformed { what: "message to send".to_owned(), at: 0, reason: reason.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

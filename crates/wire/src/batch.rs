@@ -1,6 +1,7 @@
 //! Views of v2 record batches (KIP-98, `DefaultRecordBatch`): the header by value, the bytes as a
 //! slice of the frame they came in. Nothing is re-encoded; a batch is checked and handed on.
 
+use crate::records::RecordError;
 use crate::types::{LeaderEpoch, Offset};
 use bytes::Bytes;
 
@@ -121,6 +122,24 @@ pub enum BatchError {
         /// The field and what is wrong with it.
         what: &'static str,
     },
+    /// The batch begins before the end of the one in front of it, or before where it may begin.
+    #[error("batch at offset {base_offset} begins before offset {expected}")]
+    OutOfOrder {
+        /// Base offset of the batch.
+        base_offset: i64,
+        /// The least that it may be.
+        expected: i64,
+    },
+    /// The batch was appended by an older leader than the one in front of it.
+    #[error("batch at offset {base_offset} has leader epoch {epoch} after {previous}")]
+    EpochFell {
+        /// Base offset of the batch.
+        base_offset: i64,
+        /// Its epoch.
+        epoch: i32,
+        /// Epoch of the batch in front.
+        previous: i32,
+    },
 }
 
 impl BatchHeader {
@@ -203,6 +222,26 @@ impl BatchHeader {
         self.attributes & 0x08 != 0
     }
 
+    /// When the tombstones and markers in a compacted batch may go (KIP-534), in ms since 1970; it stands in the place
+    /// of the base timestamp.
+    pub fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & 0x40 != 0).then_some(self.base_timestamp)
+    }
+
+    /// Whether an idempotent or transactional producer wrote the batch: producer id, epoch and sequence are set.
+    pub fn has_producer(&self) -> bool {
+        self.producer_id >= 0
+    }
+
+    /// Sequence number of the last record; runs over from `i32::MAX` to 0 (`DefaultRecordBatch.incrementSequence`).
+    /// −1 without a sequence.
+    pub fn last_sequence(&self) -> i32 {
+        if self.base_sequence < 0 {
+            return -1;
+        }
+        self.base_sequence.wrapping_add(self.last_offset_delta) & i32::MAX
+    }
+
     /// The codec, or `None` for a number that no Kafka writes.
     pub fn compression(&self) -> Option<Compression> {
         match self.attributes & 0x07 {
@@ -237,8 +276,109 @@ impl Batch {
         }
         Err(BatchError::Crc { base_offset: self.header.base_offset.0, stated: self.header.crc, computed })
     }
+
+    /// What the first record of a control batch says (`ControlRecordType.parse`); `None` for a data batch, and for a
+    /// control batch that compaction emptied. Control batches are never compressed.
+    ///
+    /// # Errors
+    /// When the batch is compressed, or its first record or that record's key is malformed.
+    pub fn control_type(&self) -> Result<Option<ControlType>, RecordError> {
+        if !self.header.is_control() {
+            return Ok(None);
+        }
+        let malformed = |what| RecordError::Malformed { base_offset: self.header.base_offset.0, index: 0, what };
+        if self.header.compression() != Some(Compression::None) {
+            return Err(malformed("control batch is compressed"));
+        }
+        let Some(record) = self.records(0).next().transpose()? else { return Ok(None) };
+        let key = record.key.as_deref().and_then(<[u8]>::first_chunk);
+        let [v0, v1, t0, t1] = *key.ok_or_else(|| malformed("control record without a type"))?;
+        if i16::from_be_bytes([v0, v1]) < 0 {
+            return Err(malformed("control record of a negative version"));
+        }
+        Ok(Some(match i16::from_be_bytes([t0, t1]) {
+            0 => ControlType::Abort,
+            1 => ControlType::Commit,
+            other => ControlType::Other(other),
+        }))
+    }
+}
+
+/// The batches in a run of bytes, each a slice of it: a fetch response's records, a part of a segment.
+///
+/// A last batch that is cut off ends the iteration without an error: sources cut their answers at a byte limit. It is
+/// left in [`rest`](Self::rest). Any other error is the last item.
+#[derive(Clone, Debug)]
+pub struct Batches {
+    rest: Bytes,
+    rules: Option<Rules>,
+    failed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    next_offset: Offset,
+    epoch: LeaderEpoch,
+}
+
+impl Batches {
+    /// Batches as they stand; only their headers are looked at.
+    pub fn unverified(bytes: Bytes) -> Self {
+        Self { rest: bytes, rules: None, failed: false }
+    }
+
+    /// Batches that may be appended behind `log_end`, whose last batch has `epoch`: each one's CRC fits, it begins at
+    /// or after the end of the one before (gaps are compaction's), and epochs never fall. One pass over the bytes.
+    pub fn verified(bytes: Bytes, log_end: Offset, epoch: LeaderEpoch) -> Self {
+        Self { rest: bytes, rules: Some(Rules { next_offset: log_end, epoch }), failed: false }
+    }
+
+    /// What was not yielded (yet): after the last batch, the one that is cut off, if any.
+    pub fn rest(&self) -> &Bytes {
+        &self.rest
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed || self.rest.is_empty() {
+            return None;
+        }
+        let batch = Batch::split_off(&mut self.rest);
+        if let Err(BatchError::Truncated { .. }) = batch {
+            return None;
+        }
+        let batch = batch.and_then(|batch| match &mut self.rules {
+            Some(rules) => rules.check(&batch).map(|()| batch),
+            None => Ok(batch),
+        });
+        self.failed = batch.is_err();
+        Some(batch)
+    }
+}
+
+impl Rules {
+    fn check(&mut self, batch: &Batch) -> Result<(), BatchError> {
+        let header = &batch.header;
+        let Offset(base_offset) = header.base_offset;
+        batch.check_crc()?;
+        if header.base_offset < self.next_offset {
+            return Err(BatchError::OutOfOrder { base_offset, expected: self.next_offset.0 });
+        }
+        if header.leader_epoch < self.epoch {
+            let (LeaderEpoch(epoch), LeaderEpoch(previous)) = (header.leader_epoch, self.epoch);
+            return Err(BatchError::EpochFell { base_offset, epoch, previous });
+        }
+        *self = Self { next_offset: header.next_offset(), epoch: header.leader_epoch };
+        Ok(())
+    }
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,3 +54,6 @@ pub fn scan(buffered: &[u8], bytes_max: usize) -> Result<Scan, FrameError> {
         missing => Scan::NeedBody { frame_bytes, missing },
     })
 }
+
+#[cfg(test)]
+mod tests;

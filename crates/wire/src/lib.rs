@@ -5,15 +5,20 @@
 
 pub mod api;
 pub mod batch;
+mod decompress;
+#[cfg(test)]
+mod encoder;
 pub mod frame;
 mod guard;
+pub mod records;
 pub mod types;
 
 pub use api::{ApiKey, Error as DecodeError, RequestFrame};
-pub use batch::{Batch, BatchError, BatchHeader, Compression, ControlType};
+pub use batch::{Batch, BatchError, BatchHeader, Batches, Compression, ControlType};
 pub use guard::{MEMORY_FLOOR_BYTES, MEMORY_PER_BYTE};
 pub use kafka_protocol::error::ResponseError;
 pub use kafka_protocol::messages;
 pub use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request, StrBytes};
+pub use records::{Header, Headers, Record, RecordError, Records};
 pub use types::{LeaderEpoch, NodeId, Offset, TopicPartition};
 pub use uuid::Uuid;

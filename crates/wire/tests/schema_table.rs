@@ -117,7 +117,7 @@ fn record(fields: &Value, common: &Value, max: i16, indent: usize) -> Result<(St
             let tag = field["tag"].as_i64().context("no tag")?;
             write!(lines, ".tagged({tag}, {first}, {})", last.min(max))?;
         }
-        ensure!(matches!(field["flexibleVersions"].as_str(), None), "{name}: a flexibility of its own");
+        ensure!(field["flexibleVersions"].is_null(), "{name}: a flexibility of its own");
         lines.push(',');
         memory += bytes;
     }
