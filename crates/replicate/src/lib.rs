@@ -1,2 +1,16 @@
 #![forbid(unsafe_code)]
-//! Skeleton.
+//! The fetch engine of a link's destination half: it keeps mirror partitions byte-equal to their source.
+//!
+//! Decisions are machines without I/O ([`partition`], [`session`], [`broker`], [`topics`]); the shell ([`engine`])
+//! owns clients, stores and clocks. Architecture invariant: nothing here learns who dialled a connection, and nothing
+//! here decodes a record.
+
+pub mod batches;
+pub mod broker;
+pub mod partition;
+pub mod reason;
+pub mod session;
+pub mod topics;
+pub mod write;
+
+pub use reason::{Failure, Reason, Trouble, TroubleKind};
