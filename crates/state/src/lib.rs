@@ -77,6 +77,24 @@ impl State {
         &self.inner.cluster_id
     }
 
+    /// Keeps `seen` as the id of the cluster that this daemon stands beside, if none is kept yet; gives the one that is
+    /// kept. Another id than `seen` means that the daemon was moved to another cluster. Blocks on fsync the first time.
+    ///
+    /// # Errors
+    /// When the write failed; nothing is kept then.
+    pub fn pin_local_cluster(&self, seen: &str) -> Result<String, Error> {
+        let _changing = self.changing();
+        self.inner.disk.write(|t| once(&mut t.open_table(META)?, "local.cluster.id", || seen.to_owned()))
+    }
+
+    /// The id kept by [`pin_local_cluster`](Self::pin_local_cluster), if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn local_cluster(&self) -> Result<Option<String>, Error> {
+        self.inner.disk.read(|t| Ok(t.open_table(META)?.get("local.cluster.id")?.map(|v| v.value().to_owned())))
+    }
+
     /// This daemon's member id.
     pub fn member_id(&self) -> Uuid {
         self.inner.member_id
@@ -193,21 +211,27 @@ impl Cache {
 /// Reads who this is, making it up at first start, and counts this start.
 fn begin_epoch(transaction: &WriteTransaction) -> Result<(String, Uuid, i64), Failure> {
     let mut meta = transaction.open_table(META)?;
-    let mut once = |key: &str, first: &dyn Fn() -> String| -> Result<String, Failure> {
-        if let Some(known) = meta.get(key)? {
-            return Ok(known.value().to_owned());
-        }
-        let made = first();
-        meta.insert(key, made.as_str())?;
-        Ok(made)
-    };
-    let cluster_id = once("cluster.id", &new_cluster_id)?;
-    let member_id = once("member.id", &|| Uuid::new_v4().to_string())?;
-    let epoch = once("member.epoch", &|| "0".into())?;
+    let cluster_id = once(&mut meta, "cluster.id", new_cluster_id)?;
+    let member_id = once(&mut meta, "member.id", || Uuid::new_v4().to_string())?;
+    let epoch = once(&mut meta, "member.epoch", || "0".into())?;
     let member_id = member_id.parse().map_err(|_| Failure::Corrupt(format!("member id {member_id}")))?;
     let epoch = epoch.parse::<i64>().map_err(|_| Failure::Corrupt(format!("member epoch {epoch}")))?.saturating_add(1);
     meta.insert("member.epoch", epoch.to_string().as_str())?;
     Ok((cluster_id, member_id, epoch))
+}
+
+/// The value of `key`, made up if there is none.
+fn once(
+    meta: &mut redb::Table<'_, &'static str, &'static str>,
+    key: &str,
+    first: impl FnOnce() -> String,
+) -> Result<String, Failure> {
+    if let Some(known) = meta.get(key)? {
+        return Ok(known.value().to_owned());
+    }
+    let made = first();
+    meta.insert(key, made.as_str())?;
+    Ok(made)
 }
 
 /// `Uuid.randomUuid().toString()`: 22 characters, never with a leading dash, which tools would take for an option.

@@ -172,3 +172,15 @@ fn what_was_promised_survives_kill_during_write() {
         assert_eq!(state.member_epoch(), 2 * round as i64);
     }
 }
+
+#[test]
+fn the_local_cluster_is_pinned_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state");
+    let state = State::open(&file).unwrap();
+    assert_eq!(state.local_cluster().unwrap(), None);
+    assert_eq!(state.pin_local_cluster("first").unwrap(), "first");
+    assert_eq!(state.pin_local_cluster("second").unwrap(), "first");
+    drop(state);
+    assert_eq!(State::open(&file).unwrap().local_cluster().unwrap().as_deref(), Some("first"));
+}
