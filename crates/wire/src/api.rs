@@ -6,7 +6,7 @@
 use crate::guard::{self, Message, Refusal, Walk};
 use bytes::{BufMut, Bytes, BytesMut};
 pub use kafka_protocol::messages::ApiKey;
-use kafka_protocol::protocol::{Decodable, Encodable, Message as _, Request, VersionRange};
+use kafka_protocol::protocol::{Decodable, Encodable, Message as _, Request};
 
 /// Private API keys, well above every key of Apache Kafka.
 pub mod private {
@@ -108,7 +108,8 @@ pub fn supported_versions<M: Request>() -> Option<(i16, i16)> {
 /// # Errors
 /// As [`RequestFrame::decode`].
 pub fn decode_request<M: Request>(version: i16, body: Bytes) -> Result<M, Error> {
-    decode(guard::request(M::KEY), M::KEY, version, M::VERSIONS, body)
+    in_range::<M>(version)?;
+    decode(guard::request(M::KEY), M::KEY, version, body)
 }
 
 /// Decodes a response body (without its head) of request type `M` behind the guard.
@@ -116,7 +117,8 @@ pub fn decode_request<M: Request>(version: i16, body: Bytes) -> Result<M, Error>
 /// # Errors
 /// As [`RequestFrame::decode`].
 pub fn decode_response<M: Request>(version: i16, body: Bytes) -> Result<M::Response, Error> {
-    decode(guard::response(M::KEY), M::KEY, version, M::Response::VERSIONS, body)
+    in_range::<M>(version)?;
+    decode(guard::response(M::KEY), M::KEY, version, body)
 }
 
 /// A whole request frame, length prefix included, ready for the socket.
@@ -129,7 +131,7 @@ pub fn encode_request<M: Request>(
     client_id: &str,
     message: &M,
 ) -> Result<Bytes, Error> {
-    in_range(M::KEY, version, M::VERSIONS)?;
+    in_range::<M>(version)?;
     let flexible = is_request_head_flexible(M::KEY, version)?;
     let length = i16::try_from(client_id.len()).map_err(|_| unencodable("client id is longer than 32767 bytes"))?;
     encode(message, version, 11 + client_id.len(), |frame| {
@@ -149,7 +151,7 @@ pub fn encode_request<M: Request>(
 /// # Errors
 /// As [`encode_request`].
 pub fn encode_response<M: Request>(version: i16, correlation_id: i32, message: &M::Response) -> Result<Bytes, Error> {
-    in_range(M::KEY, version, M::Response::VERSIONS)?;
+    in_range::<M>(version)?;
     let flexible = is_response_head_flexible(M::KEY, version)?;
     encode(message, version, 5, |frame| {
         frame.put_i32(correlation_id);
@@ -218,15 +220,7 @@ pub fn encode_raw_response(key: i16, version: i16, correlation_id: i32, body: &[
     })
 }
 
-fn decode<D: Decodable>(
-    schema: Option<&'static Message>,
-    key: i16,
-    version: i16,
-    codec: VersionRange,
-    mut body: Bytes,
-) -> Result<D, Error> {
-    in_range(key, version, codec)?;
-    let schema = schema.filter(|schema| schema.versions.contains(version));
+fn decode<D: Decodable>(schema: Option<&'static Message>, key: i16, version: i16, mut body: Bytes) -> Result<D, Error> {
     let schema = schema.ok_or(Error::Unsupported { key, version })?;
     schema.check(version, &body).map_err(|refusal| malformed(schema.name, refusal))?;
     let length = body.len();
@@ -288,11 +282,11 @@ fn is_response_head_flexible(key: i16, version: i16) -> Result<bool, Error> {
     Ok(api.response_header_version(version) >= 1)
 }
 
-fn in_range(key: i16, version: i16, range: VersionRange) -> Result<(), Error> {
-    if range.min <= version && version <= range.max {
-        return Ok(());
+fn in_range<M: Request>(version: i16) -> Result<(), Error> {
+    match supported_versions::<M>() {
+        Some((min, max)) if (min..=max).contains(&version) => Ok(()),
+        _ => Err(Error::Unsupported { key: M::KEY, version }),
     }
-    Err(Error::Unsupported { key, version })
 }
 
 #[cold]

@@ -9,6 +9,8 @@ mod decompress;
 #[cfg(test)]
 mod encoder;
 pub mod frame;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 pub mod records;
 pub mod types;

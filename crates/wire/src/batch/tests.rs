@@ -16,7 +16,7 @@ fn control(attributes: i16, key: &[u8]) -> Batch {
 
 #[test]
 fn header_fields_stand_where_kafka_puts_them() {
-    let bytes = Bytes::from(batch(42, 3, 2));
+    let bytes = batch(42, 3, 2);
     let header = BatchHeader::parse(&bytes).unwrap();
     assert_eq!(header.base_offset, Offset(42));
     assert_eq!((header.last_offset(), header.next_offset()), (Offset(43), Offset(44)));

@@ -8,7 +8,7 @@
 //! *Invariant: no bytes from outside reach a `Decodable::decode` that [`Message::check`] has not accepted.*
 
 #[cfg(test)]
-mod every_api;
+pub(crate) mod every_api;
 #[cfg(test)]
 pub(crate) mod sample;
 mod schema;

@@ -111,6 +111,11 @@ pub(super) const fn field(name: &'static str, kind: Kind, min: i16, max: i16) ->
 }
 
 impl Field {
+    /// Whether it is a tagged field in some version.
+    pub(super) const fn is_tagged(&self) -> bool {
+        self.tagged.min <= self.tagged.max
+    }
+
     pub(super) const fn nullable(mut self, min: i16, max: i16) -> Self {
         self.nullable = Versions { min, max };
         self

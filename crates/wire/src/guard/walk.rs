@@ -138,21 +138,26 @@ impl<'a> Walk<'a> {
         let mut unknown = 0;
         for _ in 0..self.unsigned_varint()? {
             let tag = self.unsigned_varint()?;
+            if tag > i32::MAX.cast_unsigned() {
+                return Err(self.refuse("tag exceeds 31 bits"));
+            }
             let size = self.unsigned_varint()? as usize;
             if size > self.rest.len() {
                 return Err(self.refuse("tagged field exceeds the bytes left"));
             }
             let end = self.rest.len() - size;
-            let known = |field: &&Field| field.tag == tag && field.tagged.contains(self.version);
-            if let Some(field) = fields.iter().find(known) {
-                self.field(field)?;
-                if self.rest.len() != end {
-                    return Err(self.refuse("tagged field is not as long as it says"));
-                }
-            } else {
+            let Some(field) = fields.iter().find(|field| field.is_tagged() && field.tag == tag) else {
                 self.charge(if unknown == 0 { FIRST_TAG_MEMORY_BYTES } else { NEXT_TAG_MEMORY_BYTES })?;
                 unknown += 1;
                 self.skip(size)?;
+                continue;
+            };
+            if !field.tagged.contains(self.version) {
+                return Err(self.refuse("tag belongs to another version"));
+            }
+            self.field(field)?;
+            if self.rest.len() != end {
+                return Err(self.refuse("tagged field is not as long as it says"));
             }
         }
         Ok(())
