@@ -27,6 +27,12 @@ pub(crate) fn run(versions: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The jar that carries Kafka's message specifications.
+pub(crate) fn clients_jar() -> PathBuf {
+    let version = VERSIONS[0];
+    home(version).join(format!("lib/kafka-clients-{version}.jar"))
+}
+
 fn home(version: &str) -> PathBuf {
     let cache = std::env::var_os("HAWSER_KAFKA_HOME").map_or_else(|| root().join(".hawser"), PathBuf::from);
     cache.join(format!("kafka-{version}"))

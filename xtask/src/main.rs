@@ -2,7 +2,9 @@
 //! The project's tasks: `cargo xtask test`, `layers`, `kafka`.
 
 mod kafka;
+mod layers;
 mod prerequisites;
+mod test;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -17,6 +19,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Everything that has to hold: formatting, lints, layers, and all tests, those against stock Kafka included
+    Test,
+    /// Check that crates depend on lower rows only
+    Layers,
     /// Fetch stock Apache Kafka with Maven into .hawser/ (needed by the tests that run against it)
     Kafka {
         /// Releases to fetch; without this, the ones that the tests use
@@ -27,6 +33,8 @@ enum Task {
 
 fn main() -> Result<()> {
     match Arguments::parse().task {
+        Task::Test => test::run(),
+        Task::Layers => layers::run(),
         Task::Kafka { version } => kafka::run(&version),
     }
 }

@@ -28,6 +28,14 @@ pub(crate) const MAVEN: Prerequisite = Prerequisite {
     remedy: "install Maven (Debian, Ubuntu: apt-get install maven)",
 };
 
+/// Checks licences and sources of dependencies; done without where it is not installed.
+pub(crate) const CARGO_DENY: Prerequisite = Prerequisite {
+    program: "cargo-deny",
+    version_flag: "--version",
+    oldest_major: None,
+    remedy: "cargo install cargo-deny",
+};
+
 /// Checks all of `wanted` and names every one that lacks.
 pub(crate) fn check(wanted: &[Prerequisite]) -> Result<()> {
     let lacking: Vec<String> = wanted.iter().filter_map(|p| p.lacking()).collect();

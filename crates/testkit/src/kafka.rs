@@ -11,11 +11,13 @@
 //! a login. Data, configuration and output of every node lie in one temporary folder that goes away with the value;
 //! `HAWSER_KEEP=1` keeps it.
 
+mod driver;
 mod home;
 mod node;
 mod spec;
 mod tool;
 
+pub use driver::{Digest, Driver, Isolation, Offsets, PartitionState};
 pub use home::{Home, Version, cache_dir};
 pub use spec::{ADMIN, ADMIN_PASSWORD, ClusterSpec, PLAIN_USERS, Security};
 pub use tool::{Tool, ToolOutput};
@@ -143,6 +145,14 @@ impl Kafka {
     /// One of Kafka's own command-line tools, pointed at the door without login.
     pub fn tool(&self, class: &str) -> Tool {
         self.home.tool(class).arg("--bootstrap-server").arg(self.bootstrap())
+    }
+
+    /// Kafka's Java clients at the door without login.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub fn driver(&self) -> Result<Driver> {
+        Driver::connect(&self.bootstrap(), None)
     }
 
     /// Adds a SCRAM-SHA-512 user, as scenario A does for the link's login.

@@ -7,8 +7,10 @@
 
 pub mod batches;
 pub mod certificates;
+pub mod compare;
 pub mod kafka;
 pub mod ports;
 pub mod process;
+pub mod zoo;
 
 pub use kafka::Kafka;
