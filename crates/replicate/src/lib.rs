@@ -7,10 +7,20 @@
 
 pub mod batches;
 pub mod broker;
+pub mod config;
+pub mod engine;
+mod fetcher;
 pub mod partition;
 pub mod reason;
 pub mod session;
+pub mod size;
+pub mod status;
+pub mod throttle;
 pub mod topics;
 pub mod write;
 
+pub use config::{MirrorSpec, ReplicateConfig};
+pub use engine::{MirrorEvent, Replicator, Stopped};
+pub use partition::{Phase, Start};
 pub use reason::{Failure, Reason, Trouble, TroubleKind};
+pub use status::{LinkStatus, PartitionStatus, TopicState, TopicStatus};

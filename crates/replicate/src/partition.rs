@@ -28,6 +28,7 @@ use crate::batches::{self, Expected, Fault};
 use crate::reason::{Failure, Reason, Trouble, TroubleKind};
 use crate::write::{Cut, Write, WriteError};
 use bytes::Bytes;
+pub use hawser_link::config::StartOffset as Start;
 use hawser_store::{Position, StoreError};
 use hawser_wire::{BatchError, LeaderEpoch, NodeId, Offset, ResponseError};
 use std::time::{Duration, Instant};
@@ -39,17 +40,6 @@ pub struct Leader {
     pub node: NodeId,
     /// Its epoch.
     pub epoch: LeaderEpoch,
-}
-
-/// Where a new mirror begins (`mirror.start.offset.spec`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// The source's log start.
-    Earliest,
-    /// The source's high watermark.
-    Latest,
-    /// The first record at or after this time, in ms since 1970; the end if there is none.
-    Timestamp(i64),
 }
 
 /// How long to wait before the next try.

@@ -1,0 +1,89 @@
+//! How much one fetch may bring. It starts as configured and grows with round trip × rate, so that a long line is kept
+//! full with one fetch in flight; it is bounded, as two answers may be in memory.
+
+use std::time::Duration;
+
+/// Largest answer that is ever asked for, unless the configuration asks for more.
+pub const RESPONSE_BYTES_MAX: usize = 24 << 20;
+/// The share of a fetch that may be spent waiting for the round trip: one part in this many.
+const ROUND_TRIP_PARTS: f64 = 4.0;
+/// Weight of a new sample of the rate.
+const SMOOTHING: f64 = 0.3;
+
+/// The rule, with what it has seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizer {
+    configured: usize,
+    round_trip: Duration,
+    bytes_per_second: f64,
+}
+
+impl Sizer {
+    /// `configured` is `replica.fetch.response.max.bytes`.
+    pub fn new(configured: usize) -> Self {
+        Self { configured, round_trip: Duration::ZERO, bytes_per_second: 0.0 }
+    }
+
+    /// A small request took this long.
+    pub fn saw_round_trip(&mut self, took: Duration) {
+        self.round_trip = took;
+        self.bytes_per_second = 0.0;
+    }
+
+    /// A fetch brought `bytes` after this long. Small answers say nothing about the rate.
+    #[allow(clippy::cast_precision_loss)] // a rate
+    pub fn saw_answer(&mut self, bytes: usize, took: Duration) {
+        if bytes < self.response_bytes() / 2 {
+            return;
+        }
+        let transfer = took.saturating_sub(self.round_trip).max(Duration::from_micros(100));
+        let sample = bytes as f64 / transfer.as_secs_f64();
+        self.bytes_per_second = match self.bytes_per_second {
+            0.0 => sample,
+            known => known + SMOOTHING * (sample - known),
+        };
+    }
+
+    /// What the next fetch may bring, in whole MiB above the configured size.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded on the next line
+    pub fn response_bytes(&self) -> usize {
+        let wanted = self.bytes_per_second * self.round_trip.as_secs_f64() * ROUND_TRIP_PARTS;
+        let wanted = wanted.min(RESPONSE_BYTES_MAX as f64) as usize;
+        self.configured.max(wanted >> 20 << 20)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn after(round_trip_ms: u64, rate: usize) -> usize {
+        let mut sizer = Sizer::new(10 * MIB);
+        let round_trip = Duration::from_millis(round_trip_ms);
+        sizer.saw_round_trip(round_trip);
+        for _ in 0..50 {
+            let bytes = sizer.response_bytes();
+            let transfer = Duration::from_micros((bytes * 1_000_000 / rate) as u64);
+            sizer.saw_answer(bytes, round_trip + transfer);
+        }
+        sizer.response_bytes()
+    }
+
+    #[test]
+    fn it_grows_with_round_trip_times_rate_and_is_bounded() {
+        assert_eq!(after(0, 1_000 * MIB), 10 * MIB);
+        assert_eq!(after(1, 1_000 * MIB), 10 * MIB);
+        assert!((18 * MIB..=20 * MIB).contains(&after(50, 100 * MIB)));
+        assert_eq!(after(100, 1_000 * MIB), RESPONSE_BYTES_MAX);
+    }
+
+    #[test]
+    fn small_answers_say_nothing() {
+        let mut sizer = Sizer::new(10 * MIB);
+        sizer.saw_round_trip(Duration::from_millis(100));
+        sizer.saw_answer(1_000, Duration::from_millis(100));
+        assert_eq!(sizer.response_bytes(), 10 * MIB);
+    }
+}

@@ -1,0 +1,329 @@
+//! What operators see of a link's mirrors: a board that fetchers write to without waiting, snapshots of it, and the
+//! metric series made from it.
+//!
+//! Series go away with their partition: gauges are set again every [`METRICS_INTERVAL`], so an exporter with an idle
+//! time-out above that (the daemon's has one) drops what is no longer set.
+
+use crate::partition::{Partition, Phase, Report};
+use crate::reason::{Failure, Trouble};
+use hawser_wire::Offset;
+use metrics::{Counter, Gauge, counter, gauge};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How often gauges are set.
+pub const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The state of a mirror topic on this link, as far as replication knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicState {
+    /// The source has not been asked yet, or the beginning is not fixed yet.
+    Starting,
+    /// Replicating.
+    Active,
+    /// Paused.
+    Paused,
+    /// The topic does not answer at the source; it is retried.
+    SourceUnavailable(String),
+    /// At a dead end.
+    Failed(Failure),
+}
+
+/// One mirror topic at one moment.
+#[derive(Clone, Debug)]
+pub struct TopicStatus {
+    /// Name here.
+    pub topic: Arc<str>,
+    /// Name at the source.
+    pub source_topic: Arc<str>,
+    /// State and reason.
+    pub state: TopicState,
+    /// Since when, ms since 1970.
+    pub since_ms: i64,
+    /// Its partitions, by index.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// One mirror partition at one moment.
+#[derive(Clone, Debug)]
+pub struct PartitionStatus {
+    /// Index.
+    pub partition: i32,
+    /// What it does.
+    pub phase: Phase,
+    /// What is in its way, until data flows again.
+    pub trouble: Option<Trouble>,
+    /// Why it stopped for good.
+    pub failure: Option<Failure>,
+    /// First offset held.
+    pub log_start: Offset,
+    /// One past the last offset held.
+    pub log_end: Offset,
+    /// The source's high watermark as last seen; `None` before the first answer.
+    pub source_high_watermark: Option<Offset>,
+    /// Records (offsets) that are still to come.
+    pub lag_records: Option<i64>,
+    /// Milliseconds since the copy was last known to hold everything; 0 if it does.
+    pub lag_ms: Option<i64>,
+    /// When the source last answered for this partition, ms since 1970.
+    pub last_fetch_ms: Option<i64>,
+    /// Bytes appended since the mirror was added.
+    pub bytes: u64,
+}
+
+/// All mirrors of a link at one moment.
+#[derive(Clone, Debug)]
+pub struct LinkStatus {
+    /// Why the source cannot be reached, if it cannot.
+    pub unreachable: Option<String>,
+    /// Mirror topics by their names here.
+    pub topics: Vec<TopicStatus>,
+}
+
+/// What the shell writes to.
+#[derive(Debug)]
+pub(crate) struct Board {
+    topics: Mutex<BTreeMap<Arc<str>, Topic>>,
+    unreachable: Mutex<Option<String>>,
+}
+
+#[derive(Debug)]
+struct Topic {
+    source_topic: Arc<str>,
+    state: TopicState,
+    since_ms: i64,
+    partitions: BTreeMap<i32, Arc<PartitionBoard>>,
+}
+
+/// One partition's place on the board.
+#[derive(Debug)]
+pub(crate) struct PartitionBoard {
+    log_start: AtomicI64,
+    log_end: AtomicI64,
+    high_watermark: AtomicI64,
+    caught_up: AtomicBool,
+    caught_up_ms: AtomicI64,
+    batch_ms: AtomicI64,
+    bytes: AtomicU64,
+    state: Mutex<PartitionState>,
+    lag_records: Gauge,
+    lag_seconds: Gauge,
+    fetch_age_seconds: Gauge,
+}
+
+#[derive(Debug)]
+struct PartitionState {
+    phase: Phase,
+    trouble: Option<Trouble>,
+    failure: Option<Failure>,
+    beat: Option<Beat>,
+}
+
+/// When a fetcher's broker last answered, ms since 1970; 0 for never.
+pub(crate) type Beat = Arc<AtomicI64>;
+
+/// Counters of a link.
+#[derive(Clone)]
+pub(crate) struct LinkCounters {
+    pub(crate) fetch_bytes: Counter,
+    pub(crate) fetch_requests: Counter,
+    pub(crate) gaps: Counter,
+    pub(crate) truncations: Counter,
+    pub(crate) failures: Counter,
+    pub(crate) throttled_ms: Counter,
+}
+
+impl LinkCounters {
+    pub(crate) fn new(link: &str) -> Self {
+        let link = link.to_owned();
+        Self {
+            fetch_bytes: counter!("hawser_link_fetch_bytes_total", "link" => link.clone()),
+            fetch_requests: counter!("hawser_link_fetch_requests_total", "link" => link.clone()),
+            gaps: counter!("hawser_mirror_gaps_total", "link" => link.clone()),
+            truncations: counter!("hawser_mirror_truncations_total", "link" => link.clone()),
+            failures: counter!("hawser_mirror_failures_total", "link" => link.clone()),
+            throttled_ms: counter!("hawser_link_throttled_ms_total", "link" => link),
+        }
+    }
+
+    pub(crate) fn count(&self, report: &Report) {
+        match report {
+            Report::Gap { .. } => self.gaps.increment(1),
+            Report::Truncated { .. } => self.truncations.increment(1),
+            Report::Failed(_) => self.failures.increment(1),
+            Report::Started { .. } | Report::Trouble(_) | Report::Recovered => {}
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Board {
+    pub(crate) fn new() -> Self {
+        Self { topics: Mutex::default(), unreachable: Mutex::default() }
+    }
+
+    pub(crate) fn add(&self, topic: Arc<str>, source_topic: Arc<str>, state: TopicState) {
+        let added = Topic { source_topic, state, since_ms: now_ms(), partitions: BTreeMap::new() };
+        lock(&self.topics).insert(topic, added);
+    }
+
+    pub(crate) fn remove(&self, topic: &str) {
+        lock(&self.topics).remove(topic);
+    }
+
+    pub(crate) fn set_state(&self, topic: &str, state: TopicState) {
+        if let Some(topic) = lock(&self.topics).get_mut(topic)
+            && topic.state != state
+        {
+            (topic.state, topic.since_ms) = (state, now_ms());
+        }
+    }
+
+    pub(crate) fn set_unreachable(&self, why: Option<String>) {
+        *lock(&self.unreachable) = why;
+    }
+
+    /// A place for one more partition of `topic`.
+    pub(crate) fn place(&self, link: &str, topic: &Arc<str>, partition: i32) -> Arc<PartitionBoard> {
+        let place = Arc::new(PartitionBoard::new(link, topic, partition));
+        if let Some(topic) = lock(&self.topics).get_mut(topic) {
+            topic.partitions.insert(partition, place.clone());
+        }
+        place
+    }
+
+    pub(crate) fn snapshot(&self) -> LinkStatus {
+        let now = now_ms();
+        let topics = lock(&self.topics);
+        let topics = topics.iter().map(|(name, topic)| TopicStatus {
+            topic: name.clone(),
+            source_topic: topic.source_topic.clone(),
+            state: topic.state.clone(),
+            since_ms: topic.since_ms,
+            partitions: topic.partitions.iter().map(|(&index, place)| place.snapshot(index, now)).collect(),
+        });
+        LinkStatus { topics: topics.collect(), unreachable: lock(&self.unreachable).clone() }
+    }
+
+    /// Sets every gauge. Proportional to the number of partitions; called every [`METRICS_INTERVAL`].
+    pub(crate) fn publish(&self) {
+        let now = now_ms();
+        for topic in lock(&self.topics).values() {
+            for place in topic.partitions.values() {
+                place.publish(now);
+            }
+        }
+    }
+}
+
+impl PartitionBoard {
+    fn new(link: &str, topic: &str, partition: i32) -> Self {
+        let labels = [("link", link.to_owned()), ("topic", topic.to_owned()), ("partition", partition.to_string())];
+        Self {
+            log_start: AtomicI64::new(0),
+            log_end: AtomicI64::new(0),
+            high_watermark: AtomicI64::new(-1),
+            caught_up: AtomicBool::new(false),
+            caught_up_ms: AtomicI64::new(0),
+            batch_ms: AtomicI64::new(0),
+            bytes: AtomicU64::new(0),
+            state: Mutex::new(PartitionState { phase: Phase::Starting, trouble: None, failure: None, beat: None }),
+            lag_records: gauge!("hawser_mirror_lag_records", &labels),
+            lag_seconds: gauge!("hawser_mirror_lag_seconds", &labels),
+            fetch_age_seconds: gauge!("hawser_mirror_fetch_age_seconds", &labels),
+        }
+    }
+
+    /// Which fetcher's answers count as this partition's.
+    pub(crate) fn follow(&self, beat: Option<Beat>) {
+        lock(&self.state).beat = beat;
+    }
+
+    /// Takes over where the copy and the source stand. Lock-free: called for every partition of every answer.
+    pub(crate) fn moved(&self, machine: &Partition, appended_bytes: usize, batch_ms: Option<i64>, beat_ms: i64) {
+        let (position, source) = (machine.position(), machine.source());
+        self.log_start.store(position.log_start.0, Ordering::Relaxed);
+        self.log_end.store(position.log_end.0, Ordering::Relaxed);
+        self.bytes.fetch_add(appended_bytes as u64, Ordering::Relaxed);
+        if let Some(batch_ms) = batch_ms {
+            self.batch_ms.store(batch_ms, Ordering::Relaxed);
+        }
+        if let Some(high_watermark) = source.high_watermark {
+            self.high_watermark.store(high_watermark.0, Ordering::Relaxed);
+            let caught_up = position.log_end >= high_watermark;
+            if caught_up || self.caught_up.load(Ordering::Relaxed) {
+                self.caught_up_ms.store(beat_ms, Ordering::Relaxed);
+            }
+            self.caught_up.store(caught_up, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes over phase and reasons.
+    pub(crate) fn changed(&self, machine: &Partition) {
+        let mut state = lock(&self.state);
+        state.phase = machine.phase();
+        state.trouble = machine.trouble().cloned();
+        state.failure = machine.failure().cloned();
+    }
+
+    fn snapshot(&self, partition: i32, now_ms: i64) -> PartitionStatus {
+        let state = lock(&self.state);
+        let high_watermark = self.high_watermark.load(Ordering::Relaxed);
+        let log_end = self.log_end.load(Ordering::Relaxed);
+        let beat = state.beat.as_ref().map(|beat| beat.load(Ordering::Relaxed)).filter(|&ms| ms > 0);
+        let known = high_watermark >= 0;
+        PartitionStatus {
+            partition,
+            phase: state.phase,
+            trouble: state.trouble.clone(),
+            failure: state.failure.clone(),
+            log_start: Offset(self.log_start.load(Ordering::Relaxed)),
+            log_end: Offset(log_end),
+            source_high_watermark: known.then_some(Offset(high_watermark)),
+            lag_records: known.then(|| (high_watermark - log_end).max(0)),
+            lag_ms: self.lag_ms(now_ms, high_watermark, log_end),
+            last_fetch_ms: beat.filter(|_| known),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn lag_ms(&self, now_ms: i64, high_watermark: i64, log_end: i64) -> Option<i64> {
+        let last_known_whole = match self.caught_up_ms.load(Ordering::Relaxed) {
+            0 => self.batch_ms.load(Ordering::Relaxed), // never so far: as old as the newest record held
+            ms => ms,
+        };
+        match high_watermark {
+            ..0 => None,
+            _ if log_end >= high_watermark => Some(0),
+            _ if last_known_whole <= 0 => None,
+            _ => Some((now_ms - last_known_whole).max(0)),
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss)] // gauges are floats
+    fn publish(&self, now_ms: i64) {
+        let (high_watermark, log_end) =
+            (self.high_watermark.load(Ordering::Relaxed), self.log_end.load(Ordering::Relaxed));
+        if high_watermark >= 0 {
+            self.lag_records.set((high_watermark - log_end).max(0) as f64);
+        }
+        if let Some(lag_ms) = self.lag_ms(now_ms, high_watermark, log_end) {
+            self.lag_seconds.set(lag_ms as f64 / 1_000.0);
+        }
+        let beat = lock(&self.state).beat.as_ref().map_or(0, |beat| beat.load(Ordering::Relaxed));
+        if beat > 0 {
+            self.fetch_age_seconds.set((now_ms - beat).max(0) as f64 / 1_000.0);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
