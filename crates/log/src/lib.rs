@@ -1,16 +1,34 @@
 #![forbid(unsafe_code)]
-//! Kafka's on-disk log, so that Kafka's own tools read it.
+//! Kafka's on-disk log, so that Kafka's own tools read it: segments, indexes, checkpoints, recovery.
 //!
-//! SKELETON written by the lead; the log helper owns it from here. Signatures are the seam.
+//! [`Logs`] is a data directory, [`PartitionLog`] one partition in it. Batches are written as they came; every other byte on
+//! disk follows from them by Kafka's own rules (`UnifiedLog`, `LogSegment`, `LeaderEpochFileCache`, `ProducerStateManager`),
+//! so that the same batches give the same indexes.
+//!
+//! Where to look: what is appended and refused, `partition.rs`; what takes data away, `truncate.rs`; what is fsynced when
+//! and what a failing disk does, `flush.rs`; what survives a crash, `load.rs`; who opens files, `files.rs`; how a test makes
+//! the disk fail, [`disk`].
 
+mod checkpoint;
+mod directory;
+pub mod disk;
 mod epochs;
+mod files;
+mod flush;
+mod header;
+mod load;
+mod logs;
+mod partition;
+mod read;
+mod segment;
+mod transactions;
+mod truncate;
 
 pub use epochs::{EpochStart, LeaderEpochs};
+pub use logs::Logs;
+pub use partition::{PartitionLog, Status};
 
-use bytes::Bytes;
-use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition, Uuid};
-use std::path::Path;
-use std::sync::Arc;
+use hawser_wire::{LeaderEpoch, Offset, TopicPartition, Uuid};
 use std::time::Duration;
 
 /// Bounds and policies of one data directory. Names as in Kafka's broker and topic configs.
@@ -26,7 +44,7 @@ pub struct LogConfig {
     pub open_files_max: usize,
 }
 
-/// Why the log did not do what it was asked. `is_retriable` for ENOSPC and EIO.
+/// Why the log did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -58,19 +76,22 @@ pub enum Error {
         /// Log end.
         log_end: Offset,
     },
+    /// The folder belongs to another topic of the same name.
+    #[error("{partition} has topic id {held}, not {asked}")]
+    TopicId {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The id in its `partition.metadata`.
+        held: Uuid,
+        /// The id that was asked for.
+        asked: Uuid,
+    },
+    /// Another process has the data directory.
+    #[error("log directory {0} is in use by another process")]
+    Locked(String),
     /// The partition stopped after a write or fsync error; see its state.
     #[error("partition is offline: {0}")]
     Offline(String),
-}
-
-/// All partitions of one data directory; locks the directory.
-pub struct Logs {
-    _private: (),
-}
-
-/// One partition's log. All methods take `&self`; appends are serialised inside.
-pub struct PartitionLog {
-    _private: (),
 }
 
 /// What consumers may see, in one consistent glance.
@@ -112,146 +133,21 @@ pub struct TimestampedOffset {
     pub leader_epoch: LeaderEpoch,
 }
 
-impl Logs {
-    /// Opens `dir`, recovering every partition found in it (clean ones are not scanned).
-    ///
-    /// # Errors
-    /// When the directory is locked by another process, or cannot be read.
-    pub fn open(dir: &Path, config: LogConfig) -> Result<Self, Error> {
-        let _ = (dir, config);
-        todo!("log helper")
-    }
-    /// The log of `tp`, if it exists.
-    pub fn partition(&self, tp: &TopicPartition) -> Option<Arc<PartitionLog>> {
-        let _ = tp;
-        todo!("log helper")
-    }
-    /// The log of `tp`, made empty at offset 0 with `topic_id` in `partition.metadata` if it does not exist.
-    ///
-    /// # Errors
-    /// File errors; another topic id in an existing folder.
-    pub fn open_partition(&self, tp: &TopicPartition, topic_id: Uuid) -> Result<Arc<PartitionLog>, Error> {
-        let _ = (tp, topic_id);
-        todo!("log helper")
-    }
-    /// Deletes the log of `tp` (renamed first, then removed, as Kafka does).
-    ///
-    /// # Errors
-    /// File errors.
-    pub fn delete_partition(&self, tp: &TopicPartition) -> Result<(), Error> {
-        let _ = tp;
-        todo!("log helper")
-    }
-    /// Every partition present.
-    pub fn partitions(&self) -> Vec<TopicPartition> {
-        todo!("log helper")
-    }
-    /// Flushes everything, writes checkpoints and the clean-shutdown mark.
-    ///
-    /// # Errors
-    /// File errors; the mark is then not written.
-    pub fn close(&self) -> Result<(), Error> {
-        todo!("log helper")
+impl Error {
+    /// Whether the same may succeed later: the disk was full or failed.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Offline(_))
     }
 }
 
-impl PartitionLog {
-    /// The positions, consistent with each other. Cheap, lock-free or nearly so.
-    pub fn watermarks(&self) -> Watermarks {
-        todo!("log helper")
-    }
-    /// Increments at every change of [`watermarks`](Self::watermarks): what a long poll waits on.
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        todo!("log helper")
-    }
-    /// Appends verbatim; one `pwritev` for the lot when it fits one segment.
-    ///
-    /// # Errors
-    /// `OutOfOrder`, `Io`, `Offline`. Nothing is appended then.
-    pub fn append(&self, batches: &[Batch]) -> Result<Watermarks, Error> {
-        let _ = batches;
-        todo!("log helper")
-    }
-    /// Whole batches from the one that holds `from` on, below `up_to` and within `bytes_max`; at least one batch
-    /// if `at_least_one`. Empty at the end.
-    ///
-    /// # Errors
-    /// `OutOfRange`, `Io`.
-    pub fn read(&self, from: Offset, up_to: Offset, bytes_max: usize, at_least_one: bool) -> Result<Bytes, Error> {
-        let _ = (from, up_to, bytes_max, at_least_one);
-        todo!("log helper")
-    }
-    /// Raises the high watermark as reported by the source: the visible one is the smaller of it and the log end.
-    pub fn observe_high_watermark(&self, high_watermark: Offset) {
-        let _ = high_watermark;
-        todo!("log helper")
-    }
-    /// See `MirrorPartition::truncate_to`.
-    ///
-    /// # Errors
-    /// File errors.
-    pub fn truncate_to(&self, offset: Offset) -> Result<Watermarks, Error> {
-        let _ = offset;
-        todo!("log helper")
-    }
-    /// See `MirrorPartition::advance_log_start`.
-    ///
-    /// # Errors
-    /// File errors, `OutOfRange`.
-    pub fn advance_log_start(&self, offset: Offset) -> Result<Watermarks, Error> {
-        let _ = offset;
-        todo!("log helper")
-    }
-    /// See `MirrorPartition::restart_at`.
-    ///
-    /// # Errors
-    /// File errors.
-    pub fn restart_at(&self, offset: Offset) -> Result<Watermarks, Error> {
-        let _ = offset;
-        todo!("log helper")
-    }
-    /// fsync of everything dirty, then the recovery-point moves.
-    ///
-    /// # Errors
-    /// File errors; the partition is then offline until it recovers.
-    pub fn flush(&self) -> Result<Watermarks, Error> {
-        todo!("log helper")
-    }
-    /// See `MirrorPartition::end_of_epoch`.
-    pub fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        let _ = epoch;
-        todo!("log helper")
-    }
-    /// The epoch of the batch that holds `offset`.
-    pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
-        let _ = offset;
-        todo!("log helper")
-    }
-    /// First record at or after `timestamp` (ms) at or above the log start, as `UnifiedLog.fetchOffsetByTimestamp`.
-    ///
-    /// # Errors
-    /// File errors.
-    pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampedOffset>, Error> {
-        let _ = timestamp;
-        todo!("log helper")
-    }
-    /// The first record with the largest timestamp (`ListOffsets` −3), `None` when empty.
-    ///
-    /// # Errors
-    /// File errors.
-    pub fn offset_of_max_timestamp(&self) -> Result<Option<TimestampedOffset>, Error> {
-        todo!("log helper")
-    }
-    /// Aborted transactions that overlap [from, up_to), from the `.txnindex` files.
-    ///
-    /// # Errors
-    /// File errors.
-    pub fn aborted_transactions(&self, from: Offset, up_to: Offset) -> Result<Vec<AbortedTransaction>, Error> {
-        let _ = (from, up_to);
-        todo!("log helper")
-    }
-    /// Bytes on disk, for quotas, log-dirs and metrics.
-    pub fn size_bytes(&self) -> u64 {
-        todo!("log helper")
+impl Default for LogConfig {
+    /// Kafka's defaults for segments and indexes; a flush every second.
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1024 * 1024 * 1024,
+            index_interval_bytes: 4096,
+            flush_interval: Some(Duration::from_secs(1)),
+            open_files_max: 4096,
+        }
     }
 }

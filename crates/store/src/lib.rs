@@ -5,8 +5,10 @@
 //! SKELETON written by the lead; the log helper owns the embedded store and the conformance suite, the seam is the trait.
 
 pub mod conformance;
+mod embedded;
 mod fake;
 
+pub use embedded::{EmbeddedPartition, EmbeddedStore};
 pub use fake::{FakePartition, FakeStore};
 
 use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition, Uuid};

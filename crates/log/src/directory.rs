@@ -1,0 +1,187 @@
+//! What all partitions of a data directory share: its bounds, its disk, its open files, its checkpoints, and the one
+//! thread that flushes.
+//!
+//! The flusher sleeps until a partition is dirty or a checkpoint stale; idle partitions cost nothing.
+
+use crate::disk::Disk;
+use crate::files::OpenFiles;
+use crate::partition::{PartitionLog, Status, lock};
+use crate::{LogConfig, checkpoint};
+use hawser_wire::{Offset, TopicPartition};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+/// How old checkpoints of high watermarks, recovery points and log starts may be (Kafka: 5 s, 60 s and 60 s).
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+
+pub(crate) struct Directory {
+    pub(crate) root: PathBuf,
+    pub(crate) config: LogConfig,
+    pub(crate) disk: Disk,
+    pub(crate) open_files: OpenFiles,
+    pub(crate) partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionLog>>>,
+    pub(crate) queue: Arc<Queue>,
+    checkpoints_stale: AtomicBool,
+    writing_checkpoints: Mutex<()>,
+}
+
+/// What the flusher waits on.
+#[derive(Default)]
+pub(crate) struct Queue {
+    work: Mutex<Work>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Work {
+    /// At most one entry a partition, but for those that must be flushed at once.
+    dirty: Vec<Weak<PartitionLog>>,
+    at_once: bool,
+    checkpoints_stale: bool,
+    closed: bool,
+}
+
+impl Directory {
+    pub(crate) fn new(root: PathBuf, config: LogConfig, disk: Disk) -> Self {
+        Self {
+            root,
+            open_files: OpenFiles::new(disk.clone(), config.open_files_max),
+            config,
+            disk,
+            partitions: RwLock::default(),
+            queue: Arc::default(),
+            checkpoints_stale: AtomicBool::new(false),
+            writing_checkpoints: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<PartitionLog>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn enqueue(&self, log: Weak<PartitionLog>, at_once: bool) {
+        let mut work = lock(&self.queue.work);
+        let wake = at_once || work.dirty.is_empty();
+        work.dirty.push(log);
+        work.at_once |= at_once;
+        drop(work);
+        if wake {
+            self.queue.changed.notify_one();
+        }
+    }
+
+    /// Has the checkpoints written within [`CHECKPOINT_INTERVAL`].
+    pub(crate) fn checkpoints_are_stale(&self) {
+        if !self.checkpoints_stale.swap(true, Ordering::AcqRel) {
+            lock(&self.queue.work).checkpoints_stale = true;
+            self.queue.changed.notify_one();
+        }
+    }
+
+    /// Corrects the checkpoints if they promise more of `log` than is true now. The caller holds its `writing`.
+    pub(crate) fn lower_checkpoints(&self, log: &PartitionLog) -> io::Result<()> {
+        let too_high = {
+            let state = log.lock();
+            state.recovery_point_on_disk > state.flushed || state.log_start_on_disk > state.log_start
+        };
+        if too_high { self.write_checkpoints() } else { Ok(()) }
+    }
+
+    /// Writes high watermarks, recovery points and log starts of all partitions.
+    pub(crate) fn write_checkpoints(&self) -> io::Result<()> {
+        let _writing = lock(&self.writing_checkpoints);
+        self.checkpoints_stale.store(false, Ordering::Release);
+        let logs = self.all();
+        let marks: Vec<_> = logs
+            .iter()
+            .map(|log| {
+                let state = log.lock();
+                let base = state.segments.first().map_or(Offset(0), |first| first.base());
+                (&log.id, state.watermarks(), base)
+            })
+            .collect();
+        let write = |name: &str, offsets: Vec<(&TopicPartition, Offset)>| {
+            checkpoint::write_offsets(&self.disk, &self.root.join(name), offsets.into_iter())
+        };
+        let outcome = (|| {
+            write(checkpoint::RECOVERY_POINT, marks.iter().map(|(id, at, _)| (*id, at.flushed)).collect())?;
+            write(checkpoint::HIGH_WATERMARK, marks.iter().map(|(id, at, _)| (*id, at.high_watermark)).collect())?;
+            // Only what the first segment's name does not say (`LogManager.checkpointLogStartOffsetsInDir`).
+            let inside = marks.iter().filter(|(_, at, base)| at.log_start > *base);
+            write(checkpoint::LOG_START, inside.map(|(id, at, _)| (*id, at.log_start)).collect())
+        })();
+        if outcome.is_err() {
+            self.checkpoints_are_stale();
+            return outcome;
+        }
+        for (log, (_, at, base)) in logs.iter().zip(&marks) {
+            let mut state = log.lock();
+            state.recovery_point_on_disk = at.flushed;
+            state.log_start_on_disk = if at.log_start > *base { at.log_start } else { Offset(0) };
+        }
+        Ok(())
+    }
+}
+
+impl Queue {
+    /// Ends the flusher.
+    pub(crate) fn close(&self) {
+        lock(&self.work).closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Flushes dirty partitions every `flush_interval`, those with a rolled segment at once, and writes stale checkpoints,
+    /// until [`close`](Self::close). `directory` is only held while there is work.
+    pub(crate) fn run(&self, directory: &Weak<Directory>, flush_interval: Option<Duration>) {
+        let mut flushed_at = Instant::now();
+        let mut written_at = Instant::now();
+        loop {
+            let mut work = lock(&self.work);
+            let (dirty, checkpoints_stale) = loop {
+                if work.closed {
+                    return;
+                }
+                let now = Instant::now();
+                let flush_due = flush_interval.filter(|_| !work.dirty.is_empty()).map(|every| flushed_at + every);
+                let write_due = work.checkpoints_stale.then_some(written_at + CHECKPOINT_INTERVAL);
+                let flush_now = work.at_once || flush_due.is_some_and(|due| due <= now);
+                let write_now = write_due.is_some_and(|due| due <= now);
+                if flush_now || write_now {
+                    let dirty = if flush_now { std::mem::take(&mut work.dirty) } else { Vec::new() };
+                    work.at_once &= !flush_now;
+                    work.checkpoints_stale &= !write_now;
+                    break (dirty, write_now);
+                }
+                work = match flush_due.into_iter().chain(write_due).min() {
+                    Some(due) => {
+                        let wait = due.saturating_duration_since(now);
+                        self.changed.wait_timeout(work, wait).unwrap_or_else(PoisonError::into_inner).0
+                    }
+                    None => self.changed.wait(work).unwrap_or_else(PoisonError::into_inner),
+                };
+            };
+            drop(work);
+            if !dirty.is_empty() {
+                flushed_at = Instant::now();
+            }
+            for log in dirty.iter().filter_map(Weak::upgrade) {
+                // The partition is offline now and says why; who appends next has it resumed.
+                if let Err(error) = log.flush()
+                    && log.status() != Status::Closed
+                {
+                    tracing::error!(id = %log.id, %error, "background flush");
+                }
+            }
+            if checkpoints_stale && let Some(directory) = directory.upgrade() {
+                written_at = Instant::now();
+                if let Err(error) = directory.write_checkpoints() {
+                    tracing::error!(root = %directory.root.display(), %error, "write checkpoints");
+                }
+            }
+        }
+    }
+}

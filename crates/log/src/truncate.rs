@@ -1,0 +1,287 @@
+//! What takes data away: truncation at the end, the log start, starting anew.
+//!
+//! Order of acts, so that a crash between any two leaves a log that was there before or the one that was asked for:
+//! segments above a cut go from the last to the first, segments below a log start from the first to the last, and a
+//! checkpoint that would be wrong afterwards is corrected before anything is appended.
+
+use crate::files::{Kind, OpenFiles, SegmentFiles, base_of};
+use crate::partition::{PartitionLog, Status, lock};
+use crate::segment::{Segment, Walk};
+use crate::transactions::{Aborted, Transactions};
+use crate::{Error, Watermarks, checkpoint};
+use hawser_wire::Offset;
+use std::io;
+use std::path::Path;
+
+impl PartitionLog {
+    /// Drops everything at and above `offset`. A batch that begins below and ends above it is dropped whole; the log then
+    /// ends where that batch began. (Kafka's log end is then `offset` itself, until its next restart.) An `offset` below
+    /// the log start begins the log anew there (`UnifiedLog.truncateTo`).
+    ///
+    /// # Errors
+    /// File errors, `Offline`. If files could not be cut, the partition is offline until [`resume`](Self::resume).
+    pub fn truncate_to(&self, offset: Offset) -> Result<Watermarks, Error> {
+        let _writing = lock(&self.writing);
+        {
+            let state = self.lock();
+            state.refuse_if_stopped()?;
+            if offset >= state.log_end {
+                return Ok(state.watermarks());
+            }
+            if offset < state.log_start {
+                drop(state);
+                return self.restart(offset);
+            }
+        }
+        let outcome = self.cut_state(offset).and_then(|()| self.settle());
+        outcome.map_err(|source| self.io("truncate", source))?;
+        Ok(self.watermarks())
+    }
+
+    /// Makes the state say that the log ends at `offset`, which is in [log start, log end); reads files only. The caller
+    /// holds `writing` and calls [`settle`](Self::settle) next.
+    pub(crate) fn cut_state(&self, offset: Offset) -> io::Result<()> {
+        let (mut kept, log_start) = {
+            let state = self.lock();
+            let kept = state.segments.get(..=state.segment_at(offset)).unwrap_or_default().to_vec();
+            (kept, state.log_start)
+        };
+        let open = &self.directory.open_files;
+        let mut end = offset;
+        if let Some(active) = kept.last_mut()
+            && let Some(found) = active.find(open, offset)?
+        {
+            end = found.end_before.min(offset);
+            *active = self.shortened(active, found.position, end)?;
+        }
+        if end <= log_start {
+            self.begin_state(log_start);
+            return Ok(());
+        }
+        let transactions = match kept.last() {
+            Some(active) => {
+                let mut transactions = transactions_at(&active.files.snapshot_path())?;
+                follow(&mut transactions, active, open, |_| ())?;
+                transactions
+            }
+            None => Transactions::default(),
+        };
+        let mut state = self.lock();
+        state.segments = kept;
+        state.log_end = end;
+        state.flushed = state.flushed.min(end);
+        state.observed_high_watermark = state.observed_high_watermark.min(end);
+        state.epochs_dirty |= state.epochs.truncate_from_end(end);
+        state.transactions = transactions;
+        let visible = state.high_watermark();
+        state.transactions.on_high_watermark(visible);
+        state.removals += 1;
+        state.touched = true;
+        state.check();
+        drop(state);
+        self.changed();
+        Ok(())
+    }
+
+    /// Brings the files to what the state says: strange segments go, the active one has its files and ends where it
+    /// should, durably. May be repeated. If it fails the partition is offline.
+    pub(crate) fn settle(&self) -> io::Result<()> {
+        let outcome = self.settle_files();
+        if let Err(error) = &outcome {
+            self.lock().status = Status::Offline(format!("cut off what was dropped: {error}"));
+        }
+        outcome
+    }
+
+    fn settle_files(&self) -> io::Result<()> {
+        let segments = self.lock().segments.clone();
+        let mut strange: Vec<Offset> = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            let base = name.to_str().and_then(|name| base_of(name, Kind::Log.suffix()));
+            strange.extend(base.filter(|base| !segments.iter().any(|segment| segment.base() == *base)));
+        }
+        strange.sort_unstable_by(|a, b| b.cmp(a));
+        for base in strange {
+            SegmentFiles::new(self.dir.clone(), base).remove(&self.directory.disk)?;
+        }
+        let Some(active) = segments.last() else { return Ok(()) };
+        for kind in [Kind::Log, Kind::OffsetIndex, Kind::TimeIndex] {
+            if !active.files.path(kind).exists() {
+                self.directory.open_files.create(&active.files, kind)?;
+            }
+        }
+        self.trim(active)?;
+        self.directory.open_files.open(&active.files, Kind::Log)?.sync()?;
+        self.directory.disk.sync_dir(&self.dir)?;
+        self.write_epochs()?;
+        self.directory.lower_checkpoints(self)
+    }
+
+    /// `segment` as it is when it ends at position `size`, before `end`. Only reads.
+    fn shortened(&self, segment: &Segment, size: u64, end: Offset) -> io::Result<Segment> {
+        let open = &self.directory.open_files;
+        let mut short = segment.clone();
+        short.size = size;
+        (short.offset_entries, short.indexed_position) = segment.offset_entries_below(open, size)?;
+        (short.time_entries, short.indexed_timestamp, short.max_timestamp_offset) =
+            segment.time_entries_below(open, end)?;
+        short.max_timestamp = short.indexed_timestamp;
+        let aborted = segment.aborted(open)?;
+        short.txn_entries = aborted.iter().filter(|aborted| aborted.transaction.last_offset < end).count() as u32;
+        extend_max_timestamp(&mut short, open)?;
+        Ok(short)
+    }
+
+    /// Raises the log start, also inside a batch, and removes the segments that lie wholly below it. Lower than the log
+    /// start: nothing happens.
+    ///
+    /// # Errors
+    /// File errors, `OutOfRange` above the log end.
+    pub fn advance_log_start(&self, offset: Offset) -> Result<Watermarks, Error> {
+        let _writing = lock(&self.writing);
+        let everything = {
+            let state = self.lock();
+            if offset <= state.log_start {
+                return Ok(state.watermarks());
+            }
+            state.refuse_if_stopped()?;
+            if offset > state.log_end {
+                let (log_start, log_end) = (state.log_start, state.log_end);
+                return Err(Error::OutOfRange { offset, log_start, log_end });
+            }
+            offset == state.log_end && state.segments.last().is_some_and(|active| active.size > 0)
+        };
+        // With everything trimmed the active segment can go too, once there is another.
+        let fresh = match everything {
+            true => Some(self.create_segment(offset).map_err(|source| self.io("make a segment of", source))?),
+            false => None,
+        };
+        let (watermarks, gone) = {
+            let mut state = self.lock();
+            state.names_dirty |= fresh.is_some();
+            state.segments.extend(fresh);
+            state.log_start = offset;
+            state.flushed = state.flushed.max(offset);
+            state.observed_high_watermark = state.observed_high_watermark.max(offset);
+            state.epochs_dirty |= state.epochs.truncate_from_start(offset);
+            let holder = state.segment_at(offset);
+            let gone: Vec<_> = state.segments.drain(..holder).collect();
+            state.removals += u64::from(!gone.is_empty());
+            state.check();
+            (state.watermarks(), gone)
+        };
+        for segment in &gone {
+            // What stays behind is removed when the log is opened next.
+            if let Err(error) = segment.files.remove(&self.directory.disk) {
+                tracing::warn!(id = %self.id, base = %segment.base(), %error, "remove a segment below the log start");
+                break;
+            }
+        }
+        self.directory.checkpoints_are_stale();
+        self.mark_dirty(false);
+        self.changed();
+        Ok(watermarks)
+    }
+
+    /// Drops everything and begins anew, empty, at `offset` (`UnifiedLog.truncateFullyAndStartAt`).
+    ///
+    /// # Errors
+    /// File errors, `Offline`.
+    pub fn restart_at(&self, offset: Offset) -> Result<Watermarks, Error> {
+        let _writing = lock(&self.writing);
+        self.lock().refuse_if_stopped()?;
+        self.restart(offset)
+    }
+
+    fn restart(&self, offset: Offset) -> Result<Watermarks, Error> {
+        self.begin_state(offset);
+        self.settle().map_err(|source| self.io("restart", source))?;
+        Ok(self.watermarks())
+    }
+
+    /// Makes the state say that the log is empty and begins at `offset`. The caller holds `writing` and calls
+    /// [`settle`](Self::settle) next.
+    pub(crate) fn begin_state(&self, offset: Offset) {
+        let mut state = self.lock();
+        for segment in &state.segments {
+            segment.files.close();
+        }
+        state.segments = vec![Segment::empty(SegmentFiles::new(self.dir.clone(), offset))];
+        state.log_start = offset;
+        state.log_end = offset;
+        state.flushed = offset;
+        state.observed_high_watermark = offset;
+        state.epochs.clear();
+        state.epochs_dirty = true;
+        state.transactions = Transactions::default();
+        state.removals += 1;
+        state.touched = true;
+        state.names_dirty = true;
+        state.check();
+        drop(state);
+        self.changed();
+    }
+
+    /// Makes the epoch checkpoint equal to what is known, if it is not.
+    pub(crate) fn write_epochs(&self) -> io::Result<()> {
+        let _writing = lock(&self.writing_epochs);
+        let epochs = {
+            let mut state = self.lock();
+            if !std::mem::take(&mut state.epochs_dirty) {
+                return Ok(());
+            }
+            state.epochs.clone()
+        };
+        let outcome = checkpoint::write_epochs(&self.directory.disk, &self.dir, &epochs);
+        if outcome.is_err() {
+            self.lock().epochs_dirty = true;
+        }
+        outcome
+    }
+}
+
+/// Takes in the timestamps of batches after the last time index entry (`LogSegment.readLargestTimestamp`).
+pub(crate) fn extend_max_timestamp(segment: &mut Segment, open: &OpenFiles) -> io::Result<()> {
+    let from = match segment.time_entries {
+        0 => 0,
+        _ => segment.lookup(open, segment.max_timestamp_offset)?,
+    };
+    let mut walk = Walk::new(segment, open, from)?;
+    while let Some((_, header)) = walk.next()? {
+        if header.max_timestamp > segment.max_timestamp {
+            segment.max_timestamp = header.max_timestamp;
+            segment.max_timestamp_offset = header.last;
+        }
+    }
+    Ok(())
+}
+
+/// The transactions that were open where the snapshot was taken; none if there is none.
+pub(crate) fn transactions_at(snapshot: &Path) -> io::Result<Transactions> {
+    match std::fs::read(snapshot) {
+        Ok(bytes) => Ok(Transactions::from_snapshot(&bytes).unwrap_or_else(|| {
+            tracing::warn!(path = %snapshot.display(), "a damaged producer snapshot is ignored");
+            Transactions::default()
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Transactions::default()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes in what the batches of `segment` say.
+pub(crate) fn follow(
+    transactions: &mut Transactions,
+    segment: &Segment,
+    open: &OpenFiles,
+    mut on_aborted: impl FnMut(Aborted),
+) -> io::Result<()> {
+    let mut walk = Walk::new(segment, open, 0)?;
+    while let Some((position, header)) = walk.next()? {
+        if Transactions::concern(&header) {
+            let says = if header.is_control() { walk.marker(position)? } else { None };
+            transactions.on_batch(&header, says).into_iter().for_each(&mut on_aborted);
+        }
+    }
+    Ok(())
+}

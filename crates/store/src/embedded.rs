@@ -1,0 +1,264 @@
+//! The embedded store: mirrors in Hawser's own log directory, in Kafka's format.
+//!
+//! The calls block on files, and run where they are called: an append is a write into the page cache (tens of microseconds
+//! for a fetch response), less than handing it to another thread and back. An fsync is not: flush, truncation and restart
+//! hand over to tokio's blocking threads.
+//!
+//! When the disk loses what was not flushed (see `hawser_log::Status::Offline`), the log end goes back. The next call on the
+//! partition tries to bring it online and fails either way, so that the caller asks for the
+//! [`position`](MirrorPartition::position) anew; until it has, appends are refused. Otherwise an append at the old end would
+//! pass for a gap of compaction.
+
+use crate::conformance::Inspect;
+use crate::{MirrorPartition, Position, Store, StoreError, TopicSpec};
+use bytes::Bytes;
+use hawser_log::{Error, Logs, PartitionLog, Status, Watermarks};
+use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition};
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A store over a log directory. Clones share it.
+#[derive(Clone)]
+pub struct EmbeddedStore {
+    logs: Arc<Logs>,
+    /// The generation of each partition's latest writer.
+    writers: Arc<Mutex<HashMap<TopicPartition, Arc<AtomicU64>>>>,
+}
+
+/// The write side of one partition of an [`EmbeddedStore`].
+pub struct EmbeddedPartition {
+    log: Arc<PartitionLog>,
+    generation: u64,
+    latest: Arc<AtomicU64>,
+    /// The log end went back without the caller having been told where it is.
+    position_stale: AtomicBool,
+}
+
+impl EmbeddedStore {
+    /// A store over `logs`.
+    pub fn new(logs: Arc<Logs>) -> Self {
+        Self { logs, writers: Arc::default() }
+    }
+
+    /// The log directory.
+    pub fn logs(&self) -> &Arc<Logs> {
+        &self.logs
+    }
+}
+
+impl Store for EmbeddedStore {
+    type Partition = EmbeddedPartition;
+
+    async fn open(&self, topic: &TopicSpec, partition: i32) -> Result<EmbeddedPartition, StoreError> {
+        let id = TopicPartition::new(topic.name.clone(), partition);
+        let (logs, topic_id, asked) = (self.logs.clone(), topic.id, id.clone());
+        let log = blocking(move || {
+            let log = logs.open_partition(&asked, topic_id)?;
+            log.resume()?;
+            Ok(log)
+        })
+        .await?;
+        let latest = self.writers.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().clone();
+        let generation = latest.fetch_add(1, Ordering::AcqRel) + 1;
+        Ok(EmbeddedPartition { log, generation, latest, position_stale: AtomicBool::new(false) })
+    }
+}
+
+impl EmbeddedPartition {
+    /// The log underneath, for readers.
+    pub fn log(&self) -> &Arc<PartitionLog> {
+        &self.log
+    }
+
+    fn refuse_if_fenced(&self) -> Result<(), StoreError> {
+        if self.latest.load(Ordering::Acquire) == self.generation {
+            return Ok(());
+        }
+        Err(StoreError::Fenced(format!("{} was opened again", self.log.id())))
+    }
+
+    /// Hands the outcome on. If the partition is offline, tries to bring it back, for the caller's next attempt.
+    async fn outcome(&self, outcome: Result<Watermarks, StoreError>) -> Result<Position, StoreError> {
+        if outcome.is_err() && matches!(self.log.status(), Status::Offline(_)) {
+            self.position_stale.store(true, Ordering::Release);
+            let log = self.log.clone();
+            if let Err(error) = blocking(move || log.resume()).await {
+                tracing::debug!(id = %self.log.id(), %error, "still offline");
+            }
+        }
+        outcome.map(position)
+    }
+
+    /// Runs a call that may wait for the disk on a blocking thread. Dropping the future lets the call run to its end.
+    async fn on_disk(
+        &self,
+        call: impl FnOnce(&PartitionLog) -> Result<Watermarks, Error> + Send + 'static,
+    ) -> Result<Position, StoreError> {
+        self.refuse_if_fenced()?;
+        let log = self.log.clone();
+        let outcome = blocking(move || call(&log)).await;
+        self.outcome(outcome).await
+    }
+}
+
+impl MirrorPartition for EmbeddedPartition {
+    fn id(&self) -> &TopicPartition {
+        self.log.id()
+    }
+
+    fn position(&self) -> Position {
+        self.position_stale.store(false, Ordering::Release);
+        position(self.log.watermarks())
+    }
+
+    fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.log.end_of_epoch(epoch)
+    }
+
+    async fn append(&mut self, batches: &[Batch]) -> Result<Position, StoreError> {
+        self.refuse_if_fenced()?;
+        if self.position_stale.load(Ordering::Acquire) {
+            let source = io::Error::other("what was not flushed is lost: ask for the position");
+            return Err(StoreError::Io { what: format!("append to {}", self.log.id()), source });
+        }
+        self.outcome(self.log.append(batches).map_err(StoreError::from)).await
+    }
+
+    fn observe_high_watermark(&mut self, high_watermark: Offset) {
+        if self.refuse_if_fenced().is_ok() {
+            self.log.observe_high_watermark(high_watermark);
+        }
+    }
+
+    async fn truncate_to(&mut self, offset: Offset) -> Result<Position, StoreError> {
+        self.on_disk(move |log| log.truncate_to(offset)).await
+    }
+
+    async fn advance_log_start(&mut self, offset: Offset) -> Result<Position, StoreError> {
+        self.on_disk(move |log| log.advance_log_start(offset)).await
+    }
+
+    async fn restart_at(&mut self, offset: Offset) -> Result<Position, StoreError> {
+        self.on_disk(move |log| log.restart_at(offset)).await
+    }
+
+    async fn flush(&mut self) -> Result<Position, StoreError> {
+        self.on_disk(PartitionLog::flush).await
+    }
+}
+
+impl Inspect for EmbeddedStore {
+    fn bytes(&self, id: &TopicPartition) -> Bytes {
+        let Some(log) = self.logs.partition(id) else { return Bytes::new() };
+        let at = log.watermarks();
+        let mut bytes = Vec::new();
+        let mut from = at.log_start;
+        while let Ok(chunk) = log.read(from, at.high_watermark, 1024 * 1024, true)
+            && !chunk.is_empty()
+        {
+            bytes.extend_from_slice(&chunk);
+            let mut rest = chunk;
+            while let Ok(batch) = Batch::split_off(&mut rest) {
+                from = batch.header.next_offset();
+            }
+        }
+        bytes.into()
+    }
+
+    fn high_watermark(&self, id: &TopicPartition) -> Offset {
+        self.logs.partition(id).map_or(Offset(0), |log| log.watermarks().high_watermark)
+    }
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io { what, source } => Self::Io { what, source },
+            Error::OutOfOrder { base, log_end, reason } => Self::OutOfOrder { base, log_end, reason },
+            Error::Offline(reason) => {
+                Self::Io { what: "partition is offline".into(), source: io::Error::other(reason) }
+            }
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+fn position(at: Watermarks) -> Position {
+    Position { log_start: at.log_start, log_end: at.log_end, flushed: at.flushed, last_epoch: at.last_epoch }
+}
+
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(stopped) => {
+            let source = io::Error::other(stopped);
+            Err(StoreError::Io { what: "file call was not finished".into(), source })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{batch, conformance, topic};
+    use hawser_log::LogConfig;
+    use hawser_log::disk::{Act, Disk, Faults, Verdict};
+    use std::path::Path;
+
+    #[tokio::test]
+    async fn conforms() {
+        for segment_bytes in [1, 100, 1 << 30] {
+            let config = LogConfig { segment_bytes, index_interval_bytes: 100, ..LogConfig::default() };
+            let root = tempfile::tempdir().expect("temporary folder");
+            let made = std::cell::Cell::new(0);
+            let make = || {
+                made.set(made.get() + 1);
+                let dir = root.path().join(made.get().to_string());
+                EmbeddedStore::new(Arc::new(Logs::open(&dir, config.clone()).expect("opens")))
+            };
+            conformance(make).await;
+        }
+    }
+
+    #[derive(Default)]
+    struct FailingSync(AtomicBool);
+
+    impl Faults for FailingSync {
+        fn before(&self, act: Act, _: &Path) -> Verdict {
+            match act {
+                Act::Sync if self.0.load(Ordering::Relaxed) => Verdict::Fail(io::Error::from_raw_os_error(5)),
+                _ => Verdict::Proceed,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_lost_flush_the_position_is_asked_for_anew() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        let faults = Arc::new(FailingSync::default());
+        let disk = Disk::with_faults(faults.clone());
+        let config = LogConfig { flush_interval: None, ..LogConfig::default() };
+        let logs = Logs::open_on(disk, root.path(), config).expect("opens");
+        let store = EmbeddedStore::new(Arc::new(logs));
+        let mut writer = store.open(&topic("t"), 0).await.expect("opens");
+        writer.append(&[batch(0, 10, 1)]).await.expect("appends");
+        writer.flush().await.expect("flushes");
+        writer.append(&[batch(10, 10, 1)]).await.expect("appends");
+        faults.0.store(true, Ordering::Relaxed);
+        let failed = writer.flush().await.expect_err("fsync fails");
+        assert!(failed.is_retriable(), "{failed}");
+        faults.0.store(false, Ordering::Relaxed);
+
+        let blind = writer.append(&[batch(20, 10, 1)]).await.expect_err("would leave a hole");
+        assert!(blind.is_retriable(), "{blind}");
+        assert_eq!(writer.position().log_end, Offset(10));
+        writer.append(&[batch(10, 10, 1)]).await.expect_err("this attempt brings it back");
+        assert_eq!(writer.position().log_end, Offset(10));
+        writer.append(&[batch(10, 10, 1), batch(20, 10, 1)]).await.expect("appends");
+        assert_eq!(writer.flush().await.expect("flushes").flushed, Offset(30));
+    }
+}
