@@ -1,2 +1,103 @@
 #![forbid(unsafe_code)]
-//! Skeleton.
+//! The Kafka face of the embedded store: what stock consumers and tools speak to. Reads of every kind, consumer groups
+//! with committed offsets; producing to a mirror is refused.
+//!
+//! [`Broker::serve`] owns one connection at a time: requests are answered in the order in which they came, one is
+//! handled while at most one more is read ahead. Bodies are decoded behind the guard of `hawser_wire`; what cannot be
+//! decoded ends that connection and nothing else. Record bytes go from the log to the socket as slices.
+
+mod apis;
+mod authorizer;
+mod cluster;
+mod config;
+mod configs;
+mod connection;
+mod dispatch;
+mod fetch;
+mod groups;
+mod offsets;
+mod partitions;
+mod produce;
+
+pub use apis::{ApiRange, advertised_apis};
+pub use authorizer::{Authorizer, Operation, Resource};
+pub use config::BrokerConfig;
+
+use bytes::Bytes;
+use hawser_log::Logs;
+use hawser_state::State;
+use hawser_transport::{HostPort, Principal, ServerConnection};
+use hawser_wire::RequestFrame;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// A future of some kind, for traits that are used as objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Hawser's own API keys, which the daemon implements. It asks the [`Authorizer`] itself: it knows what is asked for.
+pub trait PrivateApis: Send + Sync {
+    /// A `LinkOpen` came in: takes the connection over, for as long as it lives. Nothing was read beyond `frame`.
+    fn link_open(&self, frame: RequestFrame, connection: ServerConnection) -> BoxFuture<'_, ()>;
+
+    /// One operation on links and mirrors: JSON in, JSON out, refusals included.
+    fn operate(&self, principal: &Principal, body: Bytes) -> BoxFuture<'_, Bytes>;
+}
+
+/// What a broker is made of.
+pub struct Parts {
+    /// Topics, groups, offsets, the cluster's id.
+    pub state: State,
+    /// The data.
+    pub logs: Arc<Logs>,
+    /// Who may do what.
+    pub authorizer: Arc<Authorizer>,
+    /// `LinkOpen` and `Operate`.
+    pub private: Arc<dyn PrivateApis>,
+    /// Bounds and policies.
+    pub config: BrokerConfig,
+}
+
+/// The broker; one a daemon, shared by all its connections.
+pub struct Broker {
+    state: State,
+    authorizer: Arc<Authorizer>,
+    private: Arc<dyn PrivateApis>,
+    config: BrokerConfig,
+    partitions: partitions::Partitions,
+    fetch: fetch::Fetches,
+    groups: Arc<groups::Coordinator>,
+}
+
+impl Broker {
+    /// Puts the parts together and takes up the groups that were stable when the daemon stopped. Must be called inside a
+    /// tokio runtime: one task writes offsets, one watches the groups' clocks; both end with the broker.
+    ///
+    /// # Errors
+    /// When the stored groups cannot be read.
+    pub fn new(parts: Parts) -> Result<Arc<Self>, hawser_state::Error> {
+        let Parts { state, logs, authorizer, private, config } = parts;
+        let groups = groups::Coordinator::start(state.clone(), config.clone())?;
+        let partitions = partitions::Partitions::new(logs);
+        let fetch = fetch::Fetches::new(&config);
+        Ok(Arc::new(Self { state, authorizer, private, config, partitions, fetch, groups }))
+    }
+
+    /// Serves `connection` until the peer leaves, breaks the protocol, is idle for too long, or `shutdown` is cancelled
+    /// (the request at hand then has a moment to finish). `advertised` is what clients of this listener are told to
+    /// connect to.
+    pub async fn serve(
+        self: &Arc<Self>,
+        connection: ServerConnection,
+        advertised: Arc<HostPort>,
+        shutdown: CancellationToken,
+    ) {
+        connection::serve(self, connection, advertised, shutdown).await;
+    }
+
+    /// Whether `group` has members here: then nobody else may set its offsets.
+    pub fn group_has_members(&self, group: &str) -> bool {
+        self.groups.has_members(group)
+    }
+}

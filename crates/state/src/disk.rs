@@ -12,8 +12,12 @@ pub(crate) const META: TableDefinition<&str, &str> = TableDefinition::new("meta"
 pub(crate) const LINKS: TableDefinition<&str, &str> = TableDefinition::new("links");
 pub(crate) const TOPICS: TableDefinition<&str, &str> = TableDefinition::new("topics");
 pub(crate) const GROUPS: TableDefinition<&str, &str> = TableDefinition::new("groups");
-/// (group, topic, partition) → (offset, leader epoch, commit timestamp in ms, metadata).
-pub(crate) const OFFSETS: TableDefinition<(&str, &str, i32), (i64, i32, i64, &str)> = TableDefinition::new("offsets");
+pub(crate) const OFFSETS: TableDefinition<OffsetKey, OffsetValue> = TableDefinition::new("offsets");
+
+/// Group, topic, partition.
+type OffsetKey = (&'static str, &'static str, i32);
+/// Offset, leader epoch, commit timestamp in ms, metadata.
+type OffsetValue = (i64, i32, i64, &'static str);
 
 /// Raised by every change that an older Hawser would misread.
 const FORMAT: u32 = 1;

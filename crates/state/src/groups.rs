@@ -22,6 +22,17 @@ impl State {
         })
     }
 
+    /// One group with its stored generation.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn group(&self, group: &str) -> Result<Option<GroupRecord>, Error> {
+        self.inner.disk.read(|t| {
+            let table = t.open_table(GROUPS)?;
+            table.get(group)?.map(|json| crate::parse(GROUPS, group, json.value())).transpose()
+        })
+    }
+
     /// Ids of all groups that have committed offsets. Costs one look-up a group.
     ///
     /// # Errors

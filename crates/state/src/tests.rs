@@ -88,6 +88,7 @@ fn offsets_are_kept_by_group_and_go_with_their_group_or_topic() {
     state.apply(&changes).unwrap();
     drop(state);
     let state = State::open(&file(&dir)).unwrap();
+    assert_eq!((state.group("g").unwrap(), state.group("g2").unwrap()), (Some(record.clone()), None));
     assert_eq!(state.groups().unwrap(), [("g".to_owned(), record)]);
     assert_eq!(state.groups_with_offsets().unwrap(), ["", "g", "g2"]);
     assert_eq!(state.offset("g", "t1", 0).unwrap(), Some(at(11)));

@@ -1,0 +1,128 @@
+//! One connection: a frame in, its answer out, in order. While a request waits (a long poll, a group's rebalance), the
+//! next frame is read ahead, so that a peer that hangs up is noticed; no more than one is.
+
+use crate::dispatch::{Caller, Hangup, Reply};
+use crate::{Broker, fetch};
+use bytes::Bytes;
+use hawser_transport::{HostPort, ServerConnection};
+use hawser_wire::RequestFrame;
+use hawser_wire::api::private;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// How long the request at hand may still take once the daemon stops; long polls end earlier by themselves.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+/// Bytes handed to the socket at a time. A peer that does not take this much within [`WRITE_TIMEOUT`] (17 kB/s) has
+/// stalled; it would hold the memory of its response for ever.
+const WRITE_BYTES: usize = 1 << 20;
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(crate) async fn serve(
+    broker: &Arc<Broker>,
+    mut connection: ServerConnection,
+    advertised: Arc<HostPort>,
+    shutdown: CancellationToken,
+) {
+    let caller = Caller { principal: connection.principal().clone(), peer: connection.peer(), advertised };
+    let mut ahead = None;
+    let outcome = loop {
+        let frame = match ahead.take() {
+            Some(frame) => frame,
+            None => match next(broker, &mut connection, &shutdown).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(hangup) => break Err(hangup),
+            },
+        };
+        let frame = match RequestFrame::parse(frame) {
+            Ok(frame) => frame,
+            Err(error) => break Err(Hangup::Decode(error)),
+        };
+        if frame.api_key == private::LINK_OPEN {
+            // Nothing is read ahead here: the reversed stream begins right behind this frame.
+            broker.private.link_open(frame, connection).await;
+            return;
+        }
+        let reply = match handle(broker, &caller, frame, &mut connection, &mut ahead, &shutdown).await {
+            Ok(Some(reply)) => reply,
+            Ok(None) => break Ok(()),
+            Err(hangup) => break Err(hangup),
+        };
+        if let Err(hangup) = write(&mut connection, reply).await {
+            break Err(hangup);
+        }
+    };
+    let (peer, principal) = (caller.peer, caller.principal.as_str());
+    match outcome {
+        Ok(()) => debug!(%peer, principal, "connection closed"),
+        Err(Hangup::Io(error)) => debug!(%peer, principal, %error, "connection lost"),
+        Err(hangup) => {
+            metrics::counter!("hawser_broken_connections_total").increment(1);
+            warn!(%peer, principal, reason = %hangup, "connection closed by us");
+        }
+    }
+}
+
+/// The next frame, or `None` when the peer left, was idle for too long, or the daemon stops. Cancel-safe, as
+/// `next_frame` is.
+async fn next(
+    broker: &Broker,
+    connection: &mut ServerConnection,
+    shutdown: &CancellationToken,
+) -> Result<Option<Bytes>, Hangup> {
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok(None),
+        frame = timeout(broker.config.connection_idle_max, connection.next_frame()) => match frame {
+            Ok(frame) => Ok(frame?),
+            Err(_) => Ok(None),
+        },
+    }
+}
+
+/// Handles `frame` while reading at most one more into `ahead`; `None` when the peer left meanwhile.
+async fn handle(
+    broker: &Arc<Broker>,
+    caller: &Caller,
+    frame: RequestFrame,
+    connection: &mut ServerConnection,
+    ahead: &mut Option<Bytes>,
+    shutdown: &CancellationToken,
+) -> Result<Option<Reply>, Hangup> {
+    let mut handling = pin!(broker.handle(caller, frame, shutdown));
+    loop {
+        tokio::select! {
+            biased;
+            reply = &mut handling => return reply.map(Some),
+            () = shutdown.cancelled() => {
+                return timeout(STOP_GRACE, handling).await.map_or(Ok(None), |reply| reply.map(Some));
+            }
+            next = connection.next_frame(), if ahead.is_none() => match next? {
+                Some(frame) => *ahead = Some(frame),
+                None => return Ok(None),
+            },
+        }
+    }
+}
+
+async fn write(connection: &mut ServerConnection, reply: Reply) -> Result<(), Hangup> {
+    let Reply { slices, memory } = reply;
+    let mut rest = slices.as_slice();
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|slice| {
+            bytes += slice.len();
+            bytes <= WRITE_BYTES
+        });
+        let (now, later) = rest.split_at(fits.count().max(1));
+        timeout(WRITE_TIMEOUT, connection.write(now)).await.map_err(|_| Hangup::Stalled)??;
+        rest = later;
+    }
+    metrics::counter!("hawser_response_bytes_total").increment(fetch::total_bytes(&slices) as u64);
+    drop(memory);
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Writes groups and offsets: one task, one transaction for all that came in while the last one was written, so that an
+//! fsync is shared by every commit that waits for it.
+
+use super::cell::Cell;
+use hawser_state::{GroupChange, State};
+use std::sync::{Arc, Weak};
+use tokio::sync::{mpsc, oneshot};
+use tracing::error;
+
+/// Writes that wait; a commit is a few hundred bytes, and each connection has at most one under way.
+const QUEUE_DEPTH: usize = 1024;
+/// Changes in one transaction, at most; above this the next one begins, so that nobody waits without end.
+const BATCH_CHANGES_MAX: usize = 20_000;
+
+/// A way to the writing task, which ends when the last of these is dropped.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Write>,
+}
+
+enum Write {
+    /// These changes, all or nothing; tells whether they are durable.
+    Changes(Vec<GroupChange>, oneshot::Sender<bool>),
+    /// The group as it stands when its turn comes: so an older state never overwrites a newer one.
+    Group(Arc<Cell>),
+}
+
+impl Writer {
+    pub(super) fn start(state: State, owner: Weak<super::Coordinator>) -> Self {
+        let (queue, writes) = mpsc::channel(QUEUE_DEPTH);
+        tokio::spawn(run(state, owner, writes));
+        Self { queue }
+    }
+
+    /// Whether `changes` are durable now. Cancel-safe: once this was polled, they are written all the same.
+    pub(super) async fn write(&self, changes: Vec<GroupChange>) -> bool {
+        let (done, outcome) = oneshot::channel();
+        self.queue.send(Write::Changes(changes, done)).await.is_ok() && outcome.await.unwrap_or(false)
+    }
+
+    /// Has the group stored; the group hears of it by `Event::Stored`.
+    pub(super) fn store(&self, cell: Arc<Cell>) {
+        match self.queue.try_send(Write::Group(cell)) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Err(mpsc::error::TrySendError::Full(write)) => {
+                // Bounded by the number of groups.
+                let queue = self.queue.clone();
+                tokio::spawn(async move { drop(queue.send(write).await) });
+            }
+        }
+    }
+}
+
+async fn run(state: State, owner: Weak<super::Coordinator>, mut writes: mpsc::Receiver<Write>) {
+    while let Some(first) = writes.recv().await {
+        let mut batch = Batch::default();
+        batch.add(first);
+        while batch.changes.len() < BATCH_CHANGES_MAX
+            && let Ok(write) = writes.try_recv()
+        {
+            batch.add(write);
+        }
+        let Batch { changes, waiting, groups } = batch;
+        let size = changes.len();
+        let state = state.clone();
+        let outcome = tokio::task::spawn_blocking(move || state.apply(&changes)).await;
+        let is_ok = match outcome {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                error!(%error, changes = size, "groups and offsets not written");
+                false
+            }
+            Err(_) => false,
+        };
+        metrics::histogram!("hawser_offset_commit_batch_changes").record(size as f64);
+        for done in waiting {
+            // Whoever asked may have hung up.
+            let _ = done.send(is_ok);
+        }
+        let Some(owner) = owner.upgrade() else { return };
+        for (cell, generation) in groups {
+            owner.stored(&cell, generation, is_ok);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    changes: Vec<GroupChange>,
+    waiting: Vec<oneshot::Sender<bool>>,
+    groups: Vec<(Arc<Cell>, i32)>,
+}
+
+impl Batch {
+    fn add(&mut self, write: Write) {
+        match write {
+            Write::Changes(changes, done) => {
+                self.changes.extend(changes);
+                self.waiting.push(done);
+            }
+            Write::Group(cell) => {
+                let record = cell.record();
+                let generation = record.as_ref().map_or(-1, |record| record.generation);
+                self.changes.extend(record.map(|record| GroupChange::PutGroup { group: cell.id().to_owned(), record }));
+                self.groups.push((cell, generation));
+            }
+        }
+    }
+}
