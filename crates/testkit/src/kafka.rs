@@ -18,11 +18,12 @@ mod spec;
 mod tool;
 
 pub use driver::{Digest, Driver, Isolation, Offsets, PartitionState};
-pub use home::{Home, Version, cache_dir};
+pub use home::{Home, Jvm, Version, cache_dir};
 pub use spec::{ADMIN, ADMIN_PASSWORD, ClusterSpec, PLAIN_USERS, Security};
 pub use tool::{Tool, ToolOutput};
 
 use crate::certificates::Authority;
+use crate::process::Process;
 use anyhow::{Context, Result, ensure};
 use node::Node;
 use std::fs;
@@ -53,6 +54,19 @@ impl Kafka {
     /// Describes a controller and three brokers.
     pub fn three_brokers() -> ClusterSpec {
         ClusterSpec::new(3)
+    }
+
+    /// Describes a controller and two brokers.
+    pub fn two_brokers() -> ClusterSpec {
+        ClusterSpec::new(2)
+    }
+
+    /// The process of a broker, to be looked at.
+    ///
+    /// # Errors
+    /// When there is no such broker, or it does not run.
+    pub fn broker_process(&self, id: i32) -> Result<&Process> {
+        self.broker(id)?.process.as_ref().with_context(|| format!("broker {id} is not running"))
     }
 
     /// Node ids of the brokers.
@@ -222,9 +236,9 @@ impl Kafka {
     /// When it does not come up.
     pub fn start_broker(&mut self, id: i32) -> Result<()> {
         let home = self.home.clone();
-        let heap_mb = self.spec.heap_mb;
+        let jvm = self.spec.jvm;
         let node = self.broker_mut(id)?;
-        node.spawn(&home, heap_mb)?;
+        node.spawn(&home, jvm)?;
         node.wait_ready(START_LIMIT)
     }
 
@@ -253,9 +267,9 @@ impl ClusterSpec {
         let (controller, brokers) = node::lay_out(&self, folder.path(), &server.key_store)?;
         let mut kafka = Kafka { spec: self, home, cluster_id, controller, brokers, authority, folder };
         kafka.format()?;
-        let heap_mb = kafka.spec.heap_mb;
+        let jvm = kafka.spec.jvm;
         for node in kafka.controller.iter_mut().chain(&mut kafka.brokers) {
-            node.spawn(&kafka.home, heap_mb)?;
+            node.spawn(&kafka.home, jvm)?;
         }
         for node in kafka.controller.iter_mut().chain(&mut kafka.brokers) {
             node.wait_ready(START_LIMIT)?;

@@ -4,7 +4,7 @@
 //! against any Kafka listener, Hawser's included. It ends when its input does, so it cannot outlive the test.
 
 use super::home::LogLevel;
-use super::{Home, Version, cache_dir};
+use super::{Home, Jvm, Version, cache_dir};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -106,7 +106,7 @@ impl Driver {
         let home = Home::find(Version::default())?;
         let classes = compiled(&home)?;
         let mut child = Command::new("java")
-            .args(home.java_args(512, LogLevel::Warn, Some(&classes)))
+            .args(home.java_args(Jvm::quick(512), LogLevel::Warn, Some(&classes)))
             .args(["Driver", bootstrap])
             .args(client_file)
             .stdin(Stdio::piped())

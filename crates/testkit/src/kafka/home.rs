@@ -1,6 +1,7 @@
 //! Where the jars of stock Kafka lie: `cargo xtask kafka` puts them there.
 
 use super::Tool;
+use crate::process::Program;
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +60,11 @@ impl Home {
         Tool::new(self, class)
     }
 
+    /// One of Kafka's main classes, or one in the folder `classes`, as a process that stays.
+    pub fn program(&self, class: &str, jvm: Jvm, classes: Option<&Path>) -> Program {
+        Program::new("java").args(self.java_args(jvm, LogLevel::Warn, classes)).arg(class)
+    }
+
     /// `DumpLogSegments` moved between releases.
     pub fn dump_log_segments(&self) -> &'static str {
         match self.version {
@@ -69,12 +75,14 @@ impl Home {
 
     /// Arguments to `java` up to and including the class path: short-lived programs start fastest with these.
     /// `classes` is a further folder of classes; `level` the root logger's.
-    pub(crate) fn java_args(&self, heap_mb: u32, level: LogLevel, classes: Option<&Path>) -> Vec<String> {
+    pub(crate) fn java_args(&self, jvm: Jvm, level: LogLevel, classes: Option<&Path>) -> Vec<String> {
         let config = concat!(env!("CARGO_MANIFEST_DIR"), "/kafka/log4j2.properties");
         let mut class_path = format!("{}/*", self.lib().display());
         let archive = self.folder.join("classes.jsa");
-        let mut args: Vec<String> =
-            ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"].map(str::to_owned).to_vec();
+        let mut args: Vec<String> = match jvm.steady {
+            false => ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"].map(str::to_owned).to_vec(),
+            true => vec!["-XX:+UseG1GC".to_owned(), format!("-Xms{}m", jvm.heap_mb)],
+        };
         if archive.is_file() {
             args.push(format!("-XX:SharedArchiveFile={}", archive.display()));
         }
@@ -82,11 +90,30 @@ impl Home {
         if let Some(classes) = classes {
             class_path.push_str(&format!(":{}", classes.display()));
         }
-        args.push(format!("-Xmx{heap_mb}m"));
+        args.push(format!("-Xmx{}m", jvm.heap_mb));
         args.push(format!("-Dlog4j2.configurationFile={config}"));
         args.push(format!("-Dhawser.log.level={}", level.as_str()));
         args.extend(["-cp".to_owned(), class_path]);
         args
+    }
+}
+
+/// How a Java program is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Jvm {
+    heap_mb: u32,
+    steady: bool,
+}
+
+impl Jvm {
+    /// Quick to start, for tests: simple compiler and collector, at most `heap_mb` MiB of heap.
+    pub fn quick(heap_mb: u32) -> Self {
+        Self { heap_mb, steady: false }
+    }
+
+    /// As a server runs, for measurements: both compilers, G1, `heap_mb` MiB of heap from the start.
+    pub fn steady(heap_mb: u32) -> Self {
+        Self { heap_mb, steady: true }
     }
 }
 

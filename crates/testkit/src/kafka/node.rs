@@ -2,7 +2,7 @@
 
 use super::home::LogLevel;
 use super::spec::{ADMIN, ADMIN_PASSWORD};
-use super::{ClusterSpec, Home};
+use super::{ClusterSpec, Home, Jvm};
 use crate::ports::free_port;
 use crate::process::{Process, Program};
 use anyhow::{Context, Result};
@@ -22,7 +22,7 @@ pub(super) struct Node {
     pub(super) data_dir: PathBuf,
     properties: PathBuf,
     log: PathBuf,
-    process: Option<Process>,
+    pub(super) process: Option<Process>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,10 +92,10 @@ impl Node {
         tool.run().map(drop)
     }
 
-    pub(super) fn spawn(&mut self, home: &Home, heap_mb: u32) -> Result<()> {
+    pub(super) fn spawn(&mut self, home: &Home, jvm: Jvm) -> Result<()> {
         let name = format!("kafka node {}", self.id);
         let program = Program::new("java")
-            .args(home.java_args(heap_mb, LogLevel::Info, None))
+            .args(home.java_args(jvm, LogLevel::Info, None))
             .arg("kafka.Kafka")
             .arg(self.properties.display().to_string());
         self.process = Some(program.spawn(&name, &self.log)?);

@@ -1,6 +1,6 @@
 //! What a cluster should look like, and the properties that say so to a broker.
 
-use super::Version;
+use super::{Jvm, Version};
 use std::path::Path;
 
 /// The super user, known to SCRAM-SHA-256 and -512.
@@ -29,13 +29,13 @@ pub struct ClusterSpec {
     pub(super) brokers: u16,
     pub(super) security: Security,
     pub(super) properties: Vec<(String, String)>,
-    pub(super) heap_mb: u32,
+    pub(super) jvm: Jvm,
 }
 
 impl ClusterSpec {
     pub(super) fn new(brokers: u16) -> Self {
         let (version, security) = (Version::default(), Security::default());
-        Self { version, brokers, security, properties: Vec::new(), heap_mb: 192 }
+        Self { version, brokers, security, properties: Vec::new(), jvm: Jvm::quick(192) }
     }
 
     /// Sets the release.
@@ -56,9 +56,9 @@ impl ClusterSpec {
         self
     }
 
-    /// Sets the heap of each node in MiB (192 without this).
-    pub fn heap_mb(mut self, heap_mb: u32) -> Self {
-        self.heap_mb = heap_mb;
+    /// Sets how each node is started (quick, with 192 MiB of heap, without this).
+    pub fn jvm(mut self, jvm: Jvm) -> Self {
+        self.jvm = jvm;
         self
     }
 

@@ -1,7 +1,7 @@
 //! Kafka's command-line tools, run to their end.
 
-use super::Home;
 use super::home::LogLevel;
+use super::{Home, Jvm};
 use anyhow::{Context, Result, ensure};
 use std::io::{Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
@@ -62,7 +62,7 @@ impl Tool {
     /// When it cannot be started or has not ended after two minutes (it is then killed).
     pub fn output(self) -> Result<ToolOutput> {
         let mut child = Command::new("java")
-            .args(self.home.java_args(self.heap_mb, LogLevel::Warn, None))
+            .args(self.home.java_args(Jvm::quick(self.heap_mb), LogLevel::Warn, None))
             .arg(&self.class)
             .args(&self.args)
             .stdin(Stdio::piped())
