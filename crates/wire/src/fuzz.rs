@@ -19,7 +19,7 @@ use kafka_protocol::protocol::{Encodable, Request};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Inputs for each target in the ordinary test run.
-const EXECUTIONS: u64 = 50_000;
+const EXECUTIONS: u64 = 100_000;
 /// What records may decompress to here.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// No input grows beyond this.

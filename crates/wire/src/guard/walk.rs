@@ -135,7 +135,7 @@ impl<'a> Walk<'a> {
     }
 
     fn tags(&mut self, fields: &[Field]) -> Step {
-        let mut unknown = 0;
+        let mut unknown_memory_bytes = FIRST_TAG_MEMORY_BYTES;
         for _ in 0..self.unsigned_varint()? {
             let tag = self.unsigned_varint()?;
             if tag > i32::MAX.cast_unsigned() {
@@ -147,8 +147,8 @@ impl<'a> Walk<'a> {
             }
             let end = self.rest.len() - size;
             let Some(field) = fields.iter().find(|field| field.is_tagged() && field.tag == tag) else {
-                self.charge(if unknown == 0 { FIRST_TAG_MEMORY_BYTES } else { NEXT_TAG_MEMORY_BYTES })?;
-                unknown += 1;
+                self.charge(unknown_memory_bytes)?;
+                unknown_memory_bytes = NEXT_TAG_MEMORY_BYTES;
                 self.skip(size)?;
                 continue;
             };
