@@ -23,11 +23,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
@@ -43,6 +43,9 @@ const LOGIN_FRAMES_MAX: usize = 16;
 const TLS_HANDSHAKE: u8 = 0x16;
 /// `unexpected_message`, fatal: tells a plain-text client that this port speaks TLS.
 const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 10];
+/// How long, and for how many bytes, a refused peer may go on talking before the socket closes.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: u64 = 64 * 1024;
 /// Pause after a failed `accept(2)`: the usual cause, too many open files, does not go away at once.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -207,14 +210,38 @@ async fn accept_all(tcp: TcpListener, shared: Arc<Shared>, done: mpsc::Sender<Se
     }
 }
 
-/// Why a connection did not come through.
-enum Refusal {
+/// Why a connection did not come through, and what is left of it.
+struct Refusal {
+    reason: Reason,
+    /// Set if the peer has something to read still.
+    socket: Option<Box<dyn Duplex>>,
+}
+
+enum Reason {
     /// It went away, or never said anything.
     Silent,
-    /// It did not do what it should have: for the log.
+    /// It did not do what it should have.
     Named(String),
     /// Wrong name or password.
     Credentials(String),
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+
+impl Refusal {
+    fn silent() -> Self {
+        Self { reason: Reason::Silent, socket: None }
+    }
+
+    fn named(reason: impl ToString) -> Self {
+        Self { reason: Reason::Named(reason.to_string()), socket: None }
+    }
+
+    fn with(self, socket: impl Duplex + 'static) -> Self {
+        Self { socket: Some(Box::new(socket)), ..self }
+    }
 }
 
 async fn admit(
@@ -224,22 +251,26 @@ async fn admit(
     shared: &Shared,
 ) -> Option<ServerConnection> {
     let limits = shared.security.parts().limits;
-    match timeout_at(Instant::now() + limits.login, enter(tcp, peer, place, shared)).await {
+    let refusal = match timeout_at(Instant::now() + limits.login, enter(tcp, peer, place, shared)).await {
         Ok(Ok(connection)) => return Some(connection),
-        Ok(Err(Refusal::Silent)) => count(&shared.refused),
-        Ok(Err(Refusal::Named(reason))) => {
-            count(&shared.refused);
-            info!(%peer, reason, "connection refused");
-        }
-        Ok(Err(Refusal::Credentials(reason))) => {
-            count(&shared.refused);
-            count(&shared.wrong_credentials);
-            info!(%peer, reason, "login refused");
-        }
+        Ok(Err(refusal)) => refusal,
         Err(_) => {
             count(&shared.too_slow);
             debug!(%peer, "connection closed: no login in time");
+            return None;
         }
+    };
+    count(&shared.refused);
+    match refusal.reason {
+        Reason::Silent => debug!(%peer, "connection closed by its client before the login"),
+        Reason::Named(reason) => info!(%peer, reason, "connection refused"),
+        Reason::Credentials(reason) => {
+            count(&shared.wrong_credentials);
+            info!(%peer, reason, "login refused");
+        }
+    }
+    if let Some(socket) = refusal.socket {
+        linger(socket).await;
     }
     None
 }
@@ -251,31 +282,29 @@ async fn enter(
     shared: &Shared,
 ) -> Result<ServerConnection, Refusal> {
     let parts = shared.security.parts();
-    let named = |e: io::Error| Refusal::Named(e.to_string());
-    stream::tune(&tcp, parts.limits.send_bytes, parts.limits.receive_bytes).map_err(named)?;
+    stream::tune(&tcp, parts.limits.send_bytes, parts.limits.receive_bytes).map_err(Refusal::named)?;
     // Kafka's clients speak first; until they do, nothing is allocated for them.
     let mut first = [0];
-    if tcp.peek(&mut first).await.map_err(|_| Refusal::Silent)? == 0 {
-        return Err(Refusal::Silent);
+    if tcp.peek(&mut first).await.map_err(|_| Refusal::silent())? == 0 {
+        return Err(Refusal::silent());
     }
     let mut stream = match (&parts.tls, first == [TLS_HANDSHAKE]) {
         (None, false) => Stream::plain(tcp, peer),
         (None, true) => {
             let message = format!("client speaks TLS, but this listener is {}", parts.protocol);
-            return Err(Refusal::Named(message));
+            return Err(Refusal::named(message));
         }
         (Some(_), false) => {
             let mut tcp = tcp;
             let _ = tcp.write_all(&TLS_ALERT).await;
-            let _ = tcp.shutdown().await;
             let message = format!("client speaks plain text, but this listener is {}", parts.protocol);
-            return Err(Refusal::Named(message));
+            return Err(Refusal::named(message).with(tcp));
         }
-        (Some(tls), true) => match TlsAcceptor::from(Arc::clone(tls)).accept(Socket::new(tcp)).await {
+        (Some(tls), true) => match TlsAcceptor::from(Arc::clone(tls)).accept(Socket::new(tcp)).into_fallible().await {
             Ok(tls) => Stream::tls(tls.into(), peer),
-            Err(e) => {
+            Err((e, socket)) => {
                 let problem = TlsProblem::of(&e, "").map_or_else(|| e.to_string(), |p| p.to_string());
-                return Err(Refusal::Named(format!("TLS handshake failed: {problem}")));
+                return Err(Refusal::named(format!("TLS handshake failed: {problem}")).with(socket));
             }
         },
     };
@@ -298,14 +327,14 @@ async fn log_in(mut stream: Stream, mut login: ServerLogin, parts: &ServerParts)
     for _ in 0..LOGIN_FRAMES_MAX {
         let frame = match frames.frame(&mut stream).await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return Err(Refusal::Silent),
+            Ok(None) => return Err(Refusal::silent()),
             Err(FrameError::Io(e)) => {
                 let problem = TlsProblem::of(&e, "").map_or_else(|| e.to_string(), |p| p.to_string());
-                return Err(Refusal::Named(problem));
+                return Err(Refusal::named(problem));
             }
-            Err(e) => return Err(Refusal::Named(e.to_string())),
+            Err(e) => return Err(Refusal::named(e)),
         };
-        let request = RequestFrame::parse(frame).map_err(|e| Refusal::Named(e.to_string()))?;
+        let request = RequestFrame::parse(frame).map_err(Refusal::named)?;
         match login.on(&request) {
             Verdict::Reply(reply) => send(&mut stream, &reply).await?,
             Verdict::Accepted { reply, user, lifetime } => {
@@ -319,20 +348,30 @@ async fn log_in(mut stream: Stream, mut login: ServerLogin, parts: &ServerParts)
                 if guess {
                     sleep(parts.limits.failed_login_delay).await;
                 }
-                if let Some(reply) = reply {
-                    send(&mut stream, &reply).await?;
-                    let _ = stream.shutdown().await;
-                }
-                return Err(if guess { Refusal::Credentials(reason) } else { Refusal::Named(reason) });
+                let reason = if guess { Reason::Credentials(reason) } else { Reason::Named(reason) };
+                let refusal = Refusal { reason, socket: None };
+                let Some(reply) = reply else { return Err(refusal) };
+                send(&mut stream, &reply).await?;
+                return Err(refusal.with(stream));
             }
         }
     }
-    Err(Refusal::Named("too many requests before the login".to_owned()))
+    Err(Refusal::named("too many requests before the login".to_owned()))
+}
+
+/// Closes so that the peer still reads our last words: closing a socket with unread bytes in it makes the kernel send a
+/// reset, which overtakes them.
+async fn linger(mut socket: Box<dyn Duplex>) {
+    let drain = async {
+        socket.shutdown().await?;
+        tokio::io::copy(&mut (&mut socket).take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    let _ = timeout(LINGER_MAX, drain).await;
 }
 
 async fn send(stream: &mut Stream, reply: &[u8]) -> Result<(), Refusal> {
-    stream.write_all(reply).await.map_err(|_| Refusal::Silent)?;
-    stream.flush().await.map_err(|_| Refusal::Silent)
+    stream.write_all(reply).await.map_err(|_| Refusal::silent())?;
+    stream.flush().await.map_err(|_| Refusal::silent())
 }
 
 fn count(counter: &AtomicU64) {

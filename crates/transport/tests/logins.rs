@@ -137,7 +137,7 @@ async fn client_certificates() {
     let missing = who_am_i(&to(""), &required).await.unwrap_err();
     assert!(missing.contains("requires a client certificate"), "{missing}");
     let foreign = who_am_i(&to(&other.own("member.example", false)), &required).await.unwrap_err();
-    assert!(foreign.contains("refused our certificate"), "{foreign}");
+    assert!(foreign.contains("refused our certificate"), "{foreign:?}");
     let requested = serve(listen("requested")).await;
     assert_eq!(who_am_i(&to(""), &requested).await.unwrap(), "User:ANONYMOUS");
     assert_eq!(who_am_i(&to(&known), &requested).await.unwrap(), "User:CN=member.example,O=Acme");

@@ -86,6 +86,7 @@ impl TlsProblem {
                 | AlertDescription::CertificateExpired
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::UnknownCA
+                | AlertDescription::DecryptError
                 | AlertDescription::AccessDenied => Self::OurCertificateRefused(format!("{alert:?}")),
                 AlertDescription::ProtocolVersion
                 | AlertDescription::HandshakeFailure
