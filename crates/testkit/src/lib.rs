@@ -8,6 +8,7 @@
 pub mod batches;
 pub mod certificates;
 pub mod compare;
+pub mod fake_source;
 pub mod kafka;
 pub mod ports;
 pub mod process;
