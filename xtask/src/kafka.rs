@@ -33,9 +33,13 @@ pub(crate) fn clients_jar() -> PathBuf {
     home(version).join(format!("lib/kafka-clients-{version}.jar"))
 }
 
+/// Where everything fetched is kept, outside of git.
+pub(crate) fn cache() -> PathBuf {
+    std::env::var_os("HAWSER_KAFKA_HOME").map_or_else(|| root().join(".hawser"), PathBuf::from)
+}
+
 fn home(version: &str) -> PathBuf {
-    let cache = std::env::var_os("HAWSER_KAFKA_HOME").map_or_else(|| root().join(".hawser"), PathBuf::from);
-    cache.join(format!("kafka-{version}"))
+    cache().join(format!("kafka-{version}"))
 }
 
 /// Into a folder of another name first, so that a broken download is never taken for a Kafka.

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! The project's tasks: `cargo xtask test`, `layers`, `kafka`.
 
+mod clients;
 mod kafka;
 mod layers;
 mod prerequisites;
@@ -23,7 +24,7 @@ enum Task {
     Test,
     /// Check that crates depend on lower rows only
     Layers,
-    /// Fetch stock Apache Kafka with Maven into .hawser/ (needed by the tests that run against it)
+    /// Fetch stock Apache Kafka with Maven, and clients that are not Kafka's own, into .hawser/
     Kafka {
         /// Releases to fetch; without this, the ones that the tests use
         #[arg(long)]
@@ -35,7 +36,10 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Test => test::run(),
         Task::Layers => layers::run(),
-        Task::Kafka { version } => kafka::run(&version),
+        Task::Kafka { version } => {
+            kafka::run(&version)?;
+            clients::run()
+        }
     }
 }
 

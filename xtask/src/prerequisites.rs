@@ -28,6 +28,14 @@ pub(crate) const MAVEN: Prerequisite = Prerequisite {
     remedy: "install Maven (Debian, Ubuntu: apt-get install maven)",
 };
 
+/// Runs clients that are not Kafka's own.
+pub(crate) const PYTHON: Prerequisite = Prerequisite {
+    program: "python3",
+    version_flag: "--version",
+    oldest_major: Some(3),
+    remedy: "install Python 3.9 to 3.12 with venv (Debian, Ubuntu: apt-get install python3-venv)",
+};
+
 /// Checks licences and sources of dependencies; done without where it is not installed.
 pub(crate) const CARGO_DENY: Prerequisite = Prerequisite {
     program: "cargo-deny",

@@ -3,7 +3,7 @@
 //! Cheap checks come first, then the tests of the whole workspace with those that need stock Kafka, which are counted
 //! as ignored by a plain `cargo test`. Each check counts as one test. The last line sums up.
 
-use crate::{kafka, layers, prerequisites, root};
+use crate::{clients, kafka, layers, prerequisites, root};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -24,8 +24,9 @@ struct Tally {
 
 /// Runs everything; an error (after the summing line) when anything failed.
 pub(crate) fn run() -> Result<()> {
-    prerequisites::check(&[prerequisites::JDK, prerequisites::MAVEN])?;
+    prerequisites::check(&[prerequisites::JDK, prerequisites::MAVEN, prerequisites::PYTHON])?;
     kafka::run(&[])?;
+    clients::run()?;
     let started = Instant::now();
     let mut tally = Tally::default();
 

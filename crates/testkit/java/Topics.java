@@ -43,6 +43,7 @@ final class Topics implements AutoCloseable {
         return switch (words.get(0)) {
             case "create" -> create(topic, Integer.parseInt(rest.get(0)), Short.parseShort(rest.get(1)), rest.subList(2, rest.size()));
             case "create-at" -> createAt(topic, rest.get(0), rest.subList(1, rest.size()));
+            case "cluster-id" -> List.of(admin.describeCluster().clusterId().get());
             case "delete" -> {
                 admin.deleteTopics(Set.of(topic)).all().get();
                 yield List.of();

@@ -12,12 +12,14 @@
 //! `HAWSER_KEEP=1` keeps it.
 
 mod driver;
+mod dump;
 mod home;
 mod node;
 mod spec;
 mod tool;
 
 pub use driver::{Digest, Driver, Isolation, Offsets, PartitionState};
+pub use dump::Dump;
 pub use home::{Home, Jvm, Version, cache_dir};
 pub use spec::{ADMIN, ADMIN_PASSWORD, ClusterSpec, PLAIN_USERS, Security};
 pub use tool::{Tool, ToolOutput};

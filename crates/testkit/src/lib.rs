@@ -8,7 +8,8 @@
 pub mod batches;
 pub mod certificates;
 pub mod compare;
-pub mod fake_source;
+pub mod daemon;
+pub mod faults;
 pub mod kafka;
 pub mod ports;
 pub mod process;

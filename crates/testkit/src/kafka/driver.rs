@@ -190,7 +190,19 @@ impl Driver {
     /// As [`ask`](Self::ask).
     pub fn offsets(&mut self, topics: &[&str]) -> Result<Vec<Offsets>> {
         const TIMESTAMPS: &str = "16";
-        let lines = self.ask(&[&["topics", "offsets", TIMESTAMPS], topics].concat())?;
+        self.ask_offsets(TIMESTAMPS, topics)
+    }
+
+    /// As [`offsets`](Self::offsets), with hardly any timestamps: for polling.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn ends(&mut self, topics: &[&str]) -> Result<Vec<Offsets>> {
+        self.ask_offsets("0", topics)
+    }
+
+    fn ask_offsets(&mut self, timestamps: &str, topics: &[&str]) -> Result<Vec<Offsets>> {
+        let lines = self.ask(&[&["topics", "offsets", timestamps], topics].concat())?;
         lines.iter().map(|line| Offsets::parse(line).with_context(|| format!("read {line:?}"))).collect()
     }
 }
@@ -227,7 +239,8 @@ impl Offsets {
 }
 
 impl Digest {
-    pub(crate) fn parse(line: &str) -> Option<Self> {
+    /// Reads tab-separated topic, partition, records and sum, as digest programs print them.
+    pub fn parse(line: &str) -> Option<Self> {
         let mut words = line.split('\t');
         Some(Self {
             topic: words.next()?.to_owned(),

@@ -1,0 +1,89 @@
+//! Clients that are not Kafka's own, each in a Python environment that `cargo xtask kafka` makes: two releases of librdkafka
+//! and a client that is neither.
+
+use anyhow::{Context, Result, bail, ensure};
+use hawser_testkit::kafka::{Digest, Isolation, cache_dir};
+use std::path::Path;
+use std::process::Command;
+
+/// A client library by its environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// librdkafka, an older release.
+    LibrdkafkaOld,
+    /// librdkafka, a current release.
+    LibrdkafkaNew,
+    /// kafka-python.
+    KafkaPython,
+}
+
+impl Client {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::LibrdkafkaOld, Self::LibrdkafkaNew, Self::KafkaPython];
+
+    fn environment(self) -> &'static str {
+        match self {
+            Self::LibrdkafkaOld => "venv-librdkafka-old",
+            Self::LibrdkafkaNew => "venv-librdkafka-new",
+            Self::KafkaPython => "venv-kafka-python",
+        }
+    }
+
+    /// Reads `topics` from their beginning as [`hawser_testkit::kafka::Driver::digest`] does. `login` is user, password and
+    /// the authority's file of a SASL_SSL listener with PLAIN.
+    ///
+    /// # Errors
+    /// When the environment is not there or the client fails.
+    pub fn digest(
+        self,
+        bootstrap: &str,
+        login: Option<(&str, &str, &Path)>,
+        isolation: Isolation,
+        topics: &[&str],
+    ) -> Result<Vec<Digest>> {
+        let python = cache_dir().join(self.environment()).join("bin/python");
+        if !python.is_file() {
+            bail!("no {}: run `cargo xtask kafka`", python.display());
+        }
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(match self {
+            Self::KafkaPython => "digest_kafka_python.py",
+            _ => "digest_librdkafka.py",
+        });
+        let mut command = Command::new("timeout");
+        command.arg("180").arg(python).arg(program).args([bootstrap, isolation.as_str()]).args(topics);
+        if let Some((user, password, authority)) = login {
+            command.env("KAFKA_USER", user).env("KAFKA_PASSWORD", password).env("KAFKA_CA", authority);
+        }
+        let output = command.output().with_context(|| format!("start {self:?}"))?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{self:?}: {}\n{errors}", output.status);
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines().map(|line| Digest::parse(line).with_context(|| format!("read {line:?}"))).collect()
+    }
+}
+
+/// What every other client reads of `topics`, which must be the same for all of them.
+///
+/// # Errors
+/// When a client fails or two differ.
+pub fn digests_of_other_clients(
+    bootstrap: &str,
+    login: Option<(&str, &str, &Path)>,
+    isolation: Isolation,
+    topics: &[&str],
+) -> Result<Vec<Digest>> {
+    let mut all = Vec::new();
+    for client in Client::ALL {
+        let mut digests = client.digest(bootstrap, login, isolation, topics)?;
+        digests.sort();
+        all.push((client, digests));
+    }
+    let (first, rest) = all.split_first().context("no clients")?;
+    for other in rest {
+        for (a, b) in first.1.iter().zip(&other.1) {
+            ensure!(a == b, "{:?} and {:?} read differently: {a:?}, {b:?}", first.0, other.0);
+        }
+        ensure!(first.1.len() == other.1.len(), "{:?} and {:?} see other partitions", first.0, other.0);
+    }
+    Ok(first.1.clone())
+}

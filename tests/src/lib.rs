@@ -1,0 +1,41 @@
+#![forbid(unsafe_code)]
+//! What the process-level tests share: the binary, and a stock cluster with a destination and a source daemon and the
+//! link between them, made as in scenario A.
+
+mod clients;
+mod pair;
+
+pub use clients::{Client, digests_of_other_clients};
+pub use pair::{LINK, Pair, SOURCE_LOGIN, SOURCE_PASSWORD};
+
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The `hawser` binary: `HAWSER_BIN` if set (by `cargo xtask test`), else built in the profile of this test.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn binary() -> Result<PathBuf> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let binary = BINARY.get_or_init(|| match std::env::var_os("HAWSER_BIN") {
+        Some(binary) => Ok(binary.into()),
+        None => build().map_err(|e| format!("{e:#}")),
+    });
+    binary.clone().map_err(anyhow::Error::msg)
+}
+
+/// Tests run from `target/PROFILE/deps`.
+fn build() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile_dir = test.ancestors().nth(2).context("test outside of a target folder")?;
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "hawser"]).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    if profile_dir.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().context("start cargo build")?;
+    ensure!(status.success(), "cargo build --package hawser: {status}");
+    Ok(profile_dir.join("hawser"))
+}

@@ -1,0 +1,109 @@
+//! Bar 1: the zoo of awkward data, from three stock brokers over the link, is byte-equal and reads the same everywhere.
+
+use anyhow::{Context, Result, ensure};
+use hawser_testkit::kafka::{Dump, Isolation, Kafka, Security, Version};
+use hawser_testkit::zoo::{self, Zoo};
+use hawser_tests::{LINK, Pair, digests_of_other_clients};
+use std::time::Duration;
+
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(180);
+const ISOLATIONS: [Isolation; 2] = [Isolation::ReadUncommitted, Isolation::ReadCommitted];
+
+#[test]
+#[ignore = "needs stock Kafka: cargo xtask kafka"]
+fn every_animal_of_the_zoo_arrives_unchanged() -> Result<()> {
+    whole_zoo(Version::V4_3, zoo::Size::default())
+}
+
+#[test]
+#[ignore = "needs stock Kafka: cargo xtask kafka"]
+fn every_animal_arrives_from_an_older_kafka() -> Result<()> {
+    whole_zoo(Version::V3_9, zoo::Size { records: 1000, transactions: 10, wide_partitions: 50, leader_moves: 7 })
+}
+
+fn whole_zoo(version: Version, size: zoo::Size) -> Result<()> {
+    let mut kafka = Kafka::three_brokers().version(version).security(Security::ScramPlaintext).start()?;
+    let mut driver = kafka.driver()?;
+    let zoo = zoo::fill(&mut kafka, &mut driver, size)?;
+    let names = zoo.names();
+    let mut pair = Pair::start(kafka)?;
+    pair.create_mirrors(&names)?;
+    let took = pair.await_caught_up(&names, CATCH_UP_LIMIT)?;
+    eprintln!("{} partitions caught up after {took:?}", zoo.partitions.len());
+    pair.destination.run(&["verify", "--link", LINK])?;
+
+    same_answers(&mut pair, &names)?;
+    same_records(&mut pair, &names)?;
+    other_clients_read_the_same(&mut pair, &names)?;
+
+    pair.destination.stop()?;
+    let equal = pair.compare_on_disk(&names)?;
+    eprintln!("compared {equal:?}");
+    ensure!(equal.emptied > 0 && equal.gaps > 0, "the zoo lost its compacted logs: {equal:?}");
+    dumps_are_clean(&mut pair, &zoo)
+}
+
+/// Earliest, latest, max-timestamp and by-timestamp.
+fn same_answers(pair: &mut Pair, topics: &[&str]) -> Result<()> {
+    let theirs = pair.origin.offsets(topics)?;
+    let ours = pair.mirror.offsets(topics)?;
+    ensure!(theirs.len() == ours.len(), "{} and {} partitions", theirs.len(), ours.len());
+    for (theirs, ours) in theirs.iter().zip(&ours) {
+        ensure!(theirs == ours, "the source answers {theirs:?}, the mirror {ours:?}");
+    }
+    Ok(())
+}
+
+fn same_records(pair: &mut Pair, topics: &[&str]) -> Result<()> {
+    for isolation in ISOLATIONS {
+        let theirs = pair.origin.digest(isolation, topics)?;
+        let ours = pair.mirror.digest(isolation, topics)?;
+        ensure!(theirs.len() == ours.len(), "{} and {} partitions", theirs.len(), ours.len());
+        for (theirs, ours) in theirs.iter().zip(&ours) {
+            ensure!(theirs == ours, "{isolation:?}: the source reads as {theirs:?}, the mirror as {ours:?}");
+        }
+    }
+    Ok(())
+}
+
+fn other_clients_read_the_same(pair: &mut Pair, topics: &[&str]) -> Result<()> {
+    use hawser_testkit::daemon::{OPERATOR, OPERATOR_PASSWORD};
+    let authority = pair.folder().join("cloud-ca.pem");
+    let login = Some((OPERATOR, OPERATOR_PASSWORD, authority.as_path()));
+    for isolation in ISOLATIONS {
+        let mut theirs = pair.origin.digest(isolation, topics)?;
+        theirs.sort();
+        let ours = digests_of_other_clients(&pair.destination.bootstrap(), login, isolation, topics)?;
+        ensure!(theirs.len() == ours.len(), "{} and {} partitions", theirs.len(), ours.len());
+        for (theirs, ours) in theirs.iter().zip(&ours) {
+            ensure!(
+                theirs == ours,
+                "{isolation:?}: Java reads the source as {theirs:?}, others the mirror as {ours:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Kafka's own tool walks every segment and index of the mirror. It raises false alarms on some of Kafka's own logs, so the
+/// mirror may have no complaint that the source's log, read when its brokers are stopped, has not.
+fn dumps_are_clean(pair: &mut Pair, zoo: &Zoo) -> Result<()> {
+    let names: Vec<String> = zoo.partitions.iter().map(|p| format!("{}-{}", p.topic, p.partition)).collect();
+    let ours: Vec<_> = names.iter().map(|n| pair.destination.data_dir().join(n)).collect();
+    let ours = Dump::of(pair.kafka.home(), &ours)?;
+    ensure!(ours.batches > 0, "nothing was dumped");
+    if ours.complaints.is_empty() {
+        return Ok(());
+    }
+    let theirs: Vec<_> = zoo.partitions.iter().map(|p| zoo.source_folder(&pair.kafka, p)).collect::<Result<_>>()?;
+    for id in pair.kafka.broker_ids() {
+        pair.kafka.stop_broker(id)?;
+    }
+    let theirs = Dump::of(pair.kafka.home(), &theirs)?;
+    for (partition, complaints) in &ours.complaints {
+        let known = theirs.complaints.get(partition).map(Vec::as_slice).unwrap_or_default();
+        let new = complaints.iter().find(|c| !known.contains(c));
+        ensure!(new.is_none(), "DumpLogSegments on {partition}: {}", new.context("complaint")?);
+    }
+    Ok(())
+}
