@@ -7,8 +7,10 @@ use hawser_transport::{
     ClientOptions, ClientSecurity, DialError, HostPort, KafkaClient, Listener, SecurityProtocol, ServerConnection,
     ServerSecurity, Stream,
 };
+use hawser_wire::StrBytes;
 use hawser_wire::api::{self, ApiKey, RequestFrame};
 use hawser_wire::messages::api_versions_response::ApiVersion;
+use hawser_wire::messages::metadata_response::MetadataResponseBroker;
 use hawser_wire::messages::{ApiVersionsResponse, MetadataRequest, MetadataResponse};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use std::net::SocketAddr;
@@ -99,21 +101,25 @@ pub async fn serve(security: ServerSecurity) -> Arc<Listener> {
             let Ok(connection) = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await else {
                 continue;
             };
-            tokio::spawn(answer(connection));
+            tokio::spawn(answer(connection, listener.local_addr().port()));
         }
     });
     listener
 }
 
 /// Serves one connection until it ends.
-pub async fn answer(mut connection: ServerConnection) {
+pub async fn answer(mut connection: ServerConnection, port: u16) {
     while let Ok(Some(frame)) = connection.next_frame().await {
         let request = RequestFrame::parse(frame).unwrap();
         let reply: Bytes = if request.api_key == ApiKey::ApiVersions as i16 {
             hawser_transport::answer_api_versions(&table(), &request).unwrap()
         } else {
             let id = connection.principal().as_str().to_owned();
-            let response = MetadataResponse::default().with_cluster_id(Some(id.into()));
+            let broker = MetadataResponseBroker::default()
+                .with_node_id(1.into())
+                .with_host(StrBytes::from_static_str("localhost"))
+                .with_port(port.into());
+            let response = MetadataResponse::default().with_cluster_id(Some(id.into())).with_brokers(vec![broker]);
             api::encode_response::<MetadataRequest>(request.api_version, request.correlation_id, &response).unwrap()
         };
         if connection.write(&[reply]).await.is_err() {
