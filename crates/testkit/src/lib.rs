@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod compare;
 pub mod daemon;
 pub mod faults;
+pub mod fuzz;
 pub mod kafka;
 pub mod ports;
 pub mod process;

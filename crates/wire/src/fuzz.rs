@@ -1,12 +1,10 @@
-//! Fuzzing on stable Rust, in the ordinary test run: every decoder of this crate against mutated real captures and
-//! mutated messages made from the schema. Deterministic; `HAWSER_FUZZ_EXECUTIONS` sets how many inputs each target
-//! gets, `HAWSER_FUZZ_SEED` where they start. A failure prints the seed of the one input that caused it: set both
-//! (the number to 1) to see it again.
+//! Every decoder of this crate against mutated real captures and mutated messages made from the schema
+//! (`hawser_testkit::fuzz` has the driver and its environment variables).
 //!
 //! What must hold for every input: no panic, no decoder that refuses what the guard accepted, re-encoded messages are
 //! accepted again, and no more bytes out of a batch than the caller allowed.
 
-use crate::batch::{Batch, BatchHeader, Batches};
+use crate::batch::{Batch, BatchHeader, Batches, HEADER_BYTES};
 use crate::encoder::{TestBatch, TestRecord};
 use crate::frame::{PREFIX_BYTES, Scan, scan};
 use crate::guard::every_api::for_every_api;
@@ -14,17 +12,12 @@ use crate::guard::sample::{Fill, Sample};
 use crate::guard::{self, Message};
 use crate::{Compression, ControlType, LeaderEpoch, Offset, RequestFrame, api};
 use bytes::{Bytes, BytesMut};
+use hawser_testkit::fuzz::run;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, Request};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Inputs for each target in the ordinary test run.
-const EXECUTIONS: u64 = 100_000;
 /// What records may decompress to here.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
-/// No input grows beyond this.
-const INPUT_BYTES_MAX: usize = 16 * 1024;
-
 /// Frames as stock Kafka 4.3.1 and its own tools exchanged them: direction, key, version, length, frame.
 const CAPTURES: &[u8] = include_bytes!("../tests/corpus/kafka-4.3.1.frames");
 
@@ -40,8 +33,8 @@ struct Case {
 #[test]
 fn requests() {
     let corpus = corpus(false);
-    run("requests", &corpus, |case| {
-        let frame = Bytes::from(case.bytes.clone());
+    run("requests", &corpus, |_, frame| {
+        let frame = Bytes::copy_from_slice(frame);
         let Ok(request) = RequestFrame::parse(frame) else { return };
         macro_rules! decode {
             ($request:ident) => {
@@ -63,8 +56,8 @@ fn requests() {
 #[test]
 fn responses() {
     let corpus = corpus(true);
-    run("responses", &corpus, |case| {
-        let frame = Bytes::from(case.bytes.clone());
+    run("responses", &corpus, |from, frame| {
+        let (case, frame) = (&corpus[from], Bytes::copy_from_slice(frame));
         let Ok((_, body)) = api::split_response(case.key, case.version, frame) else { return };
         macro_rules! decode {
             ($request:ident) => {
@@ -85,9 +78,8 @@ fn responses() {
 
 #[test]
 fn batches_and_their_records() {
-    let corpus: Vec<_> = batches().into_iter().map(Case::of_bytes).collect();
-    run("batches", &corpus, |case| {
-        let bytes = Bytes::from(case.bytes.clone());
+    run("batches", &batches(), |_, bytes| {
+        let bytes = Bytes::copy_from_slice(bytes);
         let mut seen = 0;
         let mut run = Batches::unverified(bytes.clone());
         for batch in run.by_ref().map_while(Result::ok) {
@@ -108,15 +100,13 @@ fn batches_and_their_records() {
 #[test]
 fn bodies_of_batches() {
     // Mutated behind the header, so that the codecs get what they did not write.
-    let corpus: Vec<_> = batches().into_iter().map(Case::of_bytes).collect();
-    let headers: Vec<_> = corpus.iter().map(|case| BatchHeader::parse(&case.bytes).unwrap()).collect();
-    let bodies: Vec<_> = corpus.iter().map(|case| Case::of_bytes(case.bytes[61..].to_vec())).collect();
-    run("bodies", &bodies, |case| {
-        for codec in 0..5_i16 {
-            let mut header = headers[usize::try_from(codec).unwrap() % headers.len()];
-            header.attributes = codec;
-            header.record_count = 50;
-            let bytes = [&[0; 61], &case.bytes[..]].concat();
+    let corpus = batches();
+    let bodies: Vec<_> = corpus.iter().map(|bytes| &bytes[HEADER_BYTES..]).collect();
+    run("bodies", &bodies, |from, body| {
+        let header = BatchHeader::parse(&corpus[from]).unwrap();
+        for attributes in 0..5 {
+            let header = BatchHeader { attributes, record_count: 50, ..header };
+            let bytes = [&[0; HEADER_BYTES], body].concat();
             read_all(&Batch { header, bytes: bytes.into() });
         }
     });
@@ -124,13 +114,11 @@ fn bodies_of_batches() {
 
 #[test]
 fn frames() {
-    let corpus = [Case::of_bytes(vec![0, 0, 0, 3, 1, 2, 3]), Case::of_bytes(vec![0, 0, 1, 0, 9])];
-    run("frames", &corpus, |case| match scan(&case.bytes, 1_000) {
-        Ok(Scan::Whole(bytes)) => assert!(PREFIX_BYTES + bytes <= case.bytes.len() && bytes <= 1_000),
-        Ok(Scan::NeedBody { frame_bytes, missing }) => {
-            assert_eq!(case.bytes.len() + missing, PREFIX_BYTES + frame_bytes);
-        }
-        Ok(Scan::NeedPrefix(missing)) => assert_eq!(case.bytes.len() + missing, PREFIX_BYTES),
+    let corpus: [&[u8]; 2] = [&[0, 0, 0, 3, 1, 2, 3], &[0, 0, 1, 0, 9]];
+    run("frames", &corpus, |_, bytes| match scan(bytes, 1_000) {
+        Ok(Scan::Whole(frame)) => assert!(PREFIX_BYTES + frame <= bytes.len() && frame <= 1_000),
+        Ok(Scan::NeedBody { frame_bytes, missing }) => assert_eq!(bytes.len() + missing, PREFIX_BYTES + frame_bytes),
+        Ok(Scan::NeedPrefix(missing)) => assert_eq!(bytes.len() + missing, PREFIX_BYTES),
         Err(_) => {}
     });
 }
@@ -179,20 +167,6 @@ fn captures_are_what_kafka_writes() {
     assert_eq!(codecs, [0, 1, 2, 3, 4]);
     assert!(requests > 50 && responses > 50, "{requests} {responses}");
     assert!(batches > 10 && markers > 0 && cut > 0, "{batches} {markers} {cut}");
-}
-
-/// Feeds mutants of the corpus to `target`.
-fn run(name: &str, corpus: &[Case], target: impl Fn(&Case)) {
-    let from_env = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
-    let seed = from_env("HAWSER_FUZZ_SEED").unwrap_or(0);
-    for seed in seed..seed + from_env("HAWSER_FUZZ_EXECUTIONS").unwrap_or(EXECUTIONS) {
-        let case = Mutator::new(seed).mutant(corpus);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(&case))) {
-            let Case { key, version, bytes, .. } = &case;
-            eprintln!("{name}: HAWSER_FUZZ_SEED={seed}, key {key} v{version}: {bytes:02x?}");
-            resume_unwind(panic);
-        }
-    }
 }
 
 fn speaks<M: Request>(version: i16) -> bool {
@@ -286,66 +260,8 @@ fn batches() -> Vec<Vec<u8>> {
     all
 }
 
-impl Case {
-    fn of_bytes(bytes: Vec<u8>) -> Self {
-        Self { key: 0, version: 0, is_response: false, bytes }
-    }
-}
-
-/// A xorshift generator and what it does to bytes.
-struct Mutator(u64);
-
-impl Mutator {
-    fn new(seed: u64) -> Self {
-        // SplitMix64's step spreads neighbouring seeds; xorshift must not start at 0.
-        let mixed = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        Self((mixed ^ (mixed >> 27)) | 1)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 16).unwrap() % bound.max(1)
-    }
-
-    fn mutant(&mut self, corpus: &[Case]) -> Case {
-        let mut case = corpus[self.below(corpus.len())].clone();
-        for _ in 0..=self.below(4) {
-            let other = &corpus[self.below(corpus.len())].bytes;
-            self.mutate(&mut case.bytes, other);
-        }
-        case.bytes.truncate(INPUT_BYTES_MAX);
-        case
-    }
-
-    fn mutate(&mut self, bytes: &mut Vec<u8>, other: &[u8]) {
-        const NUMBERS: [u32; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0xffff_fffe];
-        const VARINTS: [&[u8]; 4] = [&[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 5], &[0x80; 10], &[0x80, 0]];
-        let at = self.below(bytes.len() + 1);
-        let length = self.below((bytes.len() - at).min(64) + 1);
-        match self.below(9) {
-            0 | 1 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
-            2 if at < bytes.len() => bytes[at] = [0, 1, 2, 0x7f, 0x80, 0xff][self.below(6)],
-            3 => {
-                let number = NUMBERS[self.below(NUMBERS.len())].to_be_bytes();
-                let number = &number[4 - [1, 2, 4][self.below(3)]..];
-                let end = (at + number.len()).min(bytes.len());
-                bytes.splice(at..end, number.iter().copied());
-            }
-            4 => drop(bytes.splice(at..(at + 1).min(bytes.len()), VARINTS[self.below(VARINTS.len())].iter().copied())),
-            5 => drop(bytes.drain(at..at + length)),
-            6 => {
-                let copy = bytes[at..at + length].to_vec();
-                bytes.splice(at..at, copy);
-            }
-            7 => {
-                let from = self.below(other.len() + 1);
-                let to = from + self.below((other.len() - from).min(256) + 1);
-                bytes.splice(at..at + length, other[from..to].iter().copied());
-            }
-            _ => bytes.truncate(at),
-        }
+impl AsRef<[u8]> for Case {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
