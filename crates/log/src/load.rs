@@ -97,6 +97,10 @@ fn state(directory: &Directory, loaded: Loaded, at: Checkpointed, clean: bool, n
     let Loaded { mut segments, end: log_end, mut epochs, transactions, mended } = loaded;
     let first = segments.first().map_or(Offset(0), Segment::base);
     let log_start = at.log_start.max(first);
+    let holder = segments.partition_point(|segment| segment.base() <= log_start).saturating_sub(1);
+    for below in segments.drain(..holder) {
+        below.files.remove(&directory.disk)?; // the log start moved, and the crash came before they were removed
+    }
     let mut epochs_dirty = epochs.truncate_from_end(log_end) | mended;
     epochs_dirty |= epochs.truncate_from_start(log_start);
     let mut transactions = match transactions {

@@ -9,11 +9,13 @@ use crate::partition::{PartitionLog, State};
 use crate::segment::{Segment, Walk};
 use crate::{AbortedTransaction, Error, TimestampedOffset};
 use bytes::Bytes;
-use hawser_wire::Offset;
+use hawser_wire::{Batch, Offset};
 use std::io;
 
 /// How often a reader looks again because data was taken away under it; more than once is rare.
 const TRIES_MAX: usize = 10;
+/// Most bytes that a batch may decompress to in a search by timestamp. They are not kept; the bound is on time.
+const BATCH_OUTPUT_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// Least bytes read at once: one page.
 const READ_BYTES_MIN: usize = 4096;
 
@@ -148,12 +150,18 @@ impl PartitionLog {
         timestamp: i64,
         from: Offset,
     ) -> io::Result<Option<TimestampedOffset>> {
-        let _ = (segment, position, timestamp);
-        Ok(Some(TimestampedOffset {
-            timestamp: header.max_timestamp,
-            offset: header.base.max(from),
-            leader_epoch: header.epoch,
-        }))
+        let file = self.directory.open_files.open(&segment.files, Kind::Log)?;
+        let mut bytes = Bytes::from(file.read(header.size as usize, position)?);
+        let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
+        let batch = Batch::split_off(&mut bytes).map_err(|error| invalid(error.to_string()))?;
+        for record in batch.records(BATCH_OUTPUT_BYTES_MAX) {
+            let record = record.map_err(|error| invalid(error.to_string()))?;
+            if record.timestamp >= timestamp && record.offset >= from {
+                let (timestamp, offset) = (record.timestamp, record.offset);
+                return Ok(Some(TimestampedOffset { timestamp, offset, leader_epoch: header.epoch }));
+            }
+        }
+        Ok(None)
     }
 
     /// Aborted transactions that overlap [from, up_to), from the `.txnindex` files (`UnifiedLog.collectAbortedTransactions`).
