@@ -127,6 +127,16 @@ impl Logs {
         self.directory.partitions.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// Writes high watermarks, recovery points and log starts now; otherwise that happens every few seconds.
+    ///
+    /// # Errors
+    /// File errors.
+    pub fn write_checkpoints(&self) -> Result<(), Error> {
+        let root = &self.directory.root;
+        let what = || format!("write checkpoints of {}", root.display());
+        self.directory.write_checkpoints().map_err(|source| Error::Io { what: what(), source })
+    }
+
     /// Flushes everything, writes checkpoints and the clean-shutdown mark. Every partition is closed afterwards.
     ///
     /// # Errors
@@ -142,7 +152,7 @@ impl Logs {
         }
         let root = &self.directory.root;
         let failed = |what: &str, source| Error::Io { what: format!("{what} {}", root.display()), source };
-        self.directory.write_checkpoints().map_err(|source| failed("write checkpoints of", source))?;
+        self.write_checkpoints()?;
         if let Some(error) = first_error {
             return Err(error);
         }
