@@ -9,6 +9,7 @@ pub mod batches;
 pub mod certificates;
 pub mod compare;
 pub mod daemon;
+pub mod fake_source;
 pub mod faults;
 pub mod fuzz;
 pub mod kafka;
