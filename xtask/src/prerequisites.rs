@@ -36,6 +36,18 @@ pub(crate) const PYTHON: Prerequisite = Prerequisite {
     remedy: "install Python 3.9 to 3.12 with venv (Debian, Ubuntu: apt-get install python3-venv)",
 };
 
+/// Makes network namespaces.
+pub(crate) const IP: Prerequisite =
+    Prerequisite { program: "ip", version_flag: "-V", oldest_major: None, remedy: "apt-get install iproute2" };
+
+/// Their firewall.
+pub(crate) const IPTABLES: Prerequisite = Prerequisite {
+    program: "iptables",
+    version_flag: "--version",
+    oldest_major: None,
+    remedy: "apt-get install iptables",
+};
+
 /// Checks licences and sources of dependencies; done without where it is not installed.
 pub(crate) const CARGO_DENY: Prerequisite = Prerequisite {
     program: "cargo-deny",

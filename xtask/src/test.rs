@@ -4,7 +4,7 @@
 //! as ignored by a plain `cargo test`. Each check counts as one test. The last line sums up.
 
 use crate::{clients, kafka, layers, prerequisites, root};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -44,8 +44,8 @@ pub(crate) fn run() -> Result<()> {
     let binary = build_binary()?;
     let mut everything = cargo(&["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--"]);
     everything.arg("--include-ignored");
-    if !rustix::process::geteuid().is_root() {
-        println!("not root: tests in network namespaces are left out");
+    if let Err(reason) = namespaces() {
+        println!("tests in network namespaces are left out: {reason:#}");
         everything.args(["--skip", ROOT_ONLY]);
     }
     tally.test_run(everything.env("HAWSER_BIN", &binary))?;
@@ -62,6 +62,23 @@ fn build_binary() -> Result<PathBuf> {
     succeed(cargo(&["build", "--quiet", "--package", "hawser"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     Ok(target.join("debug/hawser"))
+}
+
+/// Whether tests may make network namespaces; on Debian's kind of machine, root gets what lacks for it.
+fn namespaces() -> Result<()> {
+    const NEEDED: [prerequisites::Prerequisite; 2] = [prerequisites::IP, prerequisites::IPTABLES];
+    ensure!(rustix::process::geteuid().is_root(), "not root");
+    if prerequisites::check(&NEEDED).is_err() {
+        let install = ["apt-get", "install", "--yes", "--quiet", "iproute2", "iptables"];
+        for words in [&["apt-get", "update", "--quiet"][..], &install] {
+            succeed({
+                let mut command = Command::new(words[0]);
+                command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+                command
+            })?;
+        }
+    }
+    prerequisites::check(&NEEDED)
 }
 
 fn cargo(args: &[&str]) -> Command {

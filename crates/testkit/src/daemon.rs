@@ -9,7 +9,7 @@ use crate::process::{Process, Program};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The daemon's own super user.
@@ -136,12 +136,27 @@ impl DaemonSpec {
         self
     }
 
-    /// Runs it in a network namespace, where it is reached at `address` instead of loopback.
-    pub fn in_namespace(mut self, namespace: &str, address: &str, listener: &str) -> Self {
-        self.wrapper = ["ip", "netns", "exec", namespace].map(str::to_owned).to_vec();
+    /// Runs it, and commands to it, under another program, such as `ip netns exec NAME`.
+    pub fn under(mut self, wrapper: &[String]) -> Self {
+        self.wrapper = wrapper.to_vec();
+        self
+    }
+
+    /// Listens on `address` instead of loopback, with a certificate for it.
+    ///
+    /// # Errors
+    /// File errors.
+    pub fn at_address(mut self, address: &str, listener: &str, authority: &Authority) -> Result<Self> {
+        let server = authority.server_for(&[address, "localhost", "127.0.0.1"])?;
+        let folder = self.folder.parent().context("folder of the daemon")?;
+        let files = server.write(folder, &format!("{}-at-address", self.name))?;
         self.host = address.to_owned();
         let at = format!("{listener}://{address}:{}", self.port);
-        self.property("listeners", &at).property("advertised.listeners", &at)
+        let store = files.key_store.display().to_string();
+        Ok(self
+            .property("listeners", &at)
+            .property("advertised.listeners", &at)
+            .property("ssl.keystore.location", &store))
     }
 
     /// Starts it and waits until it is ready.
@@ -247,19 +262,12 @@ impl Daemon {
     /// # Errors
     /// When the binary cannot be run.
     pub fn command(&self, args: &[&str]) -> Result<Said> {
-        let (program, rest) = match self.spec.wrapper.split_first() {
-            Some((first, rest)) => (PathBuf::from(first), rest),
-            None => (self.spec.binary.clone(), &[][..]),
-        };
-        let mut command = Command::new(program);
-        command.args(rest);
-        if !rest.is_empty() {
-            command.arg(&self.spec.binary);
-        }
-        let output = command
-            .args(args)
+        let output = Program::new(&self.spec.binary)
+            .under(self.spec.wrapper.clone())
+            .args(args.iter().copied())
             .args(["--bootstrap-server", &self.bootstrap(), "--command-config"])
-            .arg(self.command_config())
+            .arg(self.command_config().display().to_string())
+            .command()
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("run hawser {args:?}"))?;
@@ -285,7 +293,7 @@ impl Daemon {
     /// # Errors
     /// When they do not start.
     pub fn driver(&self) -> Result<Driver> {
-        Driver::connect(&self.bootstrap(), Some(&self.command_config()))
+        Driver::connect_under(&self.spec.wrapper, &self.bootstrap(), Some(&self.command_config()))
     }
 
     /// What its metrics endpoint says now.

@@ -168,7 +168,7 @@ impl Kafka {
     /// # Errors
     /// When they do not start.
     pub fn driver(&self) -> Result<Driver> {
-        Driver::connect(&self.bootstrap(), None)
+        Driver::connect_under(&self.spec.wrapper, &self.bootstrap(), None)
     }
 
     /// Adds a SCRAM-SHA-512 user, as scenario A does for the link's login.
@@ -259,7 +259,7 @@ impl ClusterSpec {
     /// # Errors
     /// When stock Kafka has not been fetched (`cargo xtask kafka`), or a node does not come up.
     pub fn start(self) -> Result<Kafka> {
-        let home = Home::find(self.version)?;
+        let home = Home::find(self.version)?.under(&self.wrapper);
         let folder = scratch_folder("kafka")?;
         let authority = Authority::new("test-ca")?;
         authority.write_pem(folder.path().join("ca.pem"))?;

@@ -72,6 +72,22 @@ impl Program {
         self
     }
 
+    /// The bare command, for a program that ends by itself or with its input: no watchdog looks after it.
+    pub fn command(&self) -> Command {
+        let mut words = self.words().into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).envs(self.envs.iter().map(|(k, v)| (k, v)));
+        command
+    }
+
+    /// The wrapper's words, the program, its arguments.
+    fn words(&self) -> Vec<&OsStr> {
+        let mut words: Vec<&OsStr> = self.wrapper.iter().map(OsStr::new).collect();
+        words.push(self.program.as_os_str());
+        words.extend(self.args.iter().map(OsStr::new));
+        words
+    }
+
     /// Starts it; both output streams are appended to `log`.
     ///
     /// # Errors
@@ -80,14 +96,11 @@ impl Program {
     pub fn spawn(self, name: &str, log: &Path) -> Result<Process> {
         let out = open_log(log)?;
         let log_start = out.metadata()?.len();
-        let mut words: Vec<&OsStr> = self.wrapper.iter().map(OsStr::new).collect();
-        words.push(self.program.as_os_str());
-        words.extend(self.args.iter().map(OsStr::new));
         let mut child = Command::new("/bin/sh")
             .arg("-c")
             .arg(WATCHED)
-            .args(words)
-            .envs(self.envs)
+            .args(self.words())
+            .envs(self.envs.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::piped())
             .stdout(out.try_clone()?)
             .stderr(out)

@@ -103,12 +103,22 @@ impl Driver {
     /// # Errors
     /// When stock Kafka has not been fetched, or `javac` or `java` lack.
     pub fn connect(bootstrap: &str, client_file: Option<&Path>) -> Result<Self> {
-        let home = Home::find(Version::default())?;
+        Self::connect_under(&[], bootstrap, client_file)
+    }
+
+    /// As [`connect`](Self::connect), with the clients under another program, as in [`Home::under`].
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_under(wrapper: &[String], bootstrap: &str, client_file: Option<&Path>) -> Result<Self> {
+        let home = Home::find(Version::default())?.under(wrapper);
         let classes = compiled(&home)?;
-        let mut child = Command::new("java")
-            .args(home.java_args(Jvm::quick(512), LogLevel::Warn, Some(&classes)))
+        let file = client_file.map(|f| f.display().to_string());
+        let mut child = home
+            .java(Jvm::quick(512), LogLevel::Warn, Some(&classes))
             .args(["Driver", bootstrap])
-            .args(client_file)
+            .args(file)
+            .command()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

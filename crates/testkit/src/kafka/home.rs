@@ -30,6 +30,7 @@ impl Version {
 pub struct Home {
     version: Version,
     folder: PathBuf,
+    wrapper: Vec<String>,
 }
 
 impl Home {
@@ -42,7 +43,13 @@ impl Home {
         if !folder.join("lib").is_dir() {
             bail!("no stock Kafka in {}: run `cargo xtask kafka`", folder.display());
         }
-        Ok(Self { version, folder })
+        Ok(Self { version, folder, wrapper: Vec::new() })
+    }
+
+    /// Runs every program under another one that replaces itself by it, such as `ip netns exec NAME`.
+    pub fn under(mut self, wrapper: &[String]) -> Self {
+        self.wrapper = wrapper.to_vec();
+        self
     }
 
     /// The folder of jars.
@@ -62,7 +69,7 @@ impl Home {
 
     /// One of Kafka's main classes, or one in the folder `classes`, as a process that stays.
     pub fn program(&self, class: &str, jvm: Jvm, classes: Option<&Path>) -> Program {
-        Program::new("java").args(self.java_args(jvm, LogLevel::Warn, classes)).arg(class)
+        self.java(jvm, LogLevel::Warn, classes).arg(class)
     }
 
     /// `DumpLogSegments` moved between releases.
@@ -73,9 +80,12 @@ impl Home {
         }
     }
 
-    /// Arguments to `java` up to and including the class path: short-lived programs start fastest with these.
-    /// `classes` is a further folder of classes; `level` the root logger's.
-    pub(crate) fn java_args(&self, jvm: Jvm, level: LogLevel, classes: Option<&Path>) -> Vec<String> {
+    /// `java` with everything up to the class path. `classes` is a further folder of classes; `level` the root logger's.
+    pub(crate) fn java(&self, jvm: Jvm, level: LogLevel, classes: Option<&Path>) -> Program {
+        Program::new("java").under(self.wrapper.clone()).args(self.java_args(jvm, level, classes))
+    }
+
+    fn java_args(&self, jvm: Jvm, level: LogLevel, classes: Option<&Path>) -> Vec<String> {
         let config = concat!(env!("CARGO_MANIFEST_DIR"), "/kafka/log4j2.properties");
         let mut class_path = format!("{}/*", self.lib().display());
         let archive = self.folder.join("classes.jsa");

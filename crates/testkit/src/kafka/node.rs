@@ -4,7 +4,7 @@ use super::home::LogLevel;
 use super::spec::{ADMIN, ADMIN_PASSWORD};
 use super::{ClusterSpec, Home, Jvm};
 use crate::ports::free_port;
-use crate::process::{Process, Program};
+use crate::process::Process;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -94,10 +94,8 @@ impl Node {
 
     pub(super) fn spawn(&mut self, home: &Home, jvm: Jvm) -> Result<()> {
         let name = format!("kafka node {}", self.id);
-        let program = Program::new("java")
-            .args(home.java_args(jvm, LogLevel::Info, None))
-            .arg("kafka.Kafka")
-            .arg(self.properties.display().to_string());
+        let program =
+            home.java(jvm, LogLevel::Info, None).arg("kafka.Kafka").arg(self.properties.display().to_string());
         self.process = Some(program.spawn(&name, &self.log)?);
         Ok(())
     }

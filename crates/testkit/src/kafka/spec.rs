@@ -29,13 +29,14 @@ pub struct ClusterSpec {
     pub(super) brokers: u16,
     pub(super) security: Security,
     pub(super) properties: Vec<(String, String)>,
+    pub(super) wrapper: Vec<String>,
     pub(super) jvm: Jvm,
 }
 
 impl ClusterSpec {
     pub(super) fn new(brokers: u16) -> Self {
         let (version, security) = (Version::default(), Security::default());
-        Self { version, brokers, security, properties: Vec::new(), jvm: Jvm::quick(192) }
+        Self { version, brokers, security, properties: Vec::new(), wrapper: Vec::new(), jvm: Jvm::quick(192) }
     }
 
     /// Sets the release.
@@ -47,6 +48,12 @@ impl ClusterSpec {
     /// Sets what the second door asks for.
     pub fn security(mut self, security: Security) -> Self {
         self.security = security;
+        self
+    }
+
+    /// Runs the cluster, its tools and its driver under another program, such as `ip netns exec NAME`.
+    pub fn under(mut self, wrapper: &[String]) -> Self {
+        self.wrapper = wrapper.to_vec();
         self
     }
 

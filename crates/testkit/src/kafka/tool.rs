@@ -4,7 +4,7 @@ use super::home::LogLevel;
 use super::{Home, Jvm};
 use anyhow::{Context, Result, ensure};
 use std::io::{Read, Write};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,10 +61,9 @@ impl Tool {
     /// # Errors
     /// When it cannot be started or has not ended after two minutes (it is then killed).
     pub fn output(self) -> Result<ToolOutput> {
-        let mut child = Command::new("java")
-            .args(self.home.java_args(Jvm::quick(self.heap_mb), LogLevel::Warn, None))
-            .arg(&self.class)
-            .args(&self.args)
+        let program = self.home.java(Jvm::quick(self.heap_mb), LogLevel::Warn, None).arg(&self.class).args(self.args);
+        let mut child = program
+            .command()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
