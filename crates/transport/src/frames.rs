@@ -322,7 +322,7 @@ fn or_end(read: io::Result<usize>) -> io::Result<usize> {
 /// Room for a little more than this frame, so that the next one, of nearly the same size, fits as well.
 fn round_up(length: usize) -> usize {
     let step = (length / 8).next_power_of_two();
-    length.div_ceil(step).saturating_mul(step)
+    (length / step + 1).saturating_mul(step)
 }
 
 impl From<FrameError> for io::Error {
