@@ -116,14 +116,26 @@ impl KafkaClient {
     ///
     /// # Errors
     /// When ApiVersions fails.
-    pub async fn start(mut stream: Stream, options: ClientOptions) -> Result<Self, ClientError> {
+    pub async fn start(stream: Stream, options: ClientOptions) -> Result<Self, ClientError> {
+        Self::start_until(stream, options, std::future::pending()).await
+    }
+
+    /// As [`start`](Self::start), and closes the connection under its users when `given_up` resolves, with the reason.
+    ///
+    /// # Errors
+    /// When ApiVersions fails.
+    pub async fn start_until(
+        mut stream: Stream,
+        options: ClientOptions,
+        given_up: impl Future<Output = String> + Send + 'static,
+    ) -> Result<Self, ClientError> {
         let mut frames = FrameReader::dialled(options.response_bytes_max);
         let timeout = options.request_timeout;
         let asked = tokio::time::timeout(timeout, api_versions(&mut stream, &mut frames, &options.client_id)).await;
         let versions = asked.map_err(|_| ClientError::Timeout { api: "ApiVersions", after: timeout })??;
         let (calls, queue) = mpsc::channel(QUEUE);
         let (closing, closed) = watch::channel(None);
-        tokio::spawn(Driver::new(stream, frames, queue, closing, &options).run());
+        tokio::spawn(Driver::new(stream, frames, queue, closing, &options).run(given_up));
         Ok(Self { shared: Arc::new(Shared { calls, closed, versions, options, next_id: AtomicI32::new(1) }) })
     }
 

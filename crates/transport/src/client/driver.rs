@@ -86,9 +86,12 @@ impl Driver {
         }
     }
 
-    /// Runs until the connection or its last user is gone, then tells everybody who still waits.
-    pub(super) async fn run(mut self) {
-        let why = poll_fn(|cx| self.poll(cx)).await;
+    /// Runs until the connection or its last user is gone, or it is given up; then tells everybody who still waits.
+    pub(super) async fn run(mut self, given_up: impl Future<Output = String>) {
+        let why = tokio::select! {
+            why = poll_fn(|cx| self.poll(cx)) => why,
+            reason = given_up => ClientError::Closed(reason),
+        };
         let others = ClientError::Closed(match &why {
             ClientError::Closed(reason) => reason.clone(),
             other => other.to_string(),

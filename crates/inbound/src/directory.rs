@@ -1,0 +1,49 @@
+//! What the acceptor has to know of links and rights; the daemon's state answers.
+
+use hawser_link::{Half, LinkConfig, LinkName};
+use hawser_transport::Principal;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The daemon's links and rights. Called from accepting tasks: must not block for long.
+pub trait LinkDirectory: Send + Sync + 'static {
+    /// The link of that name, as it is now.
+    fn lookup(&self, link: &LinkName) -> Option<LinkFacts>;
+
+    /// The first source half of a link has told its cluster's id: keep it. Called before that half is answered.
+    fn learned_source_cluster(&self, link: &LinkName, cluster_id: &str);
+
+    /// Whether the principal has ALTER on the cluster resource, which is all that a source half needs.
+    fn may_alter_cluster(&self, principal: &Principal) -> bool;
+
+    /// The id of the cluster that this daemon stands for.
+    fn local_cluster_id(&self) -> String;
+}
+
+/// What a link record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkFacts {
+    /// Given when it was created.
+    pub link_id: Uuid,
+    /// The source cluster, if it was given or learnt.
+    pub source_cluster_id: Option<String>,
+    /// Which half it is.
+    pub half: Half,
+    /// How long a lease waits (`socket.connection.setup.timeout.max.ms`).
+    pub lease_timeout: Duration,
+    /// How long a leased client waits for answers (`request.timeout.ms`).
+    pub request_timeout: Duration,
+}
+
+impl LinkFacts {
+    /// The facts of a link with this configuration.
+    pub fn new(link_id: Uuid, source_cluster_id: Option<String>, config: &LinkConfig) -> Self {
+        Self {
+            link_id,
+            source_cluster_id,
+            half: config.half,
+            lease_timeout: config.connection.setup_timeout,
+            request_timeout: config.connection.request_timeout,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What the destination may ask of the source cluster. **Every request on a reversed channel comes through
+//! [`Guard::judge`]; what is not in [`versions`] never reaches a broker.**
+//!
+//! Only reading APIs are let through, only in versions that can be checked here, and only as a consumer: a replica's
+//! fetch reads past the high watermark, a Metadata request may create topics. With a site policy, topics that may not
+//! leave are refused where a request names them, and taken out of the answers that list topics. Those answers (and the
+//! one of ApiVersions) are the only ones that are decoded.
+
+use crate::policy::Policy;
+use crate::refuse;
+use crate::rewrite::Rewrite;
+use bytes::{BufMut, Bytes, BytesMut};
+use hawser_wire::api::{encode_request, supported_versions};
+use hawser_wire::messages::{
+    ApiVersionsRequest, DescribeAclsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest, ListGroupsRequest, ListOffsetsRequest,
+    MetadataRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+};
+use hawser_wire::{ApiKey, DecodeError, RequestFrame};
+use std::sync::Arc;
+
+/// Metadata before version 4 creates the topics that it names, and cannot be told not to.
+const METADATA_VERSION_MIN: i16 = 4;
+
+/// The versions of `key` that are let through; `None`: never.
+pub fn versions(key: ApiKey) -> Option<(i16, i16)> {
+    let range = match key {
+        ApiKey::ApiVersions => supported_versions::<ApiVersionsRequest>(),
+        ApiKey::Metadata => supported_versions::<MetadataRequest>(),
+        ApiKey::DescribeCluster => supported_versions::<DescribeClusterRequest>(),
+        ApiKey::Fetch => supported_versions::<FetchRequest>(),
+        ApiKey::ListOffsets => supported_versions::<ListOffsetsRequest>(),
+        ApiKey::OffsetForLeaderEpoch => supported_versions::<OffsetForLeaderEpochRequest>(),
+        ApiKey::DescribeConfigs => supported_versions::<DescribeConfigsRequest>(),
+        ApiKey::ListGroups => supported_versions::<ListGroupsRequest>(),
+        ApiKey::DescribeGroups => supported_versions::<DescribeGroupsRequest>(),
+        ApiKey::OffsetFetch => supported_versions::<OffsetFetchRequest>(),
+        ApiKey::FindCoordinator => supported_versions::<FindCoordinatorRequest>(),
+        ApiKey::DescribeAcls => supported_versions::<DescribeAclsRequest>(),
+        ApiKey::DescribeTopicPartitions => supported_versions::<DescribeTopicPartitionsRequest>(),
+        _ => None,
+    };
+    match (key, range) {
+        (ApiKey::Metadata, Some((min, max))) => Some((min.max(METADATA_VERSION_MIN), max)),
+        (_, range) => range,
+    }
+}
+
+/// What to do with a request.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// To the broker, as this frame; its answer as said.
+    Pass(Bytes, Treatment),
+    /// Not to the broker; this frame is the answer.
+    Answer(Bytes, Forbidden),
+    /// Not to the broker, and no answer can be built: close the channel.
+    Close(Forbidden),
+}
+
+/// What to do with an answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Treatment {
+    /// Stream it through.
+    Stream,
+    /// Gather, rewrite and send it.
+    Rewrite(Rewrite),
+}
+
+/// A request that was not let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Forbidden {
+    /// Name of its API, or the number where it has none.
+    pub(crate) api: String,
+    /// Why.
+    pub(crate) reason: String,
+}
+
+/// Judges requests; one for a channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    policy: Option<Arc<Policy>>,
+}
+
+impl Guard {
+    pub(crate) fn new(policy: Option<Arc<Policy>>) -> Self {
+        Self { policy }
+    }
+
+    /// Judges a frame (without its length prefix).
+    pub(crate) fn judge(&self, frame: Bytes) -> Verdict {
+        let request = match RequestFrame::parse(frame.clone()) {
+            Ok(request) => request,
+            Err(error) => return Verdict::Close(forbidden("unknown", error)),
+        };
+        let Ok(key) = ApiKey::try_from(request.api_key) else {
+            return Verdict::Close(forbidden(request.api_key, "no API of Kafka"));
+        };
+        let Some((min, max)) = versions(key) else {
+            return refuse::api(key, &request);
+        };
+        if !(min..=max).contains(&request.api_version) {
+            let reason = format!("version {} is not let through, {min} to {max} are", request.api_version);
+            return refuse::version(key, &request, reason);
+        }
+        match self.judge_allowed(key, &request, frame) {
+            Ok(verdict) => verdict,
+            Err(error) => Verdict::Close(forbidden(format!("{key:?}"), error)),
+        }
+    }
+
+    fn judge_allowed(&self, key: ApiKey, request: &RequestFrame, frame: Bytes) -> Result<Verdict, DecodeError> {
+        let policy = self.policy.as_ref();
+        let stream = |frame: &[u8]| Verdict::Pass(with_prefix(frame), Treatment::Stream);
+        let rewrite = |frame: &[u8], rewrite| Verdict::Pass(with_prefix(frame), Treatment::Rewrite(rewrite));
+        let version = request.api_version;
+        match key {
+            ApiKey::ApiVersions => Ok(rewrite(&frame, Rewrite::ApiVersions { version })),
+            ApiKey::Metadata => {
+                let mut body = request.decode::<MetadataRequest>()?;
+                let named = body.topics.is_some();
+                let frame = if body.allow_auto_topic_creation {
+                    body.allow_auto_topic_creation = false;
+                    let client = request.client_id.as_deref().unwrap_or("");
+                    encode_request(version, request.correlation_id, client, &body)?
+                } else {
+                    with_prefix(&frame)
+                };
+                let treatment = match policy {
+                    None => Treatment::Stream,
+                    Some(policy) => {
+                        Treatment::Rewrite(Rewrite::Metadata { version, named, policy: Arc::clone(policy) })
+                    }
+                };
+                Ok(Verdict::Pass(frame, treatment))
+            }
+            ApiKey::Fetch => {
+                let body = request.decode::<FetchRequest>()?;
+                if body.replica_id.0 != -1 || body.replica_state.replica_id.0 != -1 {
+                    return Ok(refuse::fetch(request, &body, None, "only consumers are let through, no replicas"));
+                }
+                match policy.filter(|policy| !body.topics.iter().all(|t| policy.lets_out_fetch(t))) {
+                    Some(policy) => Ok(refuse::fetch(request, &body, Some(policy), "a topic may not leave this site")),
+                    None => Ok(stream(&frame)),
+                }
+            }
+            ApiKey::ListOffsets => {
+                let body = request.decode::<ListOffsetsRequest>()?;
+                if body.replica_id.0 != -1 {
+                    return Ok(refuse::list_offsets(request, &body, None, "only consumers are let through"));
+                }
+                match policy.filter(|policy| !body.topics.iter().all(|t| policy.lets_out(&t.name))) {
+                    Some(policy) => {
+                        Ok(refuse::list_offsets(request, &body, Some(policy), "a topic may not leave this site"))
+                    }
+                    None => Ok(stream(&frame)),
+                }
+            }
+            ApiKey::OffsetForLeaderEpoch => {
+                let body = request.decode::<OffsetForLeaderEpochRequest>()?;
+                // Before version 3 the request has no such field, and only a consumer's rights.
+                if version >= 3 && body.replica_id.0 != -1 {
+                    return Ok(refuse::leader_epoch(request, &body, None, "only consumers are let through"));
+                }
+                match policy.filter(|policy| !body.topics.iter().all(|t| policy.lets_out(&t.topic))) {
+                    Some(policy) => {
+                        Ok(refuse::leader_epoch(request, &body, Some(policy), "a topic may not leave this site"))
+                    }
+                    None => Ok(stream(&frame)),
+                }
+            }
+            _ => {
+                let Some(policy) = policy.map(Arc::clone) else { return Ok(stream(&frame)) };
+                Ok(match key {
+                    ApiKey::DescribeConfigs => rewrite(&frame, Rewrite::DescribeConfigs { version, policy }),
+                    ApiKey::OffsetFetch => rewrite(&frame, Rewrite::OffsetFetch { version, policy }),
+                    ApiKey::DescribeAcls => rewrite(&frame, Rewrite::DescribeAcls { version, policy }),
+                    ApiKey::DescribeGroups => rewrite(&frame, Rewrite::DescribeGroups { version }),
+                    ApiKey::DescribeTopicPartitions => {
+                        let body = request.decode::<DescribeTopicPartitionsRequest>()?;
+                        let named = !body.topics.is_empty();
+                        rewrite(&frame, Rewrite::DescribeTopicPartitions { version, named, policy })
+                    }
+                    _ => stream(&frame),
+                })
+            }
+        }
+    }
+}
+
+pub(crate) fn forbidden(api: impl ToString, reason: impl ToString) -> Forbidden {
+    Forbidden { api: api.to_string(), reason: reason.to_string() }
+}
+
+fn with_prefix(frame: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(4 + frame.len());
+    out.put_u32(u32::try_from(frame.len()).unwrap_or(u32::MAX));
+    out.put_slice(frame);
+    out.freeze()
+}

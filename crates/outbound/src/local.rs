@@ -1,0 +1,133 @@
+//! The cluster that this half lends: its id, its brokers, and connections to them with the `local.*` login. Addresses
+//! are those that the bootstrap listener advertises, as every Kafka client learns them.
+
+use crate::policy::Policy;
+use hawser_link::reversal::Node;
+use hawser_transport::{ClientOptions, ClientSecurity, DialError, HostPort, KafkaClient, Stream};
+use hawser_wire::NodeId;
+use hawser_wire::messages::MetadataRequest;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Highest Metadata version that is asked: later ones add nothing that is used here.
+const METADATA_VERSION_MAX: i16 = 12;
+/// Largest Metadata answer, in bytes.
+const METADATA_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The local cluster.
+#[derive(Debug)]
+pub(crate) struct LocalCluster {
+    bootstrap: Vec<HostPort>,
+    security: ClientSecurity,
+    dial_timeout: Duration,
+    request_timeout: Duration,
+    /// Given when topics may not all leave: then their ids are learnt too.
+    policy: Option<Arc<Policy>>,
+    brokers: Mutex<BTreeMap<NodeId, HostPort>>,
+}
+
+/// What the local cluster says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) cluster_id: String,
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// Why the local cluster or one of its brokers cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LocalError {
+    #[error("cannot reach the local cluster at {at}: {source}")]
+    Dial {
+        at: HostPort,
+        #[source]
+        source: DialError,
+    },
+    #[error("the local cluster did not answer: {0}")]
+    Metadata(String),
+    #[error("the local cluster has no broker {0}")]
+    NoSuchBroker(NodeId),
+    #[error("the local cluster has no id: it is older than Kafka 0.10.1")]
+    NoClusterId,
+}
+
+impl LocalError {
+    /// Whether the `local.*` login was refused.
+    pub(crate) fn is_authentication(&self) -> bool {
+        matches!(self, Self::Dial { source, .. } if source.is_authentication())
+    }
+}
+
+impl LocalCluster {
+    pub(crate) fn new(
+        bootstrap: Vec<HostPort>,
+        security: ClientSecurity,
+        dial_timeout: Duration,
+        request_timeout: Duration,
+        policy: Option<Arc<Policy>>,
+    ) -> Self {
+        let brokers = Mutex::default();
+        Self { bootstrap, security, dial_timeout, request_timeout, policy, brokers }
+    }
+
+    /// Asks for the cluster's id and brokers. Any bootstrap server will do; the first that answers.
+    pub(crate) async fn refresh(&self) -> Result<Known, LocalError> {
+        let options = ClientOptions {
+            client_id: "hawser-source".to_owned(),
+            request_timeout: self.request_timeout,
+            response_bytes_max: METADATA_BYTES_MAX,
+        };
+        let stream = self.dial_any().await?;
+        let failed = |error: &dyn std::fmt::Display| LocalError::Metadata(error.to_string());
+        let client = KafkaClient::start(stream, options).await.map_err(|e| failed(&e))?;
+        let topics = if self.policy.is_some() { None } else { Some(Vec::new()) };
+        let request = MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(false);
+        let asked = client.call(&request, METADATA_VERSION_MAX, Duration::ZERO).await;
+        let (_, metadata) = asked.map_err(|e| failed(&e))?;
+        if let Some(policy) = &self.policy {
+            for topic in &metadata.topics {
+                policy.learn(topic.name.as_ref().map_or("", |name| name.as_str()), topic.topic_id);
+            }
+        }
+        let brokers: BTreeMap<NodeId, HostPort> = metadata
+            .brokers
+            .iter()
+            .filter_map(|b| {
+                Some((NodeId(b.node_id.0), HostPort { host: b.host.to_string(), port: u16::try_from(b.port).ok()? }))
+            })
+            .collect();
+        let is_near = |at: &HostPort| {
+            self.bootstrap.iter().any(|near| near.port == at.port && near.host.eq_ignore_ascii_case(&at.host))
+        };
+        let nodes = brokers.iter().map(|(id, at)| Node { id: *id, near: is_near(at) }).collect();
+        *self.brokers.lock().unwrap_or_else(PoisonError::into_inner) = brokers;
+        let cluster_id = metadata.cluster_id.ok_or(LocalError::NoClusterId)?.to_string();
+        Ok(Known { cluster_id, nodes })
+    }
+
+    /// A connection to a broker, logged in; to any for `None`.
+    pub(crate) async fn connect(&self, node: Option<NodeId>) -> Result<Stream, LocalError> {
+        let Some(node) = node else { return self.dial_any().await };
+        let known = || self.brokers.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        let at = match known() {
+            Some(at) => at,
+            None => {
+                self.refresh().await?;
+                known().ok_or(LocalError::NoSuchBroker(node))?
+            }
+        };
+        let dialled = self.security.dial(&at, self.dial_timeout).await;
+        dialled.map_err(|source| LocalError::Dial { at, source })
+    }
+
+    async fn dial_any(&self) -> Result<Stream, LocalError> {
+        let mut last = LocalError::Metadata("no bootstrap server is configured".to_owned());
+        for at in &self.bootstrap {
+            match self.security.dial(at, self.dial_timeout).await {
+                Ok(stream) => return Ok(stream),
+                Err(source) => last = LocalError::Dial { at: at.clone(), source },
+            }
+        }
+        Err(last)
+    }
+}

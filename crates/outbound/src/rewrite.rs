@@ -1,0 +1,121 @@
+//! The answers that are decoded on their way out: ApiVersions, so that it offers exactly what the guard lets through,
+//! and, under a site policy, those that list topics.
+
+use crate::guard::versions;
+use crate::policy::Policy;
+use bytes::Bytes;
+use hawser_wire::api::{decode_response, encode_response, split_response};
+use hawser_wire::messages::{
+    ApiVersionsRequest, DescribeAclsRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    DescribeTopicPartitionsRequest, MetadataRequest, OffsetFetchRequest,
+};
+use hawser_wire::{ApiKey, DecodeError, Request, ResponseError};
+use std::sync::Arc;
+
+/// `ConfigResource.Type.TOPIC` and `ResourceType.TOPIC`.
+const TOPIC: i8 = 2;
+
+/// How to rewrite an answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Rewrite {
+    ApiVersions { version: i16 },
+    Metadata { version: i16, named: bool, policy: Arc<Policy> },
+    DescribeConfigs { version: i16, policy: Arc<Policy> },
+    OffsetFetch { version: i16, policy: Arc<Policy> },
+    DescribeAcls { version: i16, policy: Arc<Policy> },
+    DescribeGroups { version: i16 },
+    DescribeTopicPartitions { version: i16, named: bool, policy: Arc<Policy> },
+}
+
+impl Rewrite {
+    /// The answer to send in place of `frame` (without its length prefix), whole.
+    ///
+    /// # Errors
+    /// When the broker's answer cannot be read; it is not let out then.
+    pub(crate) fn apply(&self, frame: Bytes) -> Result<Bytes, DecodeError> {
+        let denied = ResponseError::TopicAuthorizationFailed.code();
+        match self {
+            Self::ApiVersions { version } => api_versions(*version, frame),
+            Self::Metadata { version, named, policy } => edit::<MetadataRequest>(*version, frame, |response| {
+                response.topics.retain_mut(|topic| {
+                    let name = topic.name.as_ref().map_or("", |name| name.as_str());
+                    if name.is_empty() || policy.learn(name, topic.topic_id) {
+                        return true;
+                    }
+                    topic.error_code = denied;
+                    topic.topic_id = hawser_wire::Uuid::nil();
+                    topic.partitions.clear();
+                    *named
+                });
+            }),
+            Self::DescribeTopicPartitions { version, named, policy } => {
+                edit::<DescribeTopicPartitionsRequest>(*version, frame, |response| {
+                    response.topics.retain_mut(|topic| {
+                        let name = topic.name.as_ref().map_or("", |name| name.as_str());
+                        if name.is_empty() || policy.learn(name, topic.topic_id) {
+                            return true;
+                        }
+                        topic.error_code = denied;
+                        topic.topic_id = hawser_wire::Uuid::nil();
+                        topic.partitions.clear();
+                        *named
+                    });
+                    if response.next_cursor.as_ref().is_some_and(|c| !policy.lets_out(&c.topic_name)) {
+                        // The next page begins at a hidden topic; end the list rather than name it.
+                        response.next_cursor = None;
+                    }
+                })
+            }
+            Self::DescribeConfigs { version, policy } => edit::<DescribeConfigsRequest>(*version, frame, |response| {
+                let hidden = |name: &str| !policy.lets_out(name);
+                for result in response.results.iter_mut().filter(|r| r.resource_type == TOPIC) {
+                    if hidden(&result.resource_name) {
+                        result.error_code = denied;
+                        result.error_message = None;
+                        result.configs.clear();
+                    }
+                }
+            }),
+            Self::OffsetFetch { version, policy } => edit::<OffsetFetchRequest>(*version, frame, |response| {
+                response.topics.retain(|topic| policy.lets_out(&topic.name));
+                for group in &mut response.groups {
+                    group.topics.retain(|topic| policy.lets_out(&topic.name));
+                }
+            }),
+            Self::DescribeAcls { version, policy } => edit::<DescribeAclsRequest>(*version, frame, |response| {
+                response.resources.retain(|r| r.resource_type != TOPIC || policy.lets_out(&r.resource_name));
+            }),
+            Self::DescribeGroups { version } => edit::<DescribeGroupsRequest>(*version, frame, |response| {
+                // Subscriptions and assignments name topics, in a form that is the clients' own.
+                for member in response.groups.iter_mut().flat_map(|group| &mut group.members) {
+                    member.member_metadata = Bytes::new();
+                    member.member_assignment = Bytes::new();
+                }
+            }),
+        }
+    }
+}
+
+fn edit<M: Request>(version: i16, frame: Bytes, change: impl FnOnce(&mut M::Response)) -> Result<Bytes, DecodeError> {
+    let (correlation_id, body) = split_response(M::KEY, version, frame)?;
+    let mut response = decode_response::<M>(version, body)?;
+    change(&mut response);
+    encode_response::<M>(version, correlation_id, &response)
+}
+
+/// Keeps what the guard lets through, in the versions that both it and the broker know.
+fn api_versions(version: i16, frame: Bytes) -> Result<Bytes, DecodeError> {
+    let (correlation_id, body) = split_response(ApiKey::ApiVersions as i16, version, frame)?;
+    // A broker that does not know the version answers in version 0 (KIP-511).
+    let (version, mut response) = match decode_response::<ApiVersionsRequest>(version, body.clone()) {
+        Ok(response) => (version, response),
+        Err(_) => (0, decode_response::<ApiVersionsRequest>(0, body)?),
+    };
+    response.api_keys.retain_mut(|api| {
+        let Some((min, max)) = ApiKey::try_from(api.api_key).ok().and_then(versions) else { return false };
+        api.min_version = api.min_version.max(min);
+        api.max_version = api.max_version.min(max);
+        api.min_version <= api.max_version
+    });
+    encode_response::<ApiVersionsRequest>(version, correlation_id, &response)
+}

@@ -1,0 +1,100 @@
+//! How a source half stands, for people and metrics.
+
+use crate::splice::Counts;
+use hawser_link::reversal::{SourceControl, SourcePhase};
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+use uuid::Uuid;
+
+/// How a source half stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboundStatus {
+    /// Its state.
+    pub state: OutboundState,
+    /// Why it is not open; `None` when it is.
+    pub reason: Option<String>,
+    /// Since when it is in this state.
+    pub since: SystemTime,
+    /// The link's id, once the destination has told it.
+    pub link_id: Option<Uuid>,
+    /// The destination's cluster id, once it has told it.
+    pub destination_cluster_id: Option<String>,
+    /// The local cluster's id, once it has told it.
+    pub source_cluster_id: Option<String>,
+    /// Channels open now.
+    pub channels_open: usize,
+    /// Bytes of answers that left, since the start.
+    pub bytes: u64,
+    /// Requests of the destination that were not let through, since the start.
+    pub refused_requests: u64,
+}
+
+/// States of a source half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboundState {
+    /// The local cluster cannot be reached or is another one.
+    WaitingForLocal,
+    /// Between dials.
+    Waiting,
+    /// Dialling or opening.
+    Connecting,
+    /// The control channel is open.
+    Open,
+    /// Ended.
+    Stopped,
+}
+
+impl OutboundStatus {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: OutboundState::WaitingForLocal,
+            reason: None,
+            since: SystemTime::now(),
+            link_id: None,
+            destination_cluster_id: None,
+            source_cluster_id: None,
+            channels_open: 0,
+            bytes: 0,
+            refused_requests: 0,
+        }
+    }
+
+    pub(crate) fn waiting_for_local(&mut self, reason: String) {
+        self.enter(OutboundState::WaitingForLocal);
+        self.reason = Some(reason);
+    }
+
+    pub(crate) fn stopped(&mut self) {
+        self.enter(OutboundState::Stopped);
+    }
+
+    /// Takes over what the machine says; returns whether anything changed.
+    pub(crate) fn update(&mut self, machine: &SourceControl, source_cluster_id: &str, counts: &Counts) -> bool {
+        let before = self.clone();
+        self.enter(match machine.phase() {
+            SourcePhase::Stopped => OutboundState::Stopped,
+            SourcePhase::Waiting => OutboundState::Waiting,
+            SourcePhase::Connecting => OutboundState::Connecting,
+            SourcePhase::Open => OutboundState::Open,
+        });
+        self.reason = machine.reason().map(str::to_owned);
+        self.link_id = machine.link_id();
+        self.destination_cluster_id = machine.remote_cluster_id().map(str::to_owned);
+        self.source_cluster_id = Some(source_cluster_id.to_owned());
+        self.channels_open = machine.channels_open();
+        self.count(counts);
+        before != *self
+    }
+
+    pub(crate) fn count(&mut self, counts: &Counts) {
+        self.bytes = counts.bytes.load(Ordering::Relaxed);
+        self.refused_requests = counts.refused.load(Ordering::Relaxed);
+    }
+
+    fn enter(&mut self, state: OutboundState) {
+        if self.state != state {
+            self.state = state;
+            self.since = SystemTime::now();
+        }
+    }
+}
