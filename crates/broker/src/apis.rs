@@ -5,10 +5,10 @@ use hawser_wire::Request;
 use hawser_wire::api::supported_versions;
 use hawser_wire::messages::api_versions_response::ApiVersion;
 use hawser_wire::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, DeleteGroupsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, DeleteGroupsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use hawser_wire::{RequestFrame, ResponseError};
 use std::sync::LazyLock;
@@ -24,10 +24,17 @@ pub struct ApiRange {
     pub max: i16,
 }
 
-/// Every API that a client may use after its login, by key. A listener that answers ApiVersions before the login adds
-/// SaslHandshake and SaslAuthenticate to it.
+/// Every API that a client may use after its login.
 pub fn advertised_apis() -> &'static [ApiRange] {
     &APIS
+}
+
+/// What a SASL listener answers to ApiVersions before the login: all of [`advertised_apis`], as some clients ask only
+/// once, and the login itself.
+pub fn api_versions_before_login() -> ApiVersionsResponse {
+    let login = [(ApiKey::SaslHandshake, 1, 1), (ApiKey::SaslAuthenticate, 0, 2)];
+    let login = login.map(|(key, min, max)| ApiRange { key: key as i16, min, max });
+    ApiVersionsResponse::default().with_api_keys(login.iter().chain(APIS.iter()).map(ApiRange::shown).collect())
 }
 
 static APIS: LazyLock<Vec<ApiRange>> = LazyLock::new(|| {
@@ -60,6 +67,12 @@ fn range<M: Request>() -> Option<ApiRange> {
     supported_versions::<M>().map(|(min, max)| ApiRange { key: M::KEY, min, max })
 }
 
+impl ApiRange {
+    fn shown(&self) -> ApiVersion {
+        ApiVersion::default().with_api_key(self.key).with_min_version(self.min).with_max_version(self.max)
+    }
+}
+
 /// Whether `frame` is of an API and version that is answered.
 pub(crate) fn is_spoken(frame: &RequestFrame) -> bool {
     let range = APIS.iter().find(|range| range.key == frame.api_key);
@@ -68,10 +81,7 @@ pub(crate) fn is_spoken(frame: &RequestFrame) -> bool {
 
 /// The answer to ApiVersions. A version that is not spoken gets the error and the list, in version 0 (KIP-511).
 pub(crate) fn answer(frame: &RequestFrame) -> (i16, ApiVersionsResponse) {
-    let list = |range: &ApiRange| {
-        ApiVersion::default().with_api_key(range.key).with_min_version(range.min).with_max_version(range.max)
-    };
-    let response = ApiVersionsResponse::default().with_api_keys(APIS.iter().map(list).collect());
+    let response = ApiVersionsResponse::default().with_api_keys(APIS.iter().map(ApiRange::shown).collect());
     if !is_spoken(frame) {
         return (0, response.with_error_code(ResponseError::UnsupportedVersion.code()));
     }

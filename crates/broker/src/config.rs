@@ -11,8 +11,6 @@ pub struct BrokerConfig {
     pub node_id: NodeId,
     /// `broker.rack`, if any.
     pub rack: Option<String>,
-    /// `connections.max.idle.ms`: a connection without a request for this long is closed.
-    pub connection_idle_max: Duration,
     /// `fetch.max.bytes`: most bytes of records in one response, whatever the client asks for; one batch that is larger
     /// is still sent whole. Kafka's is 55 MiB; ours bounds what a slow reader can hold in memory.
     pub fetch_max_bytes: usize,
@@ -43,7 +41,6 @@ impl Default for BrokerConfig {
         Self {
             node_id: NodeId(1),
             rack: None,
-            connection_idle_max: Duration::from_secs(600),
             fetch_max_bytes: 16 << 20,
             fetch_memory_bytes: 256 << 20,
             fetch_sessions_max: 1000,

@@ -137,7 +137,6 @@ impl Broker {
             ("broker.id", config.node_id.to_string(), Type::Int),
             ("broker.rack", config.rack.clone().unwrap_or_default(), Type::String),
             ("auto.create.topics.enable", "false".into(), Type::Boolean),
-            ("connections.max.idle.ms", ms(config.connection_idle_max), Type::Long),
             ("default.replication.factor", "1".into(), Type::Int),
             ("fetch.max.bytes", config.fetch_max_bytes.to_string(), Type::Int),
             ("group.initial.rebalance.delay.ms", ms(config.group_initial_rebalance_delay), Type::Int),

@@ -32,7 +32,7 @@ pub(crate) async fn serve(
     let outcome = loop {
         let frame = match ahead.take() {
             Some(frame) => frame,
-            None => match next(broker, &mut connection, &shutdown).await {
+            None => match next(&mut connection, &shutdown).await {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break Ok(()),
                 Err(hangup) => break Err(hangup),
@@ -69,18 +69,11 @@ pub(crate) async fn serve(
 
 /// The next frame, or `None` when the peer left, was idle for too long, or the daemon stops. Cancel-safe, as
 /// `next_frame` is.
-async fn next(
-    broker: &Broker,
-    connection: &mut ServerConnection,
-    shutdown: &CancellationToken,
-) -> Result<Option<Bytes>, Hangup> {
+async fn next(connection: &mut ServerConnection, shutdown: &CancellationToken) -> Result<Option<Bytes>, Hangup> {
     tokio::select! {
         biased;
         () = shutdown.cancelled() => Ok(None),
-        frame = timeout(broker.config.connection_idle_max, connection.next_frame()) => match frame {
-            Ok(frame) => Ok(frame?),
-            Err(_) => Ok(None),
-        },
+        frame = connection.next_frame() => Ok(frame?),
     }
 }
 

@@ -19,7 +19,7 @@ mod offsets;
 mod partitions;
 mod produce;
 
-pub use apis::{ApiRange, advertised_apis};
+pub use apis::{ApiRange, advertised_apis, api_versions_before_login};
 pub use authorizer::{Authorizer, Operation, Resource};
 pub use config::BrokerConfig;
 
@@ -84,7 +84,7 @@ impl Broker {
         Ok(Arc::new(Self { state, authorizer, private, config, partitions, fetch, groups }))
     }
 
-    /// Serves `connection` until the peer leaves, breaks the protocol, is idle for too long, or `shutdown` is cancelled
+    /// Serves `connection` until the peer leaves, breaks the protocol, is idle for too long (the listener's rule), or `shutdown` is cancelled
     /// (the request at hand then has a moment to finish). `advertised` is what clients of this listener are told to
     /// connect to.
     pub async fn serve(

@@ -43,6 +43,7 @@ pub(super) struct Want {
 }
 
 /// A request resolved against its session.
+#[derive(Debug)]
 pub(super) struct Begun {
     pub(super) session_id: i32,
     pub(super) wants: Vec<Want>,
@@ -69,6 +70,7 @@ struct Slot {
     partitions: usize,
 }
 
+#[derive(Debug)]
 struct Session {
     owner: String,
     /// The epoch that the next request must carry.
@@ -79,6 +81,7 @@ struct Session {
     places: HashMap<(TopicKey, i32), usize>,
 }
 
+#[derive(Debug)]
 struct Cached {
     want: Want,
     /// High watermark and log start as last told; `None` if the next answer must be told whatever it is.
