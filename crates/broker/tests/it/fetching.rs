@@ -1,0 +1,282 @@
+//! Fetch as consumers see it: bounds, long polls, sessions, isolation, epochs.
+
+use crate::common::{Bench, at, call, fill, quick};
+use bytes::Bytes;
+use hawser_broker::BrokerConfig;
+use hawser_log::PartitionLog;
+use hawser_testkit::batches::BatchBuilder;
+use hawser_transport::KafkaClient;
+use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use hawser_wire::messages::fetch_response::PartitionData;
+use hawser_wire::messages::{FetchRequest, FetchResponse, TopicName};
+use hawser_wire::{Batch, Offset, ResponseError, StrBytes};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn partition(index: i32, offset: i64) -> FetchPartition {
+    FetchPartition::default()
+        .with_partition(index)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(1 << 20)
+        .with_current_leader_epoch(-1)
+}
+
+fn fetch(partitions: Vec<FetchPartition>) -> FetchRequest {
+    let topic = FetchTopic::default().with_topic(TopicName(StrBytes::from_static_str("t"))).with_partitions(partitions);
+    FetchRequest::default()
+        .with_topics(vec![topic])
+        .with_max_bytes(50 << 20)
+        .with_min_bytes(1)
+        .with_max_wait_ms(0)
+        .with_session_epoch(-1)
+}
+
+fn first(response: &FetchResponse) -> &PartitionData {
+    &response.responses[0].partitions[0]
+}
+
+fn error(response: &FetchResponse) -> Option<ResponseError> {
+    ResponseError::try_from_code(first(response).error_code)
+}
+
+fn records(response: &FetchResponse) -> Bytes {
+    first(response).records.clone().unwrap_or_default()
+}
+
+fn base_offsets(mut records: Bytes) -> Vec<i64> {
+    let mut offsets = Vec::new();
+    while let Ok(batch) = Batch::split_off(&mut records) {
+        offsets.push(batch.header.base_offset.0);
+    }
+    assert!(records.is_empty());
+    offsets
+}
+
+async fn bench(batches: &[BatchBuilder]) -> (Bench, Arc<PartitionLog>, KafkaClient) {
+    let bench = Bench::new().await;
+    let log = bench.mirror("t", 1).remove(0);
+    if !batches.is_empty() {
+        fill(&log, batches);
+    }
+    let client = bench.client().await;
+    (bench, log, client)
+}
+
+#[tokio::test]
+async fn batches_come_verbatim_in_every_version() {
+    let batches = [BatchBuilder::at(0).epoch(2).records(3, 1000), BatchBuilder::at(3).epoch(2).records(1, 10)];
+    let (bench, _, client) = bench(&batches).await;
+    let written: Vec<u8> = batches.iter().flat_map(|batch| batch.build().to_vec()).collect();
+    let id = bench.state.topic("t").unwrap().id;
+    for version in 4..=18 {
+        let mut request = fetch(vec![partition(0, 0)]);
+        if version >= 13 {
+            request.topics[0] = request.topics[0].clone().with_topic(TopicName::default()).with_topic_id(id);
+        }
+        let response = at(&client, version, &request).await;
+        assert_eq!(error(&response), None);
+        assert_eq!(records(&response), written, "version {version}");
+        assert_eq!((first(&response).high_watermark, first(&response).last_stable_offset), (4, 4));
+    }
+}
+
+#[tokio::test]
+async fn at_least_one_batch_and_then_the_bounds() {
+    let batches: Vec<_> = (0..10).map(|at| BatchBuilder::at(at).records(1, 1000)).collect();
+    let (_bench, _, client) = bench(&batches).await;
+    let ask = async |max_bytes: i32, partition_bytes: i32, offset: i64| {
+        let request = fetch(vec![partition(0, offset).with_partition_max_bytes(partition_bytes)]);
+        base_offsets(records(&at(&client, 12, &request.with_max_bytes(max_bytes)).await))
+    };
+    assert_eq!(ask(1 << 20, 1 << 20, 0).await.len(), 10);
+    assert_eq!(ask(1 << 20, 3300, 4).await, [4, 5, 6]);
+    assert_eq!(ask(2200, 1 << 20, 4).await, [4, 5]);
+    assert_eq!(ask(1, 1, 4).await, [4]);
+    assert_eq!(ask(1 << 20, 0, 9).await, [9]);
+    // From the middle of a batch, the whole batch.
+    let (_bench, _, client) =
+        self::bench(&[BatchBuilder::at(0).records(5, 10), BatchBuilder::at(5).records(1, 10)]).await;
+    let middle = at(&client, 12, &fetch(vec![partition(0, 3)])).await;
+    assert_eq!(base_offsets(records(&middle)), [0, 5]);
+}
+
+#[tokio::test]
+async fn one_large_batch_does_not_keep_the_other_partitions_waiting() {
+    let bench =
+        Bench::with(BrokerConfig { fetch_max_bytes: 2000, ..quick() }, "allow.everyone.if.no.acl.found=true").await;
+    for log in bench.mirror("t", 3) {
+        fill(&log, &[BatchBuilder::at(0).records(1, 5000)]);
+    }
+    let client = bench.client().await;
+    let full = fetch((0..3).map(|index| partition(index, 0)).collect()).with_session_epoch(0);
+    let response = at(&client, 12, &full).await;
+    let session = response.session_id;
+    let sizes = |response: &FetchResponse| {
+        let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+        partitions.map(|p| (p.partition_index, p.records.as_ref().map_or(0, Bytes::len) > 0)).collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(&response), [(0, true), (1, false), (2, false)]);
+    // Those that were left out come first, in turn, although nobody names them again.
+    for (epoch, index) in [(1, 1), (2, 2), (3, 0)] {
+        let request = FetchRequest::default()
+            .with_session_id(session)
+            .with_session_epoch(epoch)
+            .with_min_bytes(1)
+            .with_max_bytes(50 << 20);
+        assert_eq!(sizes(&at(&client, 12, &request).await), [(index, true)]);
+    }
+}
+
+#[tokio::test]
+async fn a_long_poll_ends_with_the_first_record_or_at_its_time() {
+    let (_bench, log, client) = bench(&[]).await;
+    let begun = Instant::now();
+    let empty = at(&client, 12, &fetch(vec![partition(0, 0)]).with_max_wait_ms(300)).await;
+    assert!(records(&empty).is_empty() && begun.elapsed() >= Duration::from_millis(300));
+    let poll = tokio::spawn(async move {
+        let begun = Instant::now();
+        let response = at(&client, 12, &fetch(vec![partition(0, 0)]).with_max_wait_ms(30_000)).await;
+        (response, begun.elapsed())
+    });
+    // Whether the poll is waiting by now or not, it sees the record.
+    fill(&log, &[BatchBuilder::at(0).records(1, 10)]);
+    let (response, took) = poll.await.unwrap();
+    assert_eq!(base_offsets(records(&response)), [0]);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_long_poll_waits_for_as_many_bytes_as_it_asked_for() {
+    let (_bench, log, client) = bench(&[]).await;
+    let poll = tokio::spawn(async move {
+        at(&client, 12, &fetch(vec![partition(0, 0)]).with_max_wait_ms(20_000).with_min_bytes(3000)).await
+    });
+    for offset in 0..4 {
+        fill(&log, &[BatchBuilder::at(offset).records(1, 1000)]);
+        tokio::task::yield_now().await;
+    }
+    let records = records(&poll.await.unwrap());
+    assert!(records.len() >= 3000, "{}", records.len());
+}
+
+#[tokio::test]
+async fn a_waiting_request_does_not_hold_up_its_neighbours_nor_outlive_its_peer() {
+    let (bench, _, client) = bench(&[]).await;
+    let poll = tokio::spawn(async move {
+        client.call(&fetch(vec![partition(0, 0)]).with_max_wait_ms(60_000), 12, Duration::from_secs(60)).await
+    });
+    let other = bench.client().await;
+    assert_eq!(error(&at(&other, 12, &fetch(vec![partition(0, 0)])).await), None);
+    // On one connection, answers come in the order of the questions.
+    let (slow, quick) = tokio::join!(
+        async { (at(&other, 12, &fetch(vec![partition(0, 0)]).with_max_wait_ms(200)).await, Instant::now()) },
+        async { (call(&other, &hawser_wire::messages::ListGroupsRequest::default()).await, Instant::now()) },
+    );
+    assert!(slow.1 <= quick.1);
+    // A stop does not wait for the long poll.
+    let begun = Instant::now();
+    bench.stop.cancel();
+    let _ = poll.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn offsets_outside_the_log_are_told() {
+    let batches: Vec<_> = (0..6).map(|at| BatchBuilder::at(at).records(1, 10)).collect();
+    let (_bench, log, client) = bench(&batches).await;
+    log.advance_log_start(Offset(2)).unwrap();
+    for (offset, expected) in [(1, true), (2, false), (6, false), (7, true), (-1, true), (i64::MAX, true)] {
+        let response = at(&client, 12, &fetch(vec![partition(0, offset)]).with_max_wait_ms(50)).await;
+        assert_eq!(error(&response), expected.then_some(ResponseError::OffsetOutOfRange), "offset {offset}");
+    }
+    let unknown = at(&client, 12, &fetch(vec![partition(7, 0), partition(0, 2)])).await;
+    assert_eq!(error(&unknown), Some(ResponseError::UnknownTopicOrPartition));
+    assert_eq!(base_offsets(unknown.responses[0].partitions[1].records.clone().unwrap()), [2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn nothing_above_the_high_watermark_is_read() {
+    let (_bench, log, client) = bench(&[BatchBuilder::at(0).records(1, 10)]).await;
+    let mut bytes = BatchBuilder::at(1).records(1, 10).build();
+    log.append(&[Batch::split_off(&mut bytes).unwrap()]).unwrap();
+    let response = at(&client, 12, &fetch(vec![partition(0, 0)])).await;
+    assert_eq!((base_offsets(records(&response)), first(&response).high_watermark), (vec![0], 1));
+    let above = at(&client, 12, &fetch(vec![partition(0, 1)])).await;
+    assert_eq!((error(&above), records(&above).len()), (None, 0));
+}
+
+#[tokio::test]
+async fn committed_readers_stop_at_the_last_stable_offset_and_learn_what_was_aborted() {
+    let batches = [
+        BatchBuilder::at(0).transactional(1, 0, 0).records(2, 10),
+        BatchBuilder::at(2).transactional(2, 0, 0).records(1, 10),
+        BatchBuilder::marker(3, 1, 0, false),
+        BatchBuilder::at(4).records(1, 10),
+        BatchBuilder::marker(5, 2, 0, true),
+        BatchBuilder::at(6).transactional(3, 0, 0).records(1, 10),
+        BatchBuilder::at(7).records(1, 10),
+    ];
+    let (_bench, _, client) = bench(&batches).await;
+    for version in [4, 11, 12] {
+        let uncommitted = at(&client, version, &fetch(vec![partition(0, 0)])).await;
+        assert_eq!(base_offsets(records(&uncommitted)).len(), 7);
+        assert_eq!(first(&uncommitted).aborted_transactions, None);
+        let committed = at(&client, version, &fetch(vec![partition(0, 0)]).with_isolation_level(1)).await;
+        assert_eq!(base_offsets(records(&committed)), [0, 2, 3, 4, 5]);
+        assert_eq!((first(&committed).last_stable_offset, first(&committed).high_watermark), (6, 8));
+        let aborted = first(&committed).aborted_transactions.clone().unwrap();
+        assert_eq!(aborted.iter().map(|a| (a.producer_id.0, a.first_offset)).collect::<Vec<_>>(), [(1, 0)]);
+        let later = at(&client, version, &fetch(vec![partition(0, 4)]).with_isolation_level(1)).await;
+        assert_eq!(first(&later).aborted_transactions, Some(Vec::new()));
+        let at_end = at(&client, version, &fetch(vec![partition(0, 6)]).with_isolation_level(1)).await;
+        assert_eq!((error(&at_end), records(&at_end).len()), (None, 0));
+    }
+}
+
+#[tokio::test]
+async fn leader_epochs_fence_and_divergence_is_told() {
+    let batches = [(0, 1), (1, 1), (2, 4), (3, 6)].map(|(at, epoch)| BatchBuilder::at(at).epoch(epoch).records(1, 10));
+    let (_bench, log, client) = bench(&batches).await;
+    let ask = async |current: i32, last_fetched: i32, offset: i64| {
+        let partition = partition(0, offset).with_current_leader_epoch(current).with_last_fetched_epoch(last_fetched);
+        let response = at(&client, 12, &fetch(vec![partition])).await;
+        let diverging = first(&response).diverging_epoch.clone();
+        (error(&response), (diverging.epoch, diverging.end_offset), records(&response).len() > 0)
+    };
+    assert_eq!(ask(6, 6, 3).await, (None, (-1, -1), true));
+    assert_eq!(ask(5, -1, 3).await.0, Some(ResponseError::FencedLeaderEpoch));
+    assert_eq!(ask(7, -1, 3).await.0, Some(ResponseError::UnknownLeaderEpoch));
+    // Epoch 1 ended at 2 here; the client has it up to 3. Epoch 5 was never seen here.
+    assert_eq!(ask(-1, 1, 3).await, (None, (1, 2), false));
+    assert_eq!(ask(-1, 5, 3).await, (None, (4, 3), false));
+    assert_eq!(ask(-1, 9, 3).await.0, Some(ResponseError::OffsetOutOfRange));
+    log.truncate_to(Offset(3)).unwrap();
+    assert_eq!(ask(6, -1, 3).await.0, Some(ResponseError::FencedLeaderEpoch));
+    assert_eq!(ask(7, 6, 3).await, (None, (4, 3), false));
+}
+
+#[tokio::test]
+async fn the_memory_of_responses_is_bounded() {
+    let config = BrokerConfig { fetch_max_bytes: 64 << 10, fetch_memory_bytes: 64 << 10, ..quick() };
+    let bench = Bench::with(config, "allow.everyone.if.no.acl.found=true").await;
+    let log = bench.mirror("t", 1).remove(0);
+    let batches: Vec<_> = (0..100).map(|at| BatchBuilder::at(at).records(1, 10_000)).collect();
+    fill(&log, &batches);
+    // Everybody gets everything, in turn: permits come back when the responses are written.
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let client = bench.client().await;
+        readers.spawn(async move {
+            let mut next = 0;
+            while next < 100 {
+                let response = at(&client, 12, &fetch(vec![partition(0, next)]).with_max_wait_ms(5000)).await;
+                let records = records(&response);
+                assert!(records.len() <= 64 << 10);
+                next = base_offsets(records).last().map_or(next, |last| last + 1);
+            }
+        });
+    }
+    while let Some(reader) = readers.join_next().await {
+        reader.unwrap();
+    }
+}

@@ -1,0 +1,6 @@
+//! The broker behind real sockets, driven by Hawser's own client and by raw bytes.
+
+mod apis;
+mod common;
+mod fetching;
+mod grouping;
