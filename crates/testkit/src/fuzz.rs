@@ -20,9 +20,17 @@ const MUTATIONS_MAX: usize = 4;
 /// # Panics
 /// When `target` does, after naming the input; and when an environment variable is not a number.
 pub fn run<T: AsRef<[u8]>>(name: &str, corpus: &[T], target: impl Fn(usize, &[u8])) {
+    run_some(EXECUTIONS, name, corpus, target);
+}
+
+/// As [`run`], for targets that take milliseconds: `executions` inputs, unless the environment says otherwise.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_some<T: AsRef<[u8]>>(executions: u64, name: &str, corpus: &[T], target: impl Fn(usize, &[u8])) {
     assert!(!corpus.is_empty(), "{name}: nothing to mutate");
     let seed = from_env("HAWSER_FUZZ_SEED").unwrap_or(0);
-    for seed in seed..seed.saturating_add(from_env("HAWSER_FUZZ_EXECUTIONS").unwrap_or(EXECUTIONS)) {
+    for seed in seed..seed.saturating_add(from_env("HAWSER_FUZZ_EXECUTIONS").unwrap_or(executions)) {
         let (from, bytes) = mutant(seed, corpus);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(from, &bytes))) {
             let mut hex = String::new();
