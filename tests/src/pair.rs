@@ -19,7 +19,7 @@ pub const SOURCE_LOGIN: &str = "cp-to-cloud-link";
 /// Its password.
 pub const SOURCE_PASSWORD: &str = "a-password-that-stays-on-premises";
 
-const POLL: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(50);
 
 /// Both halves and what they stand on. Fields are dropped in this order.
 pub struct Pair {
@@ -45,7 +45,7 @@ impl Pair {
     /// # Errors
     /// When anything of it fails.
     pub fn start(kafka: Kafka) -> Result<Self> {
-        Self::start_with(kafka, |source| source, |destination| destination)
+        Self::start_with(kafka, |source| source, |destination, _| Ok(destination))
     }
 
     /// As [`start`](Self::start), with changes to the daemons' files.
@@ -55,7 +55,7 @@ impl Pair {
     pub fn start_with(
         kafka: Kafka,
         change_source: impl FnOnce(DaemonSpec) -> DaemonSpec,
-        change_destination: impl FnOnce(DaemonSpec) -> DaemonSpec,
+        change_destination: impl FnOnce(DaemonSpec, &Authority) -> Result<DaemonSpec>,
     ) -> Result<Self> {
         let pair = Self::unlinked(kafka, change_source, change_destination)?;
         let address = pair.destination.bootstrap();
@@ -70,14 +70,14 @@ impl Pair {
     pub fn unlinked(
         kafka: Kafka,
         change_source: impl FnOnce(DaemonSpec) -> DaemonSpec,
-        change_destination: impl FnOnce(DaemonSpec) -> DaemonSpec,
+        change_destination: impl FnOnce(DaemonSpec, &Authority) -> Result<DaemonSpec>,
     ) -> Result<Self> {
         let binary = binary()?;
         let folder = scratch_folder("pair")?;
         let authority = Authority::new("cloud-ca")?;
         kafka.add_scram_user(SOURCE_LOGIN, SOURCE_PASSWORD)?;
         let destination = DaemonSpec::destination(&binary, folder.path(), "cloud", &authority)?;
-        let destination = change_destination(destination).start()?;
+        let destination = change_destination(destination, &authority)?.start()?;
         let source = DaemonSpec::source(&binary, folder.path(), "on-prem", &kafka, SOURCE_LOGIN, SOURCE_PASSWORD)?;
         let source = change_source(source).start()?;
         let (mut mirror, origin) = (destination.driver()?, kafka.driver()?);
@@ -125,6 +125,7 @@ impl Pair {
         let local = self.kafka.client_properties(SOURCE_LOGIN, SOURCE_PASSWORD, "SCRAM-SHA-512");
         let local_tls: String =
             local.lines().filter(|l| l.starts_with("ssl.")).map(|l| format!("local.{l}\n")).collect();
+        let to = self.destination.security_protocol();
         let protocol = local.lines().find_map(|l| l.strip_prefix("security.protocol=")).unwrap_or("PLAINTEXT");
         format!(
             "link.mode=SOURCE\n\
@@ -132,7 +133,7 @@ impl Pair {
              \n\
              bootstrap.servers={address}\n\
              ssl.endpoint.identification.algorithm=https\n\
-             security.protocol=SASL_SSL\n\
+             security.protocol={to}\n\
              ssl.truststore.type=PEM\n\
              ssl.truststore.location={}\n\
              sasl.mechanism=PLAIN\n\

@@ -29,6 +29,9 @@ public final class Driver {
             }
         }
         client.put("bootstrap.servers", args[0]);
+        // Tests kill servers and want to know at once when they are back.
+        client.put("reconnect.backoff.max.ms", "100");
+        client.put("retry.backoff.max.ms", "100");
         BufferedReader requests = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         try (Topics topics = new Topics(client)) {
             Reading reading = new Reading(client);

@@ -35,7 +35,9 @@ pub struct DaemonSpec {
     properties: Vec<(String, String)>,
     command_config: String,
     wrapper: Vec<String>,
+    envs: Vec<(String, String)>,
     host: String,
+    protocol: String,
 }
 
 /// A daemon, running or not.
@@ -70,7 +72,9 @@ impl DaemonSpec {
             properties: Vec::new(),
             command_config: String::new(),
             wrapper: Vec::new(),
+            envs: Vec::new(),
             host: "localhost".to_owned(),
+            protocol: listener.to_owned(),
         }
         .property("node.id", "1")
         .property("listeners", &format!("{listener}://127.0.0.1:{port}"))
@@ -136,6 +140,24 @@ impl DaemonSpec {
         self
     }
 
+    /// Sets an environment variable of the daemon.
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.envs.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Turns a destination's SASL_SSL listener into SASL_PLAINTEXT, for tests that look at the bytes.
+    pub fn plain_tcp(mut self) -> Self {
+        for (key, value) in &mut self.properties {
+            *key = key.replace("sasl_ssl", "sasl_plaintext");
+            *value = value.replace("SASL_SSL://", "SASL_PLAINTEXT://");
+        }
+        self.properties.retain(|(key, _)| !key.starts_with("ssl."));
+        self.protocol = "SASL_PLAINTEXT".to_owned();
+        self.command_config = self.command_config.replace("=SASL_SSL", "=SASL_PLAINTEXT");
+        self
+    }
+
     /// Runs it, and commands to it, under another program, such as `ip netns exec NAME`.
     pub fn under(mut self, wrapper: &[String]) -> Self {
         self.wrapper = wrapper.to_vec();
@@ -178,9 +200,19 @@ impl Daemon {
         format!("{}:{}", self.spec.host, self.spec.port)
     }
 
+    /// Security protocol of its listener.
+    pub fn security_protocol(&self) -> &str {
+        &self.spec.protocol
+    }
+
     /// Port of its listener.
     pub fn port(&self) -> u16 {
         self.spec.port
+    }
+
+    /// Port of its metrics endpoint.
+    pub fn metrics_port(&self) -> u16 {
+        self.spec.metrics_port
     }
 
     /// The folder with its partitions and its state.
@@ -225,6 +257,7 @@ impl Daemon {
             .args(["serve", &file, "--ready-file", &ready.display().to_string()])
             .under(self.spec.wrapper.clone())
             .env("RUST_BACKTRACE", "1");
+        let program = self.spec.envs.iter().fold(program, |program, (key, value)| program.env(key, value));
         let mut process = program.spawn(&self.spec.name, &self.log_path())?;
         let deadline = Instant::now() + READY_LIMIT;
         while !fs::read_to_string(&ready).is_ok_and(|text| text.ends_with('\n')) {
