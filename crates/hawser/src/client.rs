@@ -65,12 +65,7 @@ impl DaemonClient {
     }
 
     async fn dial_one(server: &str, security: &ClientSecurity) -> anyhow::Result<KafkaClient> {
-        let (host, port) = server
-            .rsplit_once("://")
-            .map_or(server, |(_, rest)| rest)
-            .rsplit_once(':')
-            .context("expected HOST:PORT")?;
-        let to = HostPort { host: host.to_owned(), port: port.parse().context("expected HOST:PORT")? };
+        let to: HostPort = server.parse()?;
         let stream = security.dial(&to, DIAL_TIMEOUT).await?;
         let options = ClientOptions {
             client_id: "hawser-cli".to_owned(),
@@ -86,16 +81,13 @@ impl DaemonClient {
     /// The daemon's refusal, or the connection's failure.
     pub(crate) async fn operate(&self, operation: &Operation) -> Result<Outcome, OperateError> {
         let body = serde_json::to_vec(operation).context("encode the operation")?;
-        if self.kafka.versions(private::OPERATE).is_none() {
-            return Err(anyhow!("the server is not a Hawser daemon: it does not offer operations on links").into());
-        }
         let answer = self
             .kafka
             .call_raw(private::OPERATE, 0, Bytes::from(body), Duration::ZERO)
             .await
-            .context("the daemon did not answer")?;
+            .context("the server did not answer (is it a Hawser daemon?)")?;
         match serde_json::from_slice(&answer).context("read the daemon's answer")? {
-            Reply::Done(outcome) => Ok(outcome),
+            Reply::Done(outcome) => Ok(*outcome),
             Reply::Refused(refusal) => Err(refusal.into()),
         }
     }

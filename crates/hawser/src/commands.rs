@@ -5,7 +5,7 @@ use crate::client::{DaemonClient, OperateError, read_properties};
 use crate::operations::{Operation, Outcome, RemoteCluster, VerifyView};
 use crate::output;
 use anyhow::{Context, anyhow, bail};
-use hawser_link::Properties;
+use hawser_link::{LinkConfig, Properties};
 use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
@@ -75,6 +75,10 @@ pub(crate) async fn link(command: Link) -> anyhow::Result<Exit> {
 
 async fn link_create(create: LinkCreate) -> anyhow::Result<Exit> {
     let configs = link_configs(&create)?;
+    // The daemon checks again; only here are the file's lines known.
+    for warning in LinkConfig::parse(&configs)?.warnings {
+        eprintln!("Warning: {warning}");
+    }
     let link = create.name.or(create.link).unwrap_or_default();
     let remote = match (create.source_cluster, create.destination_cluster, create.cluster_id) {
         (Some(id), _, _) => Some(RemoteCluster::Source(id)),
@@ -91,7 +95,7 @@ async fn link_create(create: LinkCreate) -> anyhow::Result<Exit> {
     }
     let operation = Operation::LinkCreate {
         link: link.clone(),
-        configs,
+        configs: owned(&configs),
         remote,
         validate_only: create.validate_only,
         skip_remote_check: create.no_validate,
@@ -109,29 +113,34 @@ async fn link_create(create: LinkCreate) -> anyhow::Result<Exit> {
 }
 
 /// `--config-file`, then `--config`, then the API key: the later wins.
-fn link_configs(create: &LinkCreate) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut configs = BTreeMap::new();
-    if let Some(file) = &create.config_file {
-        configs.extend(owned(&read_properties(file)?));
-    }
-    for text in &create.config {
-        configs.extend(inline_or_file(text)?);
+fn link_configs(create: &LinkCreate) -> anyhow::Result<Properties> {
+    // A file stays a file, so that errors can name its lines.
+    let only = match create.config.as_slice() {
+        [one] if Path::new(one).is_file() => Some(Path::new(one)),
+        _ => None,
+    };
+    let mut configs = match create.config_file.as_deref().or(only) {
+        Some(file) => read_properties(file)?,
+        None => Properties::parse("command line", ""),
+    };
+    for text in create.config.iter().filter(|text| create.config_file.is_some() || only != Some(Path::new(text))) {
+        for (key, value) in inline_or_file(text)? {
+            configs.set(&key, &value);
+        }
     }
     if let Some(server) = &create.source_bootstrap_server {
-        configs.insert("bootstrap.servers".into(), server.clone());
+        configs.set("bootstrap.servers", server);
     }
     if let (Some(key), Some(secret)) = (&create.source_api_key, &create.source_api_secret) {
         let quote = |s: &str| format!("\"{}\"", s.replace('\\', "\\\\").replace('"', "\\\""));
-        configs.insert("security.protocol".into(), "SASL_SSL".into());
-        configs.insert("sasl.mechanism".into(), "PLAIN".into());
-        configs.insert(
-            "sasl.jaas.config".into(),
-            format!(
-                "org.apache.kafka.common.security.plain.PlainLoginModule required username={} password={};",
-                quote(key),
-                quote(secret)
-            ),
+        configs.set("security.protocol", "SASL_SSL");
+        configs.set("sasl.mechanism", "PLAIN");
+        let login = format!(
+            "org.apache.kafka.common.security.plain.PlainLoginModule required username={} password={};",
+            quote(key),
+            quote(secret)
         );
+        configs.set("sasl.jaas.config", &login);
     }
     Ok(configs)
 }

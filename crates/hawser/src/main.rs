@@ -4,12 +4,20 @@
 
 mod cli;
 mod client;
+mod cluster;
 mod commands;
 mod config;
+mod daemon;
+mod directory;
+mod links;
 mod logging;
+mod metrics;
 mod operations;
 mod output;
 mod quickstart;
+mod remote;
+mod service;
+mod verify;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -36,10 +44,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Serve(serve) => {
-            let _ = serve;
-            Ok(Exit::Usage)
-        }
+        Command::Serve(serve) => daemon::serve(serve).await,
         Command::Link(link) => commands::link(link).await,
         Command::Mirror(mirror) => commands::mirror(mirror).await,
         Command::Verify(verify) => commands::verify(verify).await,

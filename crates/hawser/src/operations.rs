@@ -176,6 +176,8 @@ pub(crate) struct MirrorPartitionView {
     pub(crate) last_source_high_watermark: i64,
     /// Records; −1 before the first fetch.
     pub(crate) partition_mirror_lag: i64,
+    /// Time since the mirror last held all that the source had; 0 if it does.
+    pub(crate) partition_mirror_lag_ms: Option<i64>,
     /// −1 before the first fetch.
     pub(crate) last_source_fetch_offset: i64,
     pub(crate) time_since_last_fetch_ms: Option<u64>,
@@ -242,7 +244,7 @@ pub(crate) enum RefusalCode {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reply {
-    Done(Outcome),
+    Done(Box<Outcome>),
     Refused(Refusal),
 }
 
@@ -323,6 +325,14 @@ impl Refusal {
     /// A refusal with its message.
     pub(crate) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+}
+
+impl MirrorView {
+    /// As lists show it.
+    pub(crate) fn without_partitions(mut self) -> Self {
+        self.partitions = Vec::new();
+        self
     }
 }
 

@@ -47,7 +47,9 @@ pub(crate) fn links(links: &[LinkView]) -> String {
 /// `link describe`: a property a row.
 pub(crate) fn link(link: &LinkView) -> String {
     let mut table = table(&["Property", "Value"]);
-    let mut row = |name: &str, value: String| drop(table.add_row([name.to_owned(), value]));
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
     row("Name", link.link_name.clone());
     row("ID", text(link.link_id.as_ref()));
     row("Link Mode", link.link_mode.clone());

@@ -107,6 +107,13 @@ pub enum StartOffset {
     Timestamp(i64),
 }
 
+impl StartOffset {
+    /// Reads `mirror.start.offset.spec`: `earliest`, `latest`, or `YYYY-MM-DDThh:mm:ss[.fff](Z|±hh:mm)`.
+    pub fn parse(text: &str) -> Option<Self> {
+        start_offset(text)
+    }
+}
+
 /// A configuration, and what was accepted without having an effect.
 #[derive(Clone, Debug)]
 pub struct Parsed {

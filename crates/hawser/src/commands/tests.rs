@@ -50,7 +50,7 @@ fn flags_of_scenario_b4_become_settings() {
         "--source-api-secret",
         "s\"t",
     ]);
-    let configs = link_configs(&create).unwrap();
+    let configs = owned(&link_configs(&create).unwrap());
     assert_eq!(configs["bootstrap.servers"], "j:9092");
     assert_eq!(configs["security.protocol"], "SASL_SSL");
     assert!(configs["sasl.jaas.config"].ends_with(r#"username="k" password="s\"t";"#));
@@ -71,6 +71,18 @@ fn a_later_source_of_settings_wins() {
     let file = dir.path().join("link.config");
     std::fs::write(&file, "link.mode=SOURCE\nbootstrap.servers=a:1\n").unwrap();
     let create = create(&["l", "--config-file", file.to_str().unwrap(), "--config", "bootstrap.servers=b:2"]);
-    let configs = link_configs(&create).unwrap();
+    let configs = owned(&link_configs(&create).unwrap());
     assert_eq!((configs["link.mode"].as_str(), configs["bootstrap.servers"].as_str()), ("SOURCE", "b:2"));
+}
+
+#[test]
+fn a_link_files_errors_name_its_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("link.config");
+    std::fs::write(&file, "link.mode=SOURCE\nconnection.mode=OUTBOUND\n\nbootstrap.server=a:1\n").unwrap();
+    for flag in ["--config-file", "--config"] {
+        let properties = link_configs(&create(&["l", flag, file.to_str().unwrap()])).unwrap();
+        let errors = LinkConfig::parse(&properties).unwrap_err().to_string();
+        assert!(errors.contains("link.config:4: bootstrap.server: "), "{errors}");
+    }
 }

@@ -66,6 +66,8 @@ const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
 }
 
 const MS_MAX: i64 = i32::MAX as i64;
+const MILLIS: Kind = Kind::Number { min: 0, max: MS_MAX };
+const COUNT: Kind = Kind::Number { min: 1, max: i32::MAX as i64 };
 /// The security protocols of Kafka (`SecurityProtocol`).
 pub(crate) const PROTOCOLS: &[&str] = &["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
 const STORE_TYPES: &[&str] = &["PEM", "JKS", "PKCS12"];
@@ -137,14 +139,15 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "hawser.acls",
                 Kind::SemicolonList,
                 None,
-                "Static grants, separated by `;`: `User:name OPERATION resource`, where OPERATION is one of Kafka's (READ, \
-                 DESCRIBE, ALTER, …, ALL) and resource is `cluster`, `topic:NAME` or `group:NAME`; a `*` at the end of NAME makes it a prefix.",
+                "Static grants, separated by `;`: `User:name [DENY] OPERATION resource`, where OPERATION is one of Kafka's (READ, \
+                 DESCRIBE, ALTER, …, ALL) and resource is `cluster`, `topic:NAME` or `group:NAME`; a `*` at the end of NAME makes it a prefix. \
+                 A link's login needs ALTER on the cluster.",
             ),
             key(
                 "sasl.enabled.mechanisms",
                 Kind::List,
-                Some("PLAIN"),
-                "Mechanisms offered by SASL listeners: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512.",
+                None,
+                "Mechanisms offered by SASL listeners: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512. Needed if there is such a listener.",
             ),
         ],
     },
@@ -156,7 +159,8 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section {
         title: "Logins of one listener",
-        intro: "As in Kafka, users stand in a JAAS line of a listener and a mechanism: `… required user_NAME=\"PASSWORD\" …;`.",
+        intro: "Users stand in the JAAS line of a listener and a mechanism: `… required user_NAME=\"PASSWORD\" …;`, for SCRAM too \
+                (where Kafka's stored form, `salt=…,stored_key=…,server_key=…,iterations=…`, may take the place of the password).",
         prefixes: &["listener.name.<listener>."],
         keys: &[
             key("sasl.enabled.mechanisms", Kind::List, None, "As `sasl.enabled.mechanisms`, for this listener."),
@@ -171,34 +175,9 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "The cluster beside",
         intro: "The stock Kafka cluster that this daemon stands beside and speaks for. Without it the daemon is a cluster of its own \
-                (the embedded store). Source halves use these settings where their link file has no `local.*` keys.",
+                (the embedded store). Source halves use these settings where their link has no `local.*` keys.",
         prefixes: &["local."],
         keys: CLIENT,
-    },
-    Section {
-        title: "Links",
-        intro: "The site's own word on its links, whatever their files say.",
-        prefixes: &[""],
-        keys: &[
-            key(
-                "hawser.egress.topics",
-                Kind::List,
-                Some("*"),
-                "Topics that source halves of this daemon let out: names, or prefixes with a `*` at the end.",
-            ),
-            key(
-                "hawser.egress.bytes.per.second",
-                Kind::Number { min: 0, max: i64::MAX },
-                Some("0"),
-                "Most bytes per second that each source half sends; 0 for no limit.",
-            ),
-            key(
-                "hawser.link.fetch.bytes.per.second",
-                Kind::Number { min: 0, max: i64::MAX },
-                Some("0"),
-                "Most bytes per second that each destination half fetches; 0 for no limit.",
-            ),
-        ],
     },
     Section {
         title: "Log",
@@ -232,8 +211,36 @@ pub(crate) const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        title: "Consumer groups",
+        intro: "Groups of the embedded store.",
+        prefixes: &[""],
+        keys: &[
+            key("group.min.session.timeout.ms", MILLIS, Some("6000"), "Shortest session that a member may ask for."),
+            key("group.max.session.timeout.ms", MILLIS, Some("1800000"), "Longest session that a member may ask for."),
+            key(
+                "group.initial.rebalance.delay.ms",
+                MILLIS,
+                Some("3000"),
+                "How long an empty group waits for more members before it is assigned.",
+            ),
+            key("group.max.size", COUNT, Some("1000"), "Most members of one group."),
+            key(
+                "offsets.retention.minutes",
+                COUNT,
+                Some("10080"),
+                "How long the offsets of a group without members are kept.",
+            ),
+            key(
+                "offset.metadata.max.bytes",
+                Kind::Number { min: 0, max: i32::MAX as i64 },
+                Some("4096"),
+                "Longest text that a client may keep with an offset.",
+            ),
+        ],
+    },
+    Section {
         title: "Limits",
-        intro: "What one client or all of them may ask of the listeners.",
+        intro: "What one client or all of them may ask of a listener.",
         prefixes: &[""],
         keys: &[
             key(
@@ -243,16 +250,52 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Largest request frame that is read.",
             ),
             key(
+                "fetch.max.bytes",
+                Kind::Number { min: 1024, max: i32::MAX as i64 },
+                Some("16777216"),
+                "Most bytes of records in one fetch response, whatever the client asks for; one larger batch is still sent whole.",
+            ),
+            key(
+                "max.incremental.fetch.session.cache.slots",
+                COUNT,
+                Some("1000"),
+                "Most fetch sessions; clients beyond it name all partitions in every fetch.",
+            ),
+            key(
                 "max.connections",
-                Kind::Number { min: 1, max: 1_000_000 },
+                Kind::Number { min: 1, max: 1 << 20 },
                 Some("20000"),
-                "Most connections at a time over all listeners.",
+                "Most connections at a time, per listener.",
             ),
             key(
                 "connections.max.idle.ms",
-                Kind::Number { min: 1000, max: MS_MAX },
+                Kind::Number { min: 1000, max: i64::MAX / 1_000_000 },
                 Some("600000"),
                 "A client connection without a request for this long is closed.",
+            ),
+            key(
+                "connections.max.reauth.ms",
+                Kind::Number { min: 0, max: i64::MAX / 1_000_000 },
+                Some("0"),
+                "After this long a client must log in again (KIP-368); 0 for never.",
+            ),
+            key(
+                "connection.failed.authentication.delay.ms",
+                Kind::Number { min: 0, max: 60_000 },
+                Some("100"),
+                "How long a failed login waits for its answer.",
+            ),
+            key(
+                "socket.send.buffer.bytes",
+                Kind::Number { min: -1, max: 1 << 30 },
+                Some("-1"),
+                "TCP send buffer; -1 for the system's.",
+            ),
+            key(
+                "socket.receive.buffer.bytes",
+                Kind::Number { min: -1, max: 1 << 30 },
+                Some("-1"),
+                "TCP receive buffer; -1 for the system's.",
             ),
         ],
     },
@@ -325,7 +368,6 @@ const CLIENT: &[Key] = &[
         "Accepted for files written for Kafka; `ssl.enabled.protocols` decides.",
     ),
     key("ssl.cipher.suites", Kind::List, None, "TLS cipher suites, IANA names."),
-    key("request.timeout.ms", Kind::Number { min: 1, max: MS_MAX }, Some("30000"), "Longest wait for an answer."),
 ];
 
 /// Every key with its prefix and its section's rank.
@@ -391,31 +433,8 @@ impl fmt::Display for Kind {
     }
 }
 
-/// `docs/configuration.md`'s part about daemon files.
-pub(crate) fn markdown() -> String {
-    use fmt::Write as _;
-    let mut out = String::new();
-    for section in SECTIONS {
-        let _ = write!(out, "\n### {}\n\n{}\n\n", section.title, section.intro);
-        if let [prefix] = section.prefixes
-            && !prefix.is_empty()
-        {
-            let _ = write!(out, "Each with `{prefix}` in front.\n\n");
-        }
-        out.push_str("| key | value | default | meaning |\n|---|---|---|---|\n");
-        for key in section.keys {
-            let default = match (key.default, key.required) {
-                (_, true) => "**required**".to_owned(),
-                (Some(value), _) => format!("`{value}`"),
-                (None, _) => "–".to_owned(),
-            };
-            let _ = writeln!(out, "| `{}` | {} | {default} | {} |", key.name, key.kind, key.doc.replace('|', "\\|"));
-        }
-    }
-    out
-}
-
-fn matches(pattern: &str, name: &str) -> bool {
+/// Whether `name` is `pattern`, where a placeholder stands for any one segment.
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let mut pattern = pattern.split('.');
     let mut name = name.split('.');
     loop {

@@ -3,67 +3,49 @@
 
 pub(crate) mod catalogue;
 
+use hawser_broker::{Authorizer, BrokerConfig};
 use hawser_link::{ConfigError, ConfigErrors, Properties};
+use hawser_log::LogConfig;
+use hawser_transport::{ClientSecurity, HostPort, SecurityProtocol, ServerSecurity};
+use hawser_wire::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Everything that a daemon's file says.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct DaemonConfig {
-    pub(crate) node_id: i32,
     pub(crate) listeners: Vec<ListenerConfig>,
     pub(crate) log_dir: PathBuf,
+    pub(crate) log: LogConfig,
     pub(crate) stop_timeout: Duration,
     pub(crate) metrics_listener: Option<String>,
-    pub(crate) access: AccessConfig,
-    /// `local.*` without the prefix, if the daemon stands beside a cluster.
-    pub(crate) local: Option<Properties>,
-    pub(crate) egress_topics: Vec<String>,
-    pub(crate) egress_bytes_per_second: Option<u64>,
-    pub(crate) fetch_bytes_per_second: Option<u64>,
-    pub(crate) log: LogSettings,
-    pub(crate) limits: Limits,
-    /// The whole file, for the components that read their own keys (listener security).
-    pub(crate) properties: Properties,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) broker: BrokerConfig,
+    pub(crate) local: Option<LocalCluster>,
 }
 
 /// One listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct ListenerConfig {
     /// Its name, upper case as in `listeners`.
     pub(crate) name: String,
-    /// One of [`catalogue::PROTOCOLS`].
-    pub(crate) protocol: String,
     /// `host:port` to bind.
     pub(crate) bind: String,
-    /// `host:port` to tell clients; port 0 or `None` stands for the bound one.
+    /// `host:port` to tell clients; `None` stands for the bound one.
     pub(crate) advertised: Option<String>,
+    pub(crate) security: ServerSecurity,
 }
 
-/// Who may do what.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct AccessConfig {
-    pub(crate) super_users: Vec<String>,
-    pub(crate) allow_everyone_if_no_acl_found: bool,
-    pub(crate) acls: Vec<String>,
-}
-
-/// Settings of the embedded log.
-#[derive(Clone, Debug)]
-pub(crate) struct LogSettings {
-    pub(crate) segment_bytes: u64,
-    pub(crate) index_interval_bytes: u64,
-    pub(crate) flush_interval: Option<Duration>,
-    pub(crate) open_files_max: usize,
-}
-
-/// Bounds of the listeners.
-#[derive(Clone, Debug)]
-pub(crate) struct Limits {
-    pub(crate) request_bytes_max: usize,
-    pub(crate) connections_max: usize,
-    pub(crate) connection_idle_max: Duration,
+/// The stock cluster that the daemon stands beside.
+#[derive(Clone)]
+pub(crate) struct LocalCluster {
+    /// `local.bootstrap.servers`.
+    pub(crate) bootstrap: Vec<HostPort>,
+    pub(crate) security: ClientSecurity,
+    /// The same as text, without `local.`, for links that have no settings of their own.
+    pub(crate) properties: Properties,
 }
 
 impl DaemonConfig {
@@ -82,68 +64,58 @@ impl DaemonConfig {
                 message: e.to_string(),
             }])
         })?;
-        Self::parse(Properties::parse(&source, &text))
+        Self::parse(&Properties::parse(&source, &text))
     }
 
     /// As [`read`](Self::read), from properties at hand.
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub(crate) fn parse(properties: Properties) -> Result<Self, ConfigErrors> {
-        let mut reader = Reader::new(&properties);
+    pub(crate) fn parse(properties: &Properties) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader::new(properties);
         reader.check_keys();
         let listeners = reader.listeners();
         let log_dir = reader.log_dir();
-        let config = Self {
-            node_id: i32::try_from(reader.number("node.id")).unwrap_or_default(),
-            listeners,
-            log_dir,
-            stop_timeout: reader.millis("hawser.stop.timeout.ms"),
-            metrics_listener: reader.text("metrics.listener"),
-            access: AccessConfig {
-                super_users: reader.items("super.users", ';'),
-                allow_everyone_if_no_acl_found: reader.text("allow.everyone.if.no.acl.found").as_deref()
-                    == Some("true"),
-                acls: reader.items("hawser.acls", ';'),
-            },
-            local: reader.local(),
-            egress_topics: reader.items("hawser.egress.topics", ','),
-            egress_bytes_per_second: reader.positive("hawser.egress.bytes.per.second"),
-            fetch_bytes_per_second: reader.positive("hawser.link.fetch.bytes.per.second"),
-            log: LogSettings {
-                segment_bytes: reader.number("log.segment.bytes"),
-                index_interval_bytes: reader.number("log.index.interval.bytes"),
-                flush_interval: reader.positive("log.flush.interval.ms").map(Duration::from_millis),
-                open_files_max: reader.count("hawser.log.open.files.max"),
-            },
-            limits: Limits {
-                request_bytes_max: reader.count("socket.request.max.bytes"),
-                connections_max: reader.count("max.connections"),
-                connection_idle_max: reader.millis("connections.max.idle.ms"),
-            },
-            properties: properties.clone(),
-        };
+        let authorizer = Authorizer::from_properties(properties);
+        let authorizer = reader.component(authorizer);
+        let local = reader.local();
+        let stop_timeout = reader.millis("hawser.stop.timeout.ms");
+        let metrics_listener = reader.text("metrics.listener");
+        let (log, broker) = (reader.log(), reader.broker());
         reader.errors.into_result()?;
-        Ok(config)
+        // With a part missing there is an error; an empty list is only what the type asks for.
+        let authorizer = authorizer.ok_or_else(ConfigErrors::default)?;
+        Ok(Self { listeners, log_dir, log, stop_timeout, metrics_listener, authorizer, broker, local })
     }
 }
 
-/// Every key with the value that holds, secrets hidden: what `--dump-config` prints.
+/// Every key with its meaning and the value that holds, secrets hidden: what `--dump-config` prints. It is a file that
+/// can be used, but for the secrets.
 pub(crate) fn dump(properties: &Properties) -> String {
-    let mut shown = BTreeMap::new();
-    for (name, key) in catalogue::all().filter(|(name, _)| !name.contains('<')) {
-        if let Some(default) = key.default {
-            shown.insert(name, default.to_owned());
+    let mut out = String::new();
+    for section in catalogue::SECTIONS {
+        let _ = write!(out, "\n## {}\n# {}\n", section.title, section.intro);
+        for (prefix, key) in section.prefixes.iter().flat_map(|p| section.keys.iter().map(move |k| (p, k))) {
+            let pattern = format!("{prefix}{}", key.name);
+            let set: Vec<_> = properties.iter().filter(|(name, _)| catalogue::matches(&pattern, name)).collect();
+            match (set.as_slice(), key.default) {
+                ([], Some(default)) if !pattern.contains('<') => {
+                    let _ = write!(out, "# {}\n{pattern}={default}\n", key.doc);
+                }
+                ([], _) => {
+                    let _ = write!(out, "# {}\n#{pattern}=\n", key.doc);
+                }
+                (set, _) => {
+                    let _ = writeln!(out, "# {}", key.doc);
+                    for (name, value) in set {
+                        let value = if key.kind.is_secret() { "[hidden]" } else { value };
+                        let _ = writeln!(out, "{name}={}", value.replace('\\', "\\\\").replace('\n', "\\n"));
+                    }
+                }
+            }
         }
     }
-    for (name, value) in properties.iter() {
-        let secret = catalogue::find(name).is_none_or(|key| key.kind.is_secret());
-        shown.insert(name.to_owned(), if secret { "[hidden]".to_owned() } else { value.to_owned() });
-    }
-    shown
-        .into_iter()
-        .map(|(name, value)| format!("{name}={}\n", value.replace('\\', "\\\\").replace('\n', "\\n")))
-        .collect()
+    out
 }
 
 struct Reader<'a> {
@@ -210,6 +182,46 @@ impl<'a> Reader<'a> {
         text.split(separator).map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
+    /// What a component read from its own keys; its errors join the others, once each.
+    fn component<T>(&mut self, read: Result<T, ConfigErrors>) -> Option<T> {
+        match read {
+            Ok(value) => Some(value),
+            Err(ConfigErrors(errors)) => {
+                for error in errors {
+                    if !self.errors.0.iter().any(|known| known.key == error.key && known.line == error.line) {
+                        self.errors.0.push(error);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    fn log(&self) -> LogConfig {
+        LogConfig {
+            segment_bytes: self.number("log.segment.bytes"),
+            index_interval_bytes: self.number("log.index.interval.bytes"),
+            flush_interval: self.positive("log.flush.interval.ms").map(Duration::from_millis),
+            open_files_max: self.count("hawser.log.open.files.max"),
+        }
+    }
+
+    fn broker(&self) -> BrokerConfig {
+        BrokerConfig {
+            node_id: NodeId(i32::try_from(self.number("node.id")).unwrap_or(i32::MAX)),
+            fetch_max_bytes: self.count("fetch.max.bytes"),
+            fetch_sessions_max: self.count("max.incremental.fetch.session.cache.slots"),
+            group_min_session_timeout: self.millis("group.min.session.timeout.ms"),
+            group_max_session_timeout: self.millis("group.max.session.timeout.ms"),
+            group_initial_rebalance_delay: self.millis("group.initial.rebalance.delay.ms"),
+            group_max_size: self.count("group.max.size"),
+            offset_metadata_max_bytes: self.count("offset.metadata.max.bytes"),
+            offsets_retention: Duration::from_secs(60)
+                .saturating_mul(u32::try_from(self.number("offsets.retention.minutes")).unwrap_or(u32::MAX)),
+            ..BrokerConfig::default()
+        }
+    }
+
     fn log_dir(&mut self) -> PathBuf {
         let text = self.text("log.dirs").unwrap_or_default();
         if text.contains(',') {
@@ -249,7 +261,18 @@ impl<'a> Reader<'a> {
                 continue;
             };
             let advertised = advertised.remove(&name);
-            listeners.push(ListenerConfig { name, protocol, bind, advertised });
+            if advertised.is_none() && ["0.0.0.0:", "[::]:"].iter().any(|all| bind.starts_with(all)) {
+                self.error(
+                    "listeners",
+                    format!("{name}: listens on all addresses, so say in advertised.listeners what clients connect to"),
+                );
+            }
+            // A list of its own words: every name in it is a protocol.
+            let Ok(protocol) = protocol.parse::<SecurityProtocol>() else { continue };
+            let security = ServerSecurity::from_properties(self.properties, &name, protocol);
+            if let Some(security) = self.component(security) {
+                listeners.push(ListenerConfig { name, bind, advertised, security });
+            }
         }
         if let Some(name) = advertised.keys().next() {
             self.error("advertised.listeners", format!("{name}: no such listener in listeners"));
@@ -273,15 +296,27 @@ impl<'a> Reader<'a> {
         map
     }
 
-    fn local(&mut self) -> Option<Properties> {
+    fn local(&mut self) -> Option<LocalCluster> {
         let local = self.properties.with_prefix("local.");
-        if local.value("bootstrap.servers").is_some() {
-            return Some(local);
+        let servers = self.items("local.bootstrap.servers", ',');
+        if servers.is_empty() {
+            if let Some((name, _)) = local.iter().next() {
+                self.error(&format!("local.{name}"), "has no effect without local.bootstrap.servers");
+            }
+            return None;
         }
-        if let Some((name, _)) = local.iter().next() {
-            self.error(&format!("local.{name}"), "has no effect without local.bootstrap.servers");
+        let mut bootstrap = Vec::new();
+        for server in &servers {
+            match server.parse::<HostPort>() {
+                Ok(server) => bootstrap.push(server),
+                Err(error) => self.error("local.bootstrap.servers", error.to_string()),
+            }
         }
-        None
+        let security = ClientSecurity::from_properties(&local).map_err(|ConfigErrors(errors)| {
+            let named = |error: ConfigError| ConfigError { key: format!("local.{}", error.key), ..error };
+            ConfigErrors(errors.into_iter().map(named).collect())
+        });
+        self.component(security).map(|security| LocalCluster { bootstrap, security, properties: local })
     }
 }
 

@@ -7,31 +7,31 @@ use std::path::Path;
 const LEAST: &str = "listeners=PLAINTEXT://127.0.0.1:0\nlog.dirs=/data\n";
 
 fn parse(text: &str) -> Result<DaemonConfig, ConfigErrors> {
-    DaemonConfig::parse(Properties::parse("daemon.properties", text))
+    DaemonConfig::parse(&Properties::parse("daemon.properties", text))
 }
 
 fn errors(text: &str) -> Vec<String> {
-    parse(text).expect_err("must be refused").0.iter().map(ToString::to_string).collect()
+    parse(text).err().expect("must be refused").0.iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn the_least_file_has_every_default() {
     let config = parse(LEAST).unwrap();
-    assert_eq!(config.node_id, 1);
+    assert_eq!(config.broker.node_id.0, 1);
     assert_eq!(config.stop_timeout, Duration::from_secs(30));
     assert_eq!(config.log.segment_bytes, 1 << 30);
     assert_eq!(config.log.flush_interval, Some(Duration::from_secs(1)));
-    assert_eq!(config.egress_topics, ["*"]);
-    assert_eq!(config.egress_bytes_per_second, None);
-    assert_eq!(config.limits.request_bytes_max, 104_857_600);
-    assert!(config.local.is_none());
-    let listener = ListenerConfig {
-        name: "PLAINTEXT".into(),
-        protocol: "PLAINTEXT".into(),
-        bind: "127.0.0.1:0".into(),
-        advertised: None,
-    };
-    assert_eq!(config.listeners, [listener]);
+    assert!(config.local.is_none() && config.metrics_listener.is_none());
+    let [listener] = config.listeners.as_slice() else { panic!("one listener") };
+    assert_eq!((listener.name.as_str(), listener.bind.as_str()), ("PLAINTEXT", "127.0.0.1:0"));
+    assert_eq!(listener.security.protocol(), SecurityProtocol::Plaintext);
+}
+
+/// The broker's defaults and the catalogue's are the same figures.
+#[test]
+fn defaults_are_those_of_the_components() {
+    let (read, default) = (parse(LEAST).unwrap().broker, BrokerConfig::default());
+    assert_eq!(format!("{read:?}"), format!("{default:?}"));
 }
 
 #[test]
@@ -49,9 +49,12 @@ fn every_key_takes_a_good_value_and_names_a_bad_one() {
     for (pattern, key) in catalogue::all() {
         let name = pattern.replace("<listener>", "plaintext").replace("<mechanism>", "plain");
         let (good, bad) = match (name.as_str(), key.kind) {
-            ("listeners", _) => ("PLAINTEXT://:9092", Some(",")),
+            ("listeners", _) => ("PLAINTEXT://host:9092", Some(",")),
             ("advertised.listeners", _) => ("PLAINTEXT://host:9092", Some("PLAINTEXT//host")),
             ("listener.security.protocol.map", _) => ("CLIENTS:SSL", Some("CLIENTS:TLS")),
+            ("local.bootstrap.servers", _) => ("a:1,SASL_SSL://b:2", Some("a")),
+            ("super.users", _) => ("User:a;User:b;", Some("a")),
+            ("hawser.acls", _) => ("User:a ALTER cluster;", Some("User:a FLY cluster")),
             ("log.dirs", _) => ("/data", Some("/a,/b")),
             (_, Kind::Text | Kind::Secret) => ("x", None),
             (_, Kind::Number { min, .. }) => (&*min.to_string().leak(), Some("many")),
@@ -62,7 +65,11 @@ fn every_key_takes_a_good_value_and_names_a_bad_one() {
             (_, Kind::Path) => ("/etc/x", Some(" ")),
             (_, Kind::HostPort) => ("127.0.0.1:9", Some("127.0.0.1")),
         };
-        let beside = if name.starts_with("local.") { "local.bootstrap.servers=a:1\n" } else { "" };
+        let beside = if name.starts_with("local.") && name != "local.bootstrap.servers" {
+            "local.bootstrap.servers=a:1\n"
+        } else {
+            ""
+        };
         let text = |value: &str| format!("{LEAST}{beside}{name}={value}\n");
         parse(&text(good)).unwrap_or_else(|e| panic!("{name}={good}: {e}"));
         if let Some(bad) = bad {
@@ -106,16 +113,15 @@ fn listeners_that_contradict_each_other_are_named() {
         assert!(errors.iter().any(|e| e.ends_with(expected)), "{text}: {errors:?}");
     }
     let config = parse(&format!(
-        "{dir}listeners=clients://[::1]:9092\nlistener.security.protocol.map=CLIENTS:SASL_SSL\n\
+        "{dir}listeners=clients://[::1]:9092\nlistener.security.protocol.map=CLIENTS:SASL_PLAINTEXT\n\
+         sasl.enabled.mechanisms=PLAIN\nlistener.name.clients.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_a=\"b\";\n\
          advertised.listeners=CLIENTS://public:19092\n"
     ));
-    let listener = ListenerConfig {
-        name: "CLIENTS".into(),
-        protocol: "SASL_SSL".into(),
-        bind: "[::1]:9092".into(),
-        advertised: Some("public:19092".into()),
-    };
-    assert_eq!(config.unwrap().listeners, [listener]);
+    let config = config.unwrap();
+    let [listener] = config.listeners.as_slice() else { panic!("one listener") };
+    assert_eq!((listener.name.as_str(), listener.bind.as_str()), ("CLIENTS", "[::1]:9092"));
+    assert_eq!(listener.advertised.as_deref(), Some("public:19092"));
+    assert_eq!(listener.security.protocol(), SecurityProtocol::SaslPlaintext);
 }
 
 #[test]
@@ -126,7 +132,8 @@ fn a_dump_and_an_error_hide_secrets() {
     let dump = dump(&Properties::parse("f", &text.replace("node.id=hunter2", "node.id=7")));
     assert!(!dump.contains("hunter2"), "{dump}");
     assert!(dump.contains("ssl.key.password=[hidden]\n") && dump.contains("node.id=7\n"), "{dump}");
-    assert!(dump.contains("log.segment.bytes=1073741824\n"), "{dump}");
+    assert!(dump.contains("# Size at which a new segment begins.\nlog.segment.bytes=1073741824\n"), "{dump}");
+    assert!(dump.contains("\n## Log\n"), "{dump}");
     assert!(!errors(&text).concat().contains("hunter2"));
 }
 
@@ -149,11 +156,63 @@ fn the_documentation_is_the_catalogue() {
 fn documentation() -> String {
     format!(
         "# Configuration\n\n\
-         This page is made from the catalogues in the code (`crates/hawser/src/config/catalogue.rs` and the link\n\
-         crate's); a test compares them. Files are Java-style `.properties`. All errors of a file are reported at once, as\n\
-         `file:line: key: expectation`. `hawser serve --dump-config FILE` prints every key with the value that holds.\n\n\
+         This page is made from the catalogues in the code (`crates/hawser/src/config/catalogue.rs` and\n\
+         `crates/link/src/catalogue.rs`); a test compares them. Files are Java-style `.properties`. All errors of a file are\n\
+         reported at once, as `file:line: key: expectation`.\n\n\
          ## A daemon's file\n\n\
-         `hawser serve FILE` reads one file.\n{}",
-        catalogue::markdown()
+         `hawser serve FILE` reads one file. `hawser serve --dump-config FILE` checks it and prints every key with the value\n\
+         that holds.\n{}\n\
+         ## A link half's file\n\n\
+         `hawser link create NAME --config-file FILE` takes one half's settings. *Half* says which halves a key is for: \
+         those that\n*dial* the other cluster, those that hold *mirrors*, those that *lend* their local cluster over the \
+         connections that they\ndial (source halves), or *both* sides. *Change* says whether a running link takes a new \
+         value.\n\n{}\n\
+         ### Logins\n\n\
+         Without a prefix for the cluster that is dialled; with `local.` in front for the local cluster of a source half. \
+         The\nlatter never cross the link. A source half without any takes those of the daemon's file.\n\n{}",
+        daemon_tables(),
+        link_table(hawser_link::catalogue::CATALOGUE),
+        link_table(hawser_link::catalogue::LOGIN),
     )
+}
+
+fn link_table(keys: &[hawser_link::catalogue::Key]) -> String {
+    use hawser_link::catalogue::Kind as LinkKind;
+    let mut table = String::from("| key | value | default | half | change | meaning |\n|---|---|---|---|---|---|\n");
+    for key in keys {
+        let value = match key.kind {
+            LinkKind::Integer(min, i64::MAX) => format!("{min} or more"),
+            LinkKind::Integer(min, max) => format!("{min} to {max}"),
+            LinkKind::Choice(words) => words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(" "),
+            other => format!("{other:?}").to_lowercase(),
+        };
+        let default = key.default.map_or("–".to_owned(), |d| format!("`{d}`"));
+        let half = format!("{:?}", key.belongs).to_lowercase();
+        let change = format!("{:?}", key.change).to_lowercase();
+        table.push_str(&format!("| `{}` | {value} | {default} | {half} | {change} | {} |\n", key.name, key.doc));
+    }
+    table
+}
+
+fn daemon_tables() -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    for section in catalogue::SECTIONS {
+        let _ = write!(out, "\n### {}\n\n{}\n\n", section.title, section.intro);
+        if let [prefix] = section.prefixes
+            && !prefix.is_empty()
+        {
+            let _ = write!(out, "Each with `{prefix}` in front.\n\n");
+        }
+        out.push_str("| key | value | default | meaning |\n|---|---|---|---|\n");
+        for key in section.keys {
+            let default = match (key.default, key.required) {
+                (_, true) => "**required**".to_owned(),
+                (Some(value), _) => format!("`{value}`"),
+                (None, _) => "–".to_owned(),
+            };
+            let _ = writeln!(out, "| `{}` | {} | {default} | {} |", key.name, key.kind, key.doc.replace('|', "\\|"));
+        }
+    }
+    out
 }

@@ -30,7 +30,7 @@ fn operations_have_a_stable_json_form() {
 fn replies_have_a_stable_json_form() {
     let refused = Reply::Refused(Refusal::new(RefusalCode::LinkNotFound, "no"));
     assert_eq!(serde_json::to_string(&refused).unwrap(), r#"{"refused":{"code":"LINK_NOT_FOUND","message":"no"}}"#);
-    let done = Reply::Done(Outcome::VerifyStarted { verification: 3 });
+    let done = Reply::Done(Box::new(Outcome::VerifyStarted { verification: 3 }));
     assert_eq!(serde_json::to_string(&done).unwrap(), r#"{"done":{"outcome":"verify_started","verification":3}}"#);
 }
 

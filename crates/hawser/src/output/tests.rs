@@ -41,6 +41,7 @@ fn sample_mirror() -> MirrorView {
             log_end_offset: 5,
             last_source_high_watermark: 5,
             partition_mirror_lag: 0,
+            partition_mirror_lag_ms: Some(0),
             last_source_fetch_offset: 5,
             time_since_last_fetch_ms: Some(12),
             size_bytes: 73,
@@ -58,7 +59,7 @@ fn link_list_has_the_references_columns() {
 
 #[test]
 fn link_describe_is_a_property_a_row() {
-    let text = squeeze(&link(&sample_link()));
+    let text = squeeze(link(&sample_link()));
     for expected in ["Name from-on-prem-link", "State ACTIVE", "Mirror Partition States Count ACTIVE: 2"] {
         assert!(text.contains(expected), "{text}");
     }

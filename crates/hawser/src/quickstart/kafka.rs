@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-/// The pinned release; `pom.xml` holds the same.
+/// The pinned release; the pom holds the same.
 const VERSION: &str = "4.3.1";
-const POM: &str = include_str!("pom.xml");
+const POM: &str = include_str!("../../../testkit/kafka/pom.xml");
 const JAVA_MIN: u32 = 17;
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// Iterations of the tutorial's SCRAM users.

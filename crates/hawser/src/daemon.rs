@@ -1,0 +1,270 @@
+//! `hawser serve`: puts the parts together, in the order config → state and log → sockets → links → service, and takes
+//! them apart in the order accept → links → connections → log. Whatever a part decides, it decides in its own crate.
+
+use crate::cli::Serve;
+use crate::cluster::Cluster;
+use crate::commands::Exit;
+use crate::config::{self, DaemonConfig, ListenerConfig};
+use crate::directory::Directory;
+use crate::links::Links;
+use crate::metrics::{self, Endpoint};
+use crate::service::Service;
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use hawser_broker::{BoxFuture, Broker, Parts, PrivateApis, advertised_apis};
+use hawser_inbound::{Inbound, InboundOptions};
+use hawser_log::Logs;
+use hawser_state::State;
+use hawser_store::EmbeddedStore;
+use hawser_transport::{HostPort, Listener, Principal, ServerConnection};
+use hawser_wire::messages::ApiVersionsResponse;
+use hawser_wire::messages::api_versions_response::ApiVersion;
+use hawser_wire::{ApiKey, RequestFrame};
+use std::fs::DirBuilder;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// In `log.dirs`, beside the partitions.
+const STATE_FILE: &str = "hawser.state";
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting, or from stopping in order.
+pub(crate) async fn serve(args: Serve) -> anyhow::Result<Exit> {
+    if args.dump_config {
+        return dump(args.file.as_deref());
+    }
+    let Some(file) = args.file else { return Ok(Exit::Usage) };
+    let config = DaemonConfig::read(&file)?;
+    let mut signals = Signals::new()?;
+    let daemon = Daemon::start(config).await?;
+    daemon.announce(args.ready_file.as_deref())?;
+    let name = signals.next().await;
+    tracing::info!(signal = name, "stopping");
+    tokio::select! {
+        result = daemon.stop() => result.map(|()| Exit::Done),
+        name = signals.next() => bail!("{name} again: left without an orderly stop"),
+    }
+}
+
+fn dump(file: Option<&Path>) -> anyhow::Result<Exit> {
+    let properties = match file {
+        Some(file) => crate::client::read_properties(file)?,
+        None => hawser_link::Properties::default(),
+    };
+    if file.is_some() {
+        DaemonConfig::parse(&properties)?;
+    }
+    let _ = std::io::stdout().write_all(config::dump(&properties).as_bytes());
+    Ok(Exit::Done)
+}
+
+/// The running daemon.
+struct Daemon {
+    config: DaemonConfig,
+    logs: Arc<Logs>,
+    links: Arc<Links>,
+    /// As clients see them: `NAME://host:port`.
+    addresses: Vec<String>,
+    ready: Arc<AtomicBool>,
+    shutdown: CancellationToken,
+    /// Accept loops and connections.
+    tasks: TaskTracker,
+}
+
+/// A bound listener and what its clients are told to connect to.
+struct Bound {
+    name: String,
+    listener: Listener,
+    advertised: Arc<HostPort>,
+}
+
+impl Daemon {
+    async fn start(config: DaemonConfig) -> anyhow::Result<Self> {
+        let recorder = metrics::install()?;
+        let (state, logs) = open(&config).await?;
+        let mut bound = Vec::new();
+        for listener in &config.listeners {
+            bound.push(bind(listener).await?);
+        }
+        let metrics_listener = match &config.metrics_listener {
+            Some(address) => {
+                Some(TcpListener::bind(address).await.with_context(|| format!("metrics.listener {address}"))?)
+            }
+            None => None,
+        };
+        let mut addresses: Vec<_> = bound.iter().map(|b| format!("{}://{}", b.name, b.advertised)).collect();
+        if let Some(listener) = &metrics_listener {
+            addresses.push(format!("http://{}/metrics", listener.local_addr()?));
+        }
+
+        let store = Arc::new(EmbeddedStore::new(logs.clone()));
+        let cluster = Arc::new(Cluster::new(state.clone(), config.local.clone()));
+        let authorizer = Arc::new(config.authorizer.clone());
+        let directory = Directory::new(state.clone(), cluster.clone(), authorizer.clone());
+        let inbound = Inbound::new(Arc::new(directory), InboundOptions::default());
+        let links = Links::new(state.clone(), store, inbound.clone(), cluster.clone());
+        let service = Arc::new(Service::new(
+            state.clone(),
+            logs.clone(),
+            links.clone(),
+            cluster,
+            authorizer.clone(),
+            config.broker.node_id.0,
+        ));
+        let private = Arc::new(Private { service: service.clone(), inbound });
+        let broker =
+            Broker::new(Parts { state, logs: logs.clone(), authorizer, private, config: config.broker.clone() })?;
+        links.resume().await;
+
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        for bound in bound {
+            tasks.spawn(accept(bound, broker.clone(), shutdown.clone(), tasks.clone()));
+        }
+        let ready = Arc::new(AtomicBool::new(false));
+        if let Some(listener) = metrics_listener {
+            let endpoint = Endpoint::new(recorder, service, ready.clone());
+            tasks.spawn(endpoint.serve(listener, shutdown.clone()));
+        }
+        Ok(Self { config, logs, links, addresses, ready, shutdown, tasks })
+    }
+
+    /// Says that it serves: in the log, on standard output, and in the ready file.
+    fn announce(&self, ready_file: Option<&Path>) -> anyhow::Result<()> {
+        self.ready.store(true, Ordering::Relaxed);
+        let addresses = self.addresses.join(" ");
+        tracing::info!(addresses, "hawser ready");
+        let _ = writeln!(std::io::stdout(), "hawser ready {addresses}");
+        if let Some(file) = ready_file {
+            // Whole or not at all: somebody waits for this file.
+            let partial = file.with_extension("partial");
+            std::fs::write(&partial, self.addresses.join("\n") + "\n")
+                .and_then(|()| std::fs::rename(&partial, file))
+                .with_context(|| format!("write {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Stops in order. What has not drained when the time is up is cut off; the log is flushed in any case.
+    async fn stop(self) -> anyhow::Result<()> {
+        self.ready.store(false, Ordering::Relaxed);
+        self.shutdown.cancel();
+        self.tasks.close();
+        let drained = tokio::time::timeout(self.config.stop_timeout, async {
+            self.links.stop_all().await;
+            self.tasks.wait().await;
+        });
+        if drained.await.is_err() {
+            tracing::warn!(open = self.tasks.len(), "connections did not drain in time and are cut off");
+        }
+        let logs = self.logs;
+        tokio::task::spawn_blocking(move || logs.close()).await?.context("close the log")?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Hawser's own API keys.
+struct Private {
+    service: Arc<Service>,
+    inbound: Inbound,
+}
+
+impl PrivateApis for Private {
+    fn link_open(&self, frame: RequestFrame, connection: ServerConnection) -> BoxFuture<'_, ()> {
+        self.inbound.accept(&frame, connection);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn operate(&self, principal: &Principal, body: Bytes) -> BoxFuture<'_, Bytes> {
+        let principal = principal.clone();
+        Box::pin(async move { self.service.operate(&principal, &body).await })
+    }
+}
+
+/// Opens state and log; recovery may take a while, so it blocks a thread of its own.
+async fn open(config: &DaemonConfig) -> anyhow::Result<(State, Arc<Logs>)> {
+    let (dir, log) = (config.log_dir.clone(), config.log.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.with_context(|| format!("create {}", dir.display()))?;
+        let state = State::open(&dir.join(STATE_FILE))?;
+        let logs = Logs::open(&dir, log).with_context(|| format!("open the log in {}", dir.display()))?;
+        anyhow::Ok((state, Arc::new(logs)))
+    });
+    opened.await?
+}
+
+async fn bind(config: &ListenerConfig) -> anyhow::Result<Bound> {
+    let what = || format!("listener {} on {}", config.name, config.bind);
+    let address: SocketAddr = tokio::net::lookup_host(&config.bind)
+        .await
+        .with_context(what)?
+        .next()
+        .ok_or_else(|| anyhow!("{}: no such address", what()))?;
+    let listener = Listener::bind_serving(address, config.security.clone(), api_versions()).await.with_context(what)?;
+    let bound = listener.local_addr();
+    let mut advertised = match &config.advertised {
+        Some(text) => text.parse::<HostPort>().with_context(what)?,
+        None => {
+            let host = config.bind.rsplit_once(':').map_or("", |(host, _)| host);
+            HostPort { host: host.trim_matches(['[', ']']).to_owned(), port: bound.port() }
+        }
+    };
+    if advertised.port == 0 {
+        advertised.port = bound.port();
+    }
+    Ok(Bound { name: config.name.clone(), listener, advertised: Arc::new(advertised) })
+}
+
+/// What is served, for clients that ask before they log in.
+fn api_versions() -> ApiVersionsResponse {
+    let version =
+        |key: i16, min, max| ApiVersion::default().with_api_key(key).with_min_version(min).with_max_version(max);
+    let mut keys: Vec<_> = advertised_apis().iter().map(|api| version(api.key, api.min, api.max)).collect();
+    keys.push(version(ApiKey::SaslHandshake as i16, 1, 1));
+    keys.push(version(ApiKey::SaslAuthenticate as i16, 0, 2));
+    ApiVersionsResponse::default().with_api_keys(keys)
+}
+
+/// Serves connections of one listener until `shutdown`.
+async fn accept(bound: Bound, broker: Arc<Broker>, shutdown: CancellationToken, tasks: TaskTracker) {
+    loop {
+        let connection = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            connection = bound.listener.accept() => connection,
+        };
+        let (broker, advertised, shutdown) = (broker.clone(), bound.advertised.clone(), shutdown.clone());
+        tasks.spawn(async move { broker.serve(connection, advertised, shutdown).await });
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next of them. Cancel-safe.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! The links that run in this daemon: a source half is an `Outbound`, a destination half a `Replicator` over a
+//! connector, reversed or dialled. Takes records of the state to running links and back.
+
+use crate::cluster::Cluster;
+use crate::operations::{LinkState, MemberView};
+use crate::remote::{self, RemoteCluster};
+use crate::service::{link_properties, now_ms};
+use hawser_inbound::Inbound;
+use hawser_link::config::StartOffset;
+use hawser_link::reversal::RefusalCode;
+use hawser_link::{ConfigErrors, LinkConfig, LinkName, Properties};
+use hawser_outbound::{Outbound, OutboundConfig, OutboundState, OutboundStatus};
+use hawser_replicate::{LinkStatus, MirrorEvent, MirrorSpec, ReplicateConfig, Replicator, Start};
+use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, State, TopicRecord};
+use hawser_store::{EmbeddedStore, TopicSpec};
+use hawser_transport::{ClientOptions, ClientSecurity, Connector, Direct, HostPort, Target};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// How long the making of a link waits for the other side's word.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest response of a source: a whole batch may be larger than any fetch bound.
+const RESPONSE_BYTES_MAX: usize = 256 << 20;
+
+/// The running links of a daemon.
+pub(crate) struct Links {
+    state: State,
+    store: Arc<EmbeddedStore>,
+    inbound: Inbound,
+    cluster: Arc<Cluster>,
+    running: Mutex<BTreeMap<String, Running>>,
+}
+
+/// One of them.
+enum Running {
+    Source(Outbound),
+    Destination(Destination),
+    /// Could not be started; only a change of its settings helps.
+    Broken(String),
+}
+
+struct Destination {
+    connector: Arc<dyn Connector>,
+    replicator: Replicator,
+    /// Whether the source half dials us.
+    is_reversed: bool,
+}
+
+/// Why a link could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error("{0}")]
+    NoSuchRemoteLink(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// How a link stands.
+pub(crate) struct Liveness {
+    pub(crate) state: LinkState,
+    /// As the reference names it.
+    pub(crate) error: &'static str,
+    pub(crate) error_message: Option<String>,
+    pub(crate) members: Vec<MemberView>,
+    pub(crate) link_id: Option<Uuid>,
+    pub(crate) remote_cluster_id: Option<String>,
+}
+
+impl Links {
+    /// No link runs yet: see [`resume`](Self::resume).
+    pub(crate) fn new(state: State, store: Arc<EmbeddedStore>, inbound: Inbound, cluster: Arc<Cluster>) -> Arc<Self> {
+        Arc::new(Self { state, store, inbound, cluster, running: Mutex::default() })
+    }
+
+    /// Starts every link of the state. What cannot be started shows why, and waits for somebody to act.
+    pub(crate) async fn resume(&self) {
+        for record in self.state.links() {
+            let name = record.name.clone();
+            let running = self.launch(&record).await.unwrap_or_else(|error| {
+                tracing::error!(link = name, %error, "the link cannot be started");
+                Running::Broken(error.to_string())
+            });
+            lock(&self.running).insert(name, running);
+        }
+    }
+
+    /// Starts a new link and, unless told otherwise, waits for the other side's word. Gives the record with what was
+    /// learnt; it is not in the state yet. Nothing runs after an error.
+    ///
+    /// # Errors
+    /// Wrong settings, an unreachable other side, or its refusal.
+    pub(crate) async fn start(&self, mut record: LinkRecord, unchecked: bool) -> Result<LinkRecord, StartError> {
+        let own = match self.cluster.known_id() {
+            Some(id) => Some(id),
+            None if unchecked => None,
+            None => Some(self.cluster.id().await.map_err(|e| StartError::Unavailable(e.to_string()))?),
+        };
+        let running = self.launch(&record).await?;
+        if !unchecked {
+            let checked = tokio::time::timeout(CHECK_TIMEOUT, check(&running, &mut record)).await;
+            let checked = checked
+                .unwrap_or_else(|_| {
+                    let seconds = CHECK_TIMEOUT.as_secs();
+                    Err(StartError::Unavailable(format!("the other side did not answer within {seconds} s")))
+                })
+                .and_then(|()| match record.remote_cluster_id == own {
+                    true => Err(StartError::Refused("the other side is this cluster itself".to_owned())),
+                    false => Ok(()),
+                });
+            if let Err(error) = checked {
+                end(running, RefusalCode::SourceHalfDeleted).await;
+                return Err(error);
+            }
+        }
+        lock(&self.running).insert(record.name.clone(), running);
+        Ok(record)
+    }
+
+    /// Ends link `name` because it is deleted: the other side is told.
+    pub(crate) async fn delete(&self, name: &str) {
+        let running = lock(&self.running).remove(name);
+        if let Ok(name) = LinkName::new(name) {
+            self.inbound.end(&name, RefusalCode::LinkDeleted);
+        }
+        if let Some(running) = running {
+            end(running, RefusalCode::SourceHalfDeleted).await;
+        }
+    }
+
+    /// Ends every link because the daemon stops.
+    pub(crate) async fn stop_all(&self) {
+        let all = std::mem::take(&mut *lock(&self.running));
+        let mut ends = tokio::task::JoinSet::new();
+        for running in all.into_values() {
+            ends.spawn(end(running, RefusalCode::Stopping));
+        }
+        self.inbound.stop().await;
+        ends.join_all().await;
+    }
+
+    /// Begins to replicate a mirror that is in the state.
+    pub(crate) async fn add_mirror(&self, topic: &TopicRecord) {
+        let Some(mirror) = &topic.mirror else { return };
+        if let Some(replicator) = self.replicator(&mirror.link)
+            && replicator.add_mirror(mirror_spec(topic, mirror)).await.is_err()
+        {
+            // The link ends just now; its next start takes the mirror from the state.
+            tracing::warn!(topic = topic.name, link = mirror.link, "the link is not replicating");
+        }
+    }
+
+    fn replicator(&self, link: &str) -> Option<Replicator> {
+        match lock(&self.running).get(link)? {
+            Running::Destination(destination) => Some(destination.replicator.clone()),
+            Running::Source(_) | Running::Broken(_) => None,
+        }
+    }
+
+    /// How the mirrors of link `name` stand with their fetchers. Proportional to the number of its partitions.
+    pub(crate) fn replication(&self, name: &str) -> Option<LinkStatus> {
+        self.replicator(name).map(|replicator| replicator.status())
+    }
+
+    /// The source of link `name`, if it holds mirrors.
+    pub(crate) fn source(&self, name: &str) -> Option<RemoteCluster> {
+        match lock(&self.running).get(name)? {
+            Running::Destination(destination) => Some(RemoteCluster::new(destination.connector.clone())),
+            Running::Source(_) | Running::Broken(_) => None,
+        }
+    }
+
+    /// How link `name` stands.
+    pub(crate) fn liveness(&self, name: &str) -> Liveness {
+        match lock(&self.running).get(name) {
+            Some(Running::Source(outbound)) => source_liveness(&outbound.status()),
+            Some(Running::Destination(destination)) if destination.is_reversed => self.inbound_liveness(name),
+            Some(Running::Destination(destination)) => direct_liveness(destination.replicator.status().unreachable),
+            Some(Running::Broken(reason)) => Liveness::broken(reason.clone()),
+            None => Liveness::broken("the link is not running".to_owned()),
+        }
+    }
+
+    fn inbound_liveness(&self, name: &str) -> Liveness {
+        let status = LinkName::new(name).ok().and_then(|name| self.inbound.status(&name)).unwrap_or_default();
+        let members: Vec<_> = status
+            .members
+            .iter()
+            .map(|member| MemberView {
+                member: member.member.to_string(),
+                last_beat_ms: Some(millis(member.last_heard.elapsed())),
+                channels: member.channels as u64,
+            })
+            .collect();
+        let is_up = !members.is_empty();
+        Liveness {
+            state: if is_up { LinkState::Active } else { LinkState::Unavailable },
+            error: "NO_ERROR",
+            error_message: (!is_up).then(|| "no source half is connected".to_owned()),
+            members,
+            link_id: None,
+            remote_cluster_id: status.source_cluster_id,
+        }
+    }
+
+    /// Starts `record`'s half.
+    async fn launch(&self, record: &LinkRecord) -> Result<Running, StartError> {
+        let properties = link_properties(&record.name, &record.configs.0);
+        let config = LinkConfig::parse(&properties)?.config;
+        if config.half.holds_mirrors() {
+            self.launch_destination(record, &properties, &config).await.map(Running::Destination)
+        } else {
+            self.launch_source(record, properties).map(Running::Source)
+        }
+    }
+
+    fn launch_source(&self, record: &LinkRecord, mut properties: Properties) -> Result<Outbound, StartError> {
+        let name = link_name(record)?;
+        let beside = self.cluster.beside();
+        // A link without a login of its own for the local cluster takes the daemon's.
+        let has_own = properties.iter().any(|(key, _)| key.starts_with("local.") && key != "local.listener.name");
+        if let Some(beside) = beside
+            && !has_own
+        {
+            for (key, value) in beside.properties.iter().filter(|(key, _)| *key != "bootstrap.servers") {
+                properties.set(&format!("local.{key}"), value);
+            }
+        }
+        let bootstrap = beside.map(|b| b.bootstrap.as_slice()).unwrap_or_default();
+        let (member, epoch) = (self.state.member_id(), self.state.member_epoch());
+        let (mut config, _) = OutboundConfig::from_properties(name, member, epoch, &properties, bootstrap)?;
+        config.source_cluster_id = self.cluster.known_id();
+        config.destination_cluster_id = record.remote_cluster_id.clone();
+        Ok(Outbound::spawn(config))
+    }
+
+    async fn launch_destination(
+        &self,
+        record: &LinkRecord,
+        properties: &Properties,
+        config: &LinkConfig,
+    ) -> Result<Destination, StartError> {
+        let is_reversed = !config.half.dials();
+        let connector: Arc<dyn Connector> = if is_reversed {
+            self.inbound.connector(&link_name(record)?)
+        } else {
+            Arc::new(direct(properties, config)?)
+        };
+        let (replicator, events) =
+            Replicator::spawn(ReplicateConfig::new(&record.name, config), self.store.clone(), connector.clone());
+        tokio::spawn(keep(self.state.clone(), events));
+        for topic in self.state.topics() {
+            match &topic.mirror {
+                Some(mirror) if mirror.link == record.name && is_replicated(mirror.status) => {
+                    // It has just been started and ends only by us.
+                    let _ = replicator.add_mirror(mirror_spec(&topic, mirror)).await;
+                }
+                _ => {}
+            }
+        }
+        Ok(Destination { connector, replicator, is_reversed })
+    }
+}
+
+/// A connector that dials the source itself.
+fn direct(properties: &Properties, config: &LinkConfig) -> Result<Direct, ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    let mut bootstrap = Vec::new();
+    for server in &config.bootstrap_servers {
+        match server.parse::<HostPort>() {
+            Ok(server) => bootstrap.push(server),
+            Err(error) => errors.0.push(properties.error("bootstrap.servers", error.to_string())),
+        }
+    }
+    let security = ClientSecurity::from_properties(properties).map_err(|ConfigErrors(found)| errors.0.extend(found));
+    let Ok(security) = security else { return Err(errors) };
+    errors.into_result()?;
+    let options = ClientOptions {
+        client_id: "hawser".to_owned(),
+        request_timeout: config.connection.request_timeout,
+        response_bytes_max: RESPONSE_BYTES_MAX,
+    };
+    Ok(Direct::new(security, bootstrap, options, config.connection.setup_timeout_max))
+}
+
+impl Liveness {
+    fn broken(reason: String) -> Self {
+        Self {
+            state: LinkState::Failed,
+            error: "UNKNOWN",
+            error_message: Some(reason),
+            members: Vec::new(),
+            link_id: None,
+            remote_cluster_id: None,
+        }
+    }
+}
+
+/// Waits for the other side's word on a new half.
+async fn check(running: &Running, record: &mut LinkRecord) -> Result<(), StartError> {
+    match running {
+        Running::Source(outbound) => {
+            let mut status = outbound.watch();
+            loop {
+                let now = status.borrow_and_update().clone();
+                match (now.state, now.reason) {
+                    (OutboundState::Open, _) => {
+                        record.id = now.link_id;
+                        record.remote_cluster_id = now.destination_cluster_id;
+                        return Ok(());
+                    }
+                    (_, Some(reason)) => return Err(refused(reason)),
+                    (_, None) => {}
+                }
+                if status.changed().await.is_err() {
+                    return Err(StartError::Unavailable("the source half ended".to_owned()));
+                }
+            }
+        }
+        // Nobody can have dialled yet.
+        Running::Destination(destination) if destination.is_reversed => Ok(()),
+        Running::Destination(destination) => {
+            let unavailable = |e: &dyn std::fmt::Display| StartError::Unavailable(e.to_string());
+            let source = RemoteCluster::new(destination.connector.clone());
+            let client = source.lease(Target::Any).await.map_err(|e| unavailable(&e))?;
+            let seen = remote::cluster_id(&client).await.map_err(|e| unavailable(&e))?;
+            match &record.remote_cluster_id {
+                Some(expected) if *expected != seen => {
+                    Err(StartError::Refused(format!("bootstrap.servers leads to cluster {seen}, not to {expected}")))
+                }
+                _ => {
+                    record.remote_cluster_id = Some(seen);
+                    Ok(())
+                }
+            }
+        }
+        Running::Broken(reason) => Err(StartError::Refused(reason.clone())),
+    }
+}
+
+/// A reason that begins with a refusal's name is the destination's word; any other is about getting there.
+fn refused(reason: String) -> StartError {
+    let is = |code: &RefusalCode| reason.strip_prefix(code.name()).is_some_and(|rest| rest.starts_with(':'));
+    match RefusalCode::ALL.iter().find(|code| is(code)) {
+        Some(RefusalCode::NoSuchLink | RefusalCode::ModeMismatch) => StartError::NoSuchRemoteLink(reason),
+        Some(_) => StartError::Refused(reason),
+        None => StartError::Unavailable(reason),
+    }
+}
+
+async fn end(running: Running, reason: RefusalCode) {
+    match running {
+        Running::Source(outbound) => outbound.stop(reason).await,
+        Running::Destination(destination) => destination.replicator.stop().await,
+        Running::Broken(_) => {}
+    }
+}
+
+fn source_liveness(status: &OutboundStatus) -> Liveness {
+    let is_up = status.state == OutboundState::Open;
+    Liveness {
+        state: if is_up { LinkState::Active } else { LinkState::Unavailable },
+        error: "NO_ERROR",
+        error_message: status.reason.clone(),
+        members: Vec::new(),
+        link_id: status.link_id,
+        remote_cluster_id: status.destination_cluster_id.clone(),
+    }
+}
+
+fn direct_liveness(unreachable: Option<String>) -> Liveness {
+    Liveness {
+        state: if unreachable.is_none() { LinkState::Active } else { LinkState::Unavailable },
+        error: "NO_ERROR",
+        error_message: unreachable,
+        members: Vec::new(),
+        link_id: None,
+        remote_cluster_id: None,
+    }
+}
+
+/// Keeps in the state what replication finds out: ids, new partitions, dead ends. Ends with the replicator.
+async fn keep(state: State, mut events: mpsc::Receiver<MirrorEvent>) {
+    while let Some(event) = events.recv().await {
+        let state = state.clone();
+        let kept = tokio::task::spawn_blocking(move || apply(&state, &event)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::error!(%error, "what replication found out could not be kept");
+        }
+    }
+}
+
+/// Writes one event down; `Ok` also for those that need not be kept.
+fn apply(state: &State, event: &MirrorEvent) -> Result<(), hawser_state::Error> {
+    let change = |name: &str, change: &dyn Fn(&mut TopicRecord, &mut MirrorRecord)| match state.topic(name) {
+        Some(topic) => {
+            let mut topic = TopicRecord::clone(&topic);
+            if let Some(mut mirror) = topic.mirror.take() {
+                change(&mut topic, &mut mirror);
+                topic.mirror = Some(mirror);
+            }
+            state.put_topic(topic)
+        }
+        None => Ok(()),
+    };
+    match event {
+        MirrorEvent::Pinned { topic, source_topic_id } => {
+            change(topic, &|_, mirror| mirror.source_topic_id = *source_topic_id)
+        }
+        MirrorEvent::PartitionsGrew { topic, from, to } => {
+            tracing::info!(%topic, from, to, "the source has more partitions");
+            change(topic, &|record, _| record.partitions = (*to).max(record.partitions))
+        }
+        // A copy that has begun knows where by itself; a partition that comes later begins at its beginning.
+        MirrorEvent::Started { topic } => {
+            change(topic, &|_, mirror| "earliest".clone_into(&mut mirror.start_offset_spec))
+        }
+        MirrorEvent::Failed { topic, partition: None, failure } => {
+            tracing::error!(%topic, %failure, "the mirror failed");
+            change(topic, &|_, mirror| {
+                mirror.status = MirrorStatus::Failed;
+                mirror.error = Some(failure.reason.to_string());
+                mirror.status_since_ms = now_ms();
+            })
+        }
+        MirrorEvent::Failed { topic, partition: Some(partition), failure } => {
+            tracing::error!(%topic, partition, %failure, "a mirror partition failed");
+            Ok(())
+        }
+        MirrorEvent::Gap { topic, partition, from, to } => {
+            tracing::warn!(%topic, partition, %from, %to, "the source trimmed records before they were mirrored");
+            Ok(())
+        }
+        MirrorEvent::Truncated { topic, partition, from, to } => {
+            tracing::warn!(%topic, partition, %from, %to, "the source replaced its tail; the mirror was cut likewise");
+            Ok(())
+        }
+        MirrorEvent::Unavailable { topic, detail } => {
+            tracing::warn!(%topic, detail, "the source topic does not answer");
+            Ok(())
+        }
+        MirrorEvent::Trouble { topic, partition, trouble } => {
+            tracing::warn!(%topic, partition, %trouble, "a mirror partition waits");
+            Ok(())
+        }
+        MirrorEvent::Available { topic } => {
+            tracing::info!(%topic, "the source topic answers again");
+            Ok(())
+        }
+        MirrorEvent::Recovered { topic, partition } => {
+            tracing::info!(%topic, partition, "a mirror partition goes on");
+            Ok(())
+        }
+    }
+}
+
+fn mirror_spec(topic: &TopicRecord, mirror: &MirrorRecord) -> MirrorSpec {
+    MirrorSpec {
+        topic: TopicSpec { name: topic.name.as_str().into(), id: topic.id, configs: topic.configs.clone() },
+        source_topic: mirror.source_topic.as_str().into(),
+        source_topic_id: Some(mirror.source_topic_id).filter(|id| !id.is_nil()),
+        partitions: topic.partitions,
+        start: match StartOffset::parse(&mirror.start_offset_spec) {
+            Some(StartOffset::Latest) => Start::Latest,
+            Some(StartOffset::Timestamp(ms)) => Start::Timestamp(ms),
+            Some(StartOffset::Earliest) | None => Start::Earliest,
+        },
+        paused: mirror.status == MirrorStatus::Paused,
+    }
+}
+
+fn is_replicated(status: MirrorStatus) -> bool {
+    matches!(status, MirrorStatus::Active | MirrorStatus::Paused)
+}
+
+fn link_name(record: &LinkRecord) -> Result<LinkName, StartError> {
+    LinkName::new(&record.name).map_err(|e| StartError::Refused(e.to_string()))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

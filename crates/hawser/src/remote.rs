@@ -1,0 +1,211 @@
+//! What operations and `verify` ask of a link's source cluster, through whatever connection the link has.
+
+use hawser_transport::{ClientError, Connector, KafkaClient, LeaseError, Target};
+use hawser_wire::messages::describe_configs_request::DescribeConfigsResource;
+use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use hawser_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use hawser_wire::messages::metadata_request::MetadataRequestTopic;
+use hawser_wire::messages::{
+    BrokerId, DescribeConfigsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, TopicName,
+};
+use hawser_wire::{ApiKey, NodeId, Offset, ResponseError, StrBytes, Uuid};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `ConfigResource.Type.TOPIC`.
+const RESOURCE_TOPIC: i8 = 2;
+/// `ConfigSource.DYNAMIC_TOPIC_CONFIG`: set on the topic itself.
+const SOURCE_DYNAMIC_TOPIC: i8 = 1;
+/// `ListOffsetsRequest.EARLIEST_TIMESTAMP`.
+const EARLIEST: i64 = -2;
+/// The first Fetch version that names topics by id (KIP-516).
+const FETCH_BY_ID: i16 = 13;
+/// Newest versions that these requests are filled in for.
+const FETCH_MAX: i16 = 16;
+const METADATA_MAX: i16 = 12;
+const LIST_OFFSETS_MAX: i16 = 7;
+const DESCRIBE_CONFIGS_MAX: i16 = 4;
+
+/// A link's source cluster.
+#[derive(Clone)]
+pub(crate) struct RemoteCluster {
+    connector: Arc<dyn Connector>,
+}
+
+/// A topic of the source.
+#[derive(Clone, Debug)]
+pub(crate) struct RemoteTopic {
+    pub(crate) id: Uuid,
+    /// Leader of each partition, by index; `None` while there is none.
+    pub(crate) leaders: Vec<Option<NodeId>>,
+}
+
+/// Why the source gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RemoteError {
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the source answers {api} with {error}")]
+    Answer { api: &'static str, error: ResponseError },
+    #[error("the source's answer to {api} lacks what was asked for")]
+    Incomplete { api: &'static str },
+}
+
+impl RemoteError {
+    /// Whether the same question may get an answer a little later, perhaps from another broker.
+    pub(crate) fn is_retriable(&self) -> bool {
+        match self {
+            Self::Lease(error) => !matches!(error, LeaseError::Authentication(_)),
+            Self::Client(error) => !matches!(error, ClientError::Unsupported { .. }),
+            Self::Answer { error, .. } => error.is_retriable(),
+            Self::Incomplete { .. } => false,
+        }
+    }
+}
+
+impl RemoteCluster {
+    /// The cluster at the other end of `connector`.
+    pub(crate) fn new(connector: Arc<dyn Connector>) -> Self {
+        Self { connector }
+    }
+
+    /// A connection of the caller's own to `target`.
+    ///
+    /// # Errors
+    /// As [`Connector::lease`].
+    pub(crate) async fn lease(&self, target: Target) -> Result<KafkaClient, RemoteError> {
+        Ok(self.connector.lease(target).await?)
+    }
+
+    /// The topic `name`; `None` if the source has none of that name.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub(crate) async fn topic(&self, name: &str) -> Result<Option<RemoteTopic>, RemoteError> {
+        const API: &str = "Metadata";
+        let client = self.lease(Target::Any).await?;
+        let topic = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+        let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+        let (_, response) = client.call(&request, METADATA_MAX, Duration::ZERO).await?;
+        let topic = response.topics.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
+        if topic.error_code == ResponseError::UnknownTopicOrPartition.code() {
+            return Ok(None);
+        }
+        check(API, topic.error_code)?;
+        let mut leaders = vec![None; topic.partitions.len()];
+        for partition in &topic.partitions {
+            let index = usize::try_from(partition.partition_index).ok();
+            let slot = index.and_then(|i| leaders.get_mut(i)).ok_or(RemoteError::Incomplete { api: API })?;
+            *slot = Some(NodeId(partition.leader_id.0)).filter(|leader| leader.0 >= 0);
+        }
+        Ok(Some(RemoteTopic { id: topic.topic_id, leaders }))
+    }
+
+    /// All configs of topic `name` and whether each is set on the topic itself.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub(crate) async fn topic_configs(&self, name: &str) -> Result<BTreeMap<String, (String, bool)>, RemoteError> {
+        const API: &str = "DescribeConfigs";
+        let client = self.lease(Target::Any).await?;
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(RESOURCE_TOPIC)
+            .with_resource_name(StrBytes::from_string(name.to_owned()))
+            .with_configuration_keys(None);
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let (_, response) = client.call(&request, DESCRIBE_CONFIGS_MAX, Duration::ZERO).await?;
+        let result = response.results.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
+        check(API, result.error_code)?;
+        let known = result.configs.into_iter().filter_map(|config| {
+            let value = config.value?.to_string();
+            Some((config.name.to_string(), (value, config.config_source == SOURCE_DYNAMIC_TOPIC)))
+        });
+        Ok(known.collect())
+    }
+}
+
+/// What a broker of the source holds of one partition from one offset on.
+pub(crate) struct Fetched {
+    /// Whole batches, perhaps cut off at the end.
+    pub(crate) records: bytes::Bytes,
+    pub(crate) high_watermark: Offset,
+}
+
+/// Fetches from `offset` on, without a session and without waiting for new records.
+///
+/// # Errors
+/// See [`RemoteError`]; `OFFSET_OUT_OF_RANGE` comes as an [`RemoteError::Answer`].
+pub(crate) async fn fetch(
+    client: &KafkaClient,
+    topic: &str,
+    topic_id: Uuid,
+    partition: i32,
+    offset: Offset,
+    bytes_max: i32,
+) -> Result<Fetched, RemoteError> {
+    const API: &str = "Fetch";
+    let by_id = client.versions(ApiKey::Fetch as i16).is_some_and(|(_, max)| max >= FETCH_BY_ID);
+    let asked = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(offset.0)
+        .with_partition_max_bytes(bytes_max);
+    let of = FetchTopic::default().with_partitions(vec![asked]);
+    let of = if by_id { of.with_topic_id(topic_id) } else { of.with_topic(topic_name(topic)) };
+    let request = FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(0)
+        .with_min_bytes(0)
+        .with_max_bytes(bytes_max)
+        .with_session_epoch(-1)
+        .with_topics(vec![of]);
+    let (_, response) = client.call(&request, if by_id { FETCH_MAX } else { FETCH_BY_ID - 1 }, Duration::ZERO).await?;
+    check(API, response.error_code)?;
+    let topic = response.responses.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
+    let data = topic.partitions.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
+    check(API, data.error_code)?;
+    Ok(Fetched { records: data.records.unwrap_or_default(), high_watermark: Offset(data.high_watermark) })
+}
+
+/// The source's log start of one partition.
+///
+/// # Errors
+/// See [`RemoteError`].
+pub(crate) async fn earliest(client: &KafkaClient, topic: &str, partition: i32) -> Result<Offset, RemoteError> {
+    const API: &str = "ListOffsets";
+    let asked = ListOffsetsPartition::default()
+        .with_partition_index(partition)
+        .with_current_leader_epoch(-1)
+        .with_timestamp(EARLIEST);
+    let of = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![asked]);
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![of]);
+    let (_, response) = client.call(&request, LIST_OFFSETS_MAX, Duration::ZERO).await?;
+    let topic = response.topics.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
+    let partition = topic.partitions.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
+    check(API, partition.error_code)?;
+    Ok(Offset(partition.offset))
+}
+
+/// The cluster id that a broker answers with.
+///
+/// # Errors
+/// See [`RemoteError`].
+pub(crate) async fn cluster_id(client: &KafkaClient) -> Result<String, RemoteError> {
+    let request = MetadataRequest::default().with_topics(Some(Vec::new())).with_allow_auto_topic_creation(false);
+    let (_, response) = client.call(&request, METADATA_MAX, Duration::ZERO).await?;
+    let id = response.cluster_id.filter(|id| !id.is_empty());
+    id.map(|id| id.to_string()).ok_or(RemoteError::Incomplete { api: "Metadata" })
+}
+
+fn check(api: &'static str, code: i16) -> Result<(), RemoteError> {
+    match ResponseError::try_from_code(code) {
+        None => Ok(()),
+        Some(error) => Err(RemoteError::Answer { api, error }),
+    }
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}

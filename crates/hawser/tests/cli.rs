@@ -1,0 +1,96 @@
+//! The binary as a script sees it: exit codes, what is on which stream.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+fn hawser(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hawser"))
+        .args(args)
+        .env_remove("HAWSER_BOOTSTRAP_SERVER")
+        .env_remove("HAWSER_COMMAND_CONFIG")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .expect("run hawser")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn file(dir: &tempfile::TempDir, name: &str, lines: &str) -> String {
+    let path = dir.path().join(name);
+    std::fs::File::create(&path).and_then(|mut f| f.write_all(lines.as_bytes())).expect("write");
+    path.display().to_string()
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    for args in
+        [&["link"][..], &["link", "create"], &["mirror", "create", "t"], &["verify"], &["serve"], &["nonsense"], &[]]
+    {
+        let output = hawser(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn help_is_data_and_names_the_exit_codes() {
+    let output = hawser(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    for word in ["serve", "link", "mirror", "verify", "quickstart", "3 verify found a difference"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+}
+
+#[test]
+fn without_a_daemon_a_command_ends_with_1_and_says_why() {
+    let output = hawser(&["link", "list"]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
+    assert!(text(&output.stderr).contains("--bootstrap-server is required (or HAWSER_BOOTSTRAP_SERVER)"));
+    // Bound and never accepting would time out; closed refuses at once.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("port").port();
+    let output = hawser(&["link", "list", "--bootstrap-server", &format!("127.0.0.1:{port}")]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
+    assert!(text(&output.stderr).contains(&format!("connect to 127.0.0.1:{port}")), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_bad_file_gives_all_its_errors_and_ends_with_1() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = file(&dir, "daemon.properties", "listeners=PLAINTEXT://127.0.0.1:0\nnode.id=x\n\nlog.dir=/data\n");
+    for args in [&["serve", &path][..], &["serve", "--dump-config", &path]] {
+        let output = hawser(args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("{path}:2: node.id: expected a whole number")), "{said}");
+        assert!(said.contains(&format!("{path}:4: log.dir: unknown key; did you mean log.dirs?")), "{said}");
+        assert!(said.contains(&format!("{path}: log.dirs: required")), "{said}");
+    }
+}
+
+#[test]
+fn a_good_file_is_dumped_without_its_secrets() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let lines = "listeners=SASL_PLAINTEXT://127.0.0.1:0\nlog.dirs=/data\nsasl.enabled.mechanisms=PLAIN\n\
+        listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_a=\"hunter2\";\n";
+    let path = file(&dir, "daemon.properties", lines);
+    let output = hawser(&["serve", "--dump-config", &path]);
+    let dump = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(dump.contains("log.dirs=/data\n") && dump.contains("socket.request.max.bytes=104857600\n"), "{dump}");
+    assert!(!dump.contains("hunter2"), "{dump}");
+}
+
+#[test]
+fn a_link_files_errors_name_file_and_line_before_any_daemon_is_asked() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = file(&dir, "link.config", "link.mode=SOURCE\nconnection.mode=INBOUND\nbogus=1\n");
+    let output = hawser(&["link", "create", "l", "--config-file", &path, "--bootstrap-server", "127.0.0.1:1"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("{path}:2: connection.mode: ")), "{said}");
+    assert!(said.contains(&format!("{path}:3: bogus: ")), "{said}");
+}
