@@ -197,3 +197,6 @@ fn with_prefix(frame: &[u8]) -> Bytes {
     out.put_slice(frame);
     out.freeze()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod relay;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use hawser_inbound::{Inbound, InboundOptions, LinkDirectory, LinkFacts};
 use hawser_link::{Half, LinkName, Properties};

@@ -1,0 +1,338 @@
+//! Every API key of Kafka, and beyond: let through or not; and what a site policy hides.
+
+use super::*;
+use hawser_link::TopicFilters;
+use hawser_wire::api::{decode_response, encode_raw_request, encode_response, split_response};
+use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use hawser_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use hawser_wire::messages::metadata_request::MetadataRequestTopic;
+use hawser_wire::messages::metadata_response::MetadataResponseTopic;
+use hawser_wire::messages::offset_fetch_response::{OffsetFetchResponseGroup, OffsetFetchResponseTopics};
+use hawser_wire::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use hawser_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use hawser_wire::messages::*;
+use hawser_wire::{Request, ResponseError, StrBytes, Uuid};
+
+const ALLOWED: [ApiKey; 13] = [
+    ApiKey::ApiVersions,
+    ApiKey::Metadata,
+    ApiKey::DescribeCluster,
+    ApiKey::Fetch,
+    ApiKey::ListOffsets,
+    ApiKey::OffsetForLeaderEpoch,
+    ApiKey::DescribeConfigs,
+    ApiKey::ListGroups,
+    ApiKey::DescribeGroups,
+    ApiKey::OffsetFetch,
+    ApiKey::FindCoordinator,
+    ApiKey::DescribeAcls,
+    ApiKey::DescribeTopicPartitions,
+];
+
+fn open() -> Guard {
+    Guard::new(None)
+}
+
+fn site() -> (Guard, Arc<Policy>) {
+    let filters = r#"{"topicFilters":[{"name":"orders","patternType":"PREFIXED","filterType":"INCLUDE"},
+        {"name":"orders.secret","patternType":"LITERAL","filterType":"EXCLUDE"}]}"#;
+    let policy = Arc::new(Policy::new(TopicFilters::parse(filters).expect("filters")));
+    (Guard::new(Some(Arc::clone(&policy))), policy)
+}
+
+fn topic(name: &'static str) -> TopicName {
+    StrBytes::from_static_str(name).into()
+}
+
+fn frame<M: Request>(version: i16, message: &M) -> Bytes {
+    encode_request(version, 77, "c", message).expect("encodes").slice(4..)
+}
+
+fn raw(key: i16, version: i16, body: &[u8]) -> Bytes {
+    encode_raw_request(key, version, 77, "c", body).expect("encodes").slice(4..)
+}
+
+fn answer<M: Request>(version: i16, verdict: Verdict) -> M::Response {
+    let Verdict::Answer(frame, _) = verdict else { panic!("{verdict:?}") };
+    let (id, body) = split_response(M::KEY, version, frame.slice(4..)).expect("head");
+    assert_eq!(id, 77);
+    decode_response::<M>(version, body).expect("body")
+}
+
+/// What the rewriting of `response` makes of it.
+fn rewritten<M: Request>(verdict: Verdict, version: i16, response: &M::Response) -> M::Response {
+    let Verdict::Pass(_, Treatment::Rewrite(rewrite)) = verdict else { panic!("{verdict:?}") };
+    let frame = encode_response::<M>(version, 77, response).expect("encodes");
+    let out = rewrite.apply(frame.slice(4..)).expect("rewrites");
+    let (id, body) = split_response(M::KEY, version, out.slice(4..)).expect("head");
+    assert_eq!(id, 77);
+    decode_response::<M>(version, body).expect("body")
+}
+
+#[test]
+fn every_api_key_by_table() {
+    for number in 0..200_i16 {
+        let Ok(key) = ApiKey::try_from(number) else {
+            // Kafka's codec does not know the form of its head.
+            let mut frame = BytesMut::new();
+            frame.put_i16(number);
+            frame.put_slice(&[0; 20]);
+            assert!(matches!(open().judge(frame.freeze()), Verdict::Close(_)), "{number}");
+            continue;
+        };
+        assert_eq!(versions(key).is_some(), ALLOWED.contains(&key), "{key:?}");
+        for version in -1..30 {
+            if versions(key).is_some_and(|(min, max)| (min..=max).contains(&version)) {
+                continue;
+            }
+            let Ok(frame) = encode_raw_request(number, version, 77, "c", &[0; 64]) else { continue };
+            let verdict = open().judge(frame.slice(4..));
+            assert!(!matches!(verdict, Verdict::Pass(..)), "{key:?} version {version}");
+        }
+    }
+    for key in [hawser_wire::api::private::LINK_OPEN, hawser_wire::api::private::OPERATE] {
+        assert!(matches!(open().judge(raw(key, 0, &[])), Verdict::Close(_)));
+    }
+}
+
+#[test]
+fn every_allowed_api_passes_unchanged_in_every_version() {
+    fn check<M: Request + Default>() {
+        let (min, max) = versions(ApiKey::try_from(M::KEY).expect("key")).expect("allowed");
+        for version in min..=max {
+            let frame = frame(version, &M::default());
+            match open().judge(frame.clone()) {
+                Verdict::Pass(passed, Treatment::Stream) => assert_eq!(passed.slice(4..), frame),
+                Verdict::Pass(passed, Treatment::Rewrite(Rewrite::ApiVersions { .. })) => {
+                    assert_eq!(M::KEY, ApiKey::ApiVersions as i16);
+                    assert_eq!(passed.slice(4..), frame);
+                }
+                other => panic!("{} version {version}: {other:?}", M::KEY),
+            }
+        }
+    }
+    check::<ApiVersionsRequest>();
+    check::<DescribeClusterRequest>();
+    check::<FetchRequest>();
+    check::<DescribeConfigsRequest>();
+    check::<ListGroupsRequest>();
+    check::<DescribeGroupsRequest>();
+    check::<FindCoordinatorRequest>();
+    check::<DescribeAclsRequest>();
+    check::<DescribeTopicPartitionsRequest>();
+    let consumer = ListOffsetsRequest::default().with_replica_id((-1).into());
+    let Verdict::Pass(..) = open().judge(frame(7, &consumer)) else { panic!() };
+}
+
+#[test]
+fn metadata_never_creates_topics() {
+    let asked = MetadataRequest::default()
+        .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(topic("new")))]))
+        .with_allow_auto_topic_creation(true);
+    let Verdict::Pass(passed, Treatment::Stream) = open().judge(frame(9, &asked)) else { panic!() };
+    let passed = RequestFrame::parse(passed.slice(4..)).unwrap().decode::<MetadataRequest>().unwrap();
+    assert_eq!(passed, asked.with_allow_auto_topic_creation(false));
+    for version in 0..4 {
+        let body = [0, 0, 0, 0];
+        assert!(matches!(open().judge(raw(ApiKey::Metadata as i16, version, &body)), Verdict::Close(_)), "{version}");
+    }
+}
+
+#[test]
+fn replicas_are_refused() {
+    let error = ResponseError::TopicAuthorizationFailed.code();
+    let fetch = |id: i32| {
+        let partition = FetchPartition::default();
+        FetchRequest::default()
+            .with_replica_id(id.into())
+            .with_topics(vec![FetchTopic::default().with_topic(topic("t")).with_partitions(vec![partition])])
+    };
+    for id in [-2, 0, 5] {
+        let answer = answer::<FetchRequest>(12, open().judge(frame(12, &fetch(id))));
+        assert_eq!(answer.responses[0].partitions[0].error_code, error, "replica {id}");
+        assert_eq!(answer.session_id, 0);
+    }
+    assert!(matches!(open().judge(frame(12, &fetch(-1))), Verdict::Pass(..)));
+    let mut follower = fetch(-1);
+    follower.replica_state.replica_id = 3.into();
+    follower.topics[0].topic = topic("");
+    follower.topics[0].topic_id = Uuid::from_u128(1);
+    let answer = answer::<FetchRequest>(15, open().judge(frame(15, &follower)));
+    assert_eq!(answer.responses[0].partitions[0].error_code, error);
+    for id in [-2, 4] {
+        let asked = ListOffsetsRequest::default().with_replica_id(id.into());
+        assert!(matches!(open().judge(frame(5, &asked)), Verdict::Answer(..)));
+        let asked = OffsetForLeaderEpochRequest::default().with_replica_id(id.into());
+        assert!(matches!(open().judge(frame(4, &asked)), Verdict::Answer(..)));
+    }
+}
+
+#[test]
+fn writing_and_admin_requests_are_answered_with_their_own_errors() {
+    let denied = ResponseError::TopicAuthorizationFailed.code();
+    let produce = ProduceRequest::default().with_acks(-1).with_topic_data(vec![
+        TopicProduceData::default().with_name(topic("t")).with_partition_data(vec![
+            PartitionProduceData::default().with_index(3).with_records(Some(Bytes::from_static(b"x"))),
+        ]),
+    ]);
+    let said = answer::<ProduceRequest>(9, open().judge(frame(9, &produce)));
+    assert_eq!(said.responses[0].partition_responses[0].error_code, denied);
+    // No answer is expected to it: one would be taken for the next.
+    assert!(matches!(open().judge(frame(9, &produce.with_acks(0))), Verdict::Close(_)));
+
+    let create = CreateTopicsRequest::default()
+        .with_topics(vec![create_topics_request::CreatableTopic::default().with_name(topic("t"))]);
+    assert_eq!(answer::<CreateTopicsRequest>(7, open().judge(frame(7, &create))).topics[0].error_code, denied);
+    let delete = DeleteTopicsRequest::default().with_topic_names(vec![topic("t")]);
+    assert_eq!(answer::<DeleteTopicsRequest>(5, open().judge(frame(5, &delete))).responses[0].error_code, denied);
+    let join = answer::<JoinGroupRequest>(7, open().judge(frame(7, &JoinGroupRequest::default())));
+    assert_eq!(join.error_code, ResponseError::GroupAuthorizationFailed.code());
+    for version in [0, 1] {
+        let sasl = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str("PLAIN"));
+        let said = answer::<SaslHandshakeRequest>(version, open().judge(frame(version, &sasl)));
+        assert_eq!(said.error_code, ResponseError::IllegalSaslState.code());
+    }
+    let sasl = answer::<SaslAuthenticateRequest>(2, open().judge(frame(2, &SaslAuthenticateRequest::default())));
+    assert_eq!(sasl.error_code, ResponseError::IllegalSaslState.code());
+    assert!(matches!(open().judge(frame(2, &CreateAclsRequest::default())), Verdict::Close(_)));
+}
+
+#[test]
+fn newer_api_versions_are_told_what_is_spoken() {
+    let Verdict::Answer(frame, _) = open().judge(raw(ApiKey::ApiVersions as i16, 9, &[0])) else { panic!() };
+    let (_, body) = split_response(ApiKey::ApiVersions as i16, 0, frame.slice(4..)).unwrap();
+    let answer = decode_response::<ApiVersionsRequest>(0, body).unwrap();
+    assert_eq!(answer.error_code, ResponseError::UnsupportedVersion.code());
+    assert_eq!(answer.api_keys.len(), 1);
+}
+
+#[test]
+fn api_versions_offers_what_passes() {
+    let api = |key: i16, min, max| {
+        api_versions_response::ApiVersion::default().with_api_key(key).with_min_version(min).with_max_version(max)
+    };
+    let broker = ApiVersionsResponse::default().with_api_keys(vec![
+        api(ApiKey::Produce as i16, 0, 12),
+        api(ApiKey::Fetch as i16, 4, 99),
+        api(ApiKey::Metadata as i16, 0, 3),
+        api(999, 0, 1),
+    ]);
+    let verdict = open().judge(frame(3, &ApiVersionsRequest::default()));
+    let offered = rewritten::<ApiVersionsRequest>(verdict, 3, &broker);
+    let (_, newest) = versions(ApiKey::Fetch).unwrap();
+    assert_eq!(offered.api_keys, [api(ApiKey::Fetch as i16, 4, newest)]);
+}
+
+#[test]
+fn a_site_policy_hides_topics_in_lists() {
+    let (guard, _) = site();
+    let entry =
+        |name, id| MetadataResponseTopic::default().with_name(Some(topic(name))).with_topic_id(Uuid::from_u128(id));
+    let all =
+        MetadataResponse::default().with_topics(vec![entry("orders.eu", 1), entry("orders.secret", 2), entry("hr", 3)]);
+    let listed =
+        rewritten::<MetadataRequest>(guard.judge(frame(12, &MetadataRequest::default().with_topics(None))), 12, &all);
+    assert_eq!(listed.topics, [entry("orders.eu", 1)]);
+
+    let name = |n| MetadataRequestTopic::default().with_name(Some(topic(n)));
+    let asked =
+        MetadataRequest::default().with_topics(Some(vec![name("orders.eu"), name("orders.secret"), name("hr")]));
+    let named = rewritten::<MetadataRequest>(guard.judge(frame(12, &asked)), 12, &all);
+    let errors: Vec<i16> = named.topics.iter().map(|t| t.error_code).collect();
+    let denied = ResponseError::TopicAuthorizationFailed.code();
+    assert_eq!(errors, [0, denied, denied]);
+    assert!(named.topics[1..].iter().all(|t| t.topic_id.is_nil() && t.partitions.is_empty()));
+
+    let group = OffsetFetchResponseGroup::default().with_topics(vec![
+        OffsetFetchResponseTopics::default().with_name(topic("orders.eu")),
+        OffsetFetchResponseTopics::default().with_name(topic("hr")),
+    ]);
+    let offsets = OffsetFetchResponse::default().with_groups(vec![group]);
+    let asked = OffsetFetchRequest::default();
+    let left = rewritten::<OffsetFetchRequest>(guard.judge(frame(9, &asked)), 9, &offsets);
+    assert_eq!(left.groups[0].topics.len(), 1);
+
+    let config = |name| {
+        describe_configs_response::DescribeConfigsResult::default()
+            .with_resource_type(2)
+            .with_resource_name(StrBytes::from_static_str(name))
+            .with_configs(vec![describe_configs_response::DescribeConfigsResourceResult::default()])
+    };
+    let configs = DescribeConfigsResponse::default().with_results(vec![config("orders.eu"), config("hr")]);
+    let said =
+        rewritten::<DescribeConfigsRequest>(guard.judge(frame(4, &DescribeConfigsRequest::default())), 4, &configs);
+    assert_eq!((said.results[0].error_code, said.results[0].configs.len()), (0, 1));
+    assert_eq!((said.results[1].error_code, said.results[1].configs.len()), (denied, 0));
+
+    let acl = |name| {
+        describe_acls_response::DescribeAclsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(StrBytes::from_static_str(name))
+    };
+    let acls = DescribeAclsResponse::default().with_resources(vec![acl("orders.eu"), acl("hr")]);
+    let said = rewritten::<DescribeAclsRequest>(guard.judge(frame(3, &DescribeAclsRequest::default())), 3, &acls);
+    assert_eq!(said.resources, [acl("orders.eu")]);
+}
+
+#[test]
+fn a_site_policy_refuses_topics_by_name_and_by_id() {
+    let (guard, policy) = site();
+    let denied = ResponseError::TopicAuthorizationFailed.code();
+    let by_name = |name| FetchTopic::default().with_topic(topic(name)).with_partitions(vec![FetchPartition::default()]);
+    let asked = FetchRequest::default().with_topics(vec![by_name("orders.eu"), by_name("hr")]);
+    let said = answer::<FetchRequest>(12, guard.judge(frame(12, &asked)));
+    assert_eq!(said.responses.len(), 1, "nothing is said about the other topic");
+    assert_eq!(said.responses[0].topic, topic("hr"));
+    assert_eq!(said.responses[0].partitions[0].error_code, denied);
+    let asked = FetchRequest::default().with_topics(vec![by_name("orders.eu")]);
+    assert!(matches!(guard.judge(frame(12, &asked)), Verdict::Pass(_, Treatment::Stream)));
+
+    let by_id =
+        |id| FetchTopic::default().with_topic_id(Uuid::from_u128(id)).with_partitions(vec![FetchPartition::default()]);
+    let asked = FetchRequest::default().with_topics(vec![by_id(1)]);
+    let unknown = answer::<FetchRequest>(16, guard.judge(frame(16, &asked)));
+    assert_eq!(unknown.responses[0].partitions[0].error_code, ResponseError::UnknownTopicId.code());
+    assert!(policy.learn("orders.eu", Uuid::from_u128(1)));
+    assert!(!policy.learn("hr", Uuid::from_u128(3)));
+    assert!(matches!(guard.judge(frame(16, &asked)), Verdict::Pass(_, Treatment::Stream)));
+    let asked = FetchRequest::default().with_topics(vec![by_id(1), by_id(3)]);
+    let said = answer::<FetchRequest>(16, guard.judge(frame(16, &asked)));
+    assert_eq!(said.responses.len(), 1);
+    assert_eq!(said.responses[0].topic_id, Uuid::from_u128(3));
+
+    let list = |name| {
+        ListOffsetsTopic::default().with_name(topic(name)).with_partitions(vec![ListOffsetsPartition::default()])
+    };
+    let asked =
+        ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![list("hr"), list("orders.eu")]);
+    let said = answer::<ListOffsetsRequest>(7, guard.judge(frame(7, &asked)));
+    let errors: Vec<i16> = said.topics.iter().map(|t| t.partitions[0].error_code).collect();
+    assert_eq!(errors, [denied, ResponseError::LeaderNotAvailable.code()]);
+
+    let epoch = |name| {
+        OffsetForLeaderTopic::default()
+            .with_topic(topic(name))
+            .with_partitions(vec![OffsetForLeaderPartition::default()])
+    };
+    let asked = OffsetForLeaderEpochRequest::default().with_replica_id((-1).into()).with_topics(vec![epoch("hr")]);
+    let said = answer::<OffsetForLeaderEpochRequest>(4, guard.judge(frame(4, &asked)));
+    assert_eq!(said.topics[0].partitions[0].error_code, denied);
+}
+
+#[test]
+fn random_requests_never_panic() {
+    let (guard, _) = site();
+    let mut state = 1_u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u32
+    };
+    for _ in 0..20_000 {
+        let key = i16::try_from(random() % 100).unwrap();
+        let version = i16::try_from(random() % 20).unwrap();
+        let body: Vec<u8> = (0..random() % 60).map(|_| (random() % 7) as u8).collect();
+        if let Ok(frame) = encode_raw_request(key, version, 1, "c", &body) {
+            let _ = guard.judge(frame.slice(4..));
+        }
+    }
+}
