@@ -5,10 +5,11 @@ use hawser_wire::Request;
 use hawser_wire::api::supported_versions;
 use hawser_wire::messages::api_versions_response::ApiVersion;
 use hawser_wire::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, DeleteGroupsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
-    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest,
+    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use hawser_wire::{RequestFrame, ResponseError};
 use std::sync::LazyLock;
@@ -53,11 +54,13 @@ static APIS: LazyLock<Vec<ApiRange>> = LazyLock::new(|| {
         range::<DescribeGroupsRequest>(),
         range::<ListGroupsRequest>(),
         range::<ApiVersionsRequest>(),
+        range::<InitProducerIdRequest>(),
         range::<OffsetForLeaderEpochRequest>(),
         range::<DescribeConfigsRequest>(),
         range::<DeleteGroupsRequest>(),
         range::<OffsetDeleteRequest>(),
         range::<DescribeClusterRequest>(),
+        range::<ConsumerGroupHeartbeatRequest>(),
     ];
     ranges.into_iter().flatten().collect()
 });

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use hawser_transport::{HostPort, ServerConnection};
 use hawser_wire::RequestFrame;
 use hawser_wire::api::private;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -27,6 +26,7 @@ pub(crate) async fn serve(
     advertised: Arc<HostPort>,
     shutdown: CancellationToken,
 ) {
+    let _counted = Counted::new();
     let caller = Caller { principal: connection.principal().clone(), peer: connection.peer(), advertised };
     let mut ahead = None;
     let outcome = loop {
@@ -86,7 +86,8 @@ async fn handle(
     ahead: &mut Option<Bytes>,
     shutdown: &CancellationToken,
 ) -> Result<Option<Reply>, Hangup> {
-    let mut handling = pin!(broker.handle(caller, frame, shutdown));
+    // Boxed, so that an idle connection does not keep room for the largest of all handlers.
+    let mut handling = Box::pin(broker.handle(caller, frame, shutdown));
     loop {
         tokio::select! {
             biased;
@@ -118,4 +119,20 @@ async fn write(connection: &mut ServerConnection, reply: Reply) -> Result<(), Ha
     metrics::counter!("hawser_response_bytes_total").increment(fetch::total_bytes(&slices) as u64);
     drop(memory);
     Ok(())
+}
+
+/// Counts the connection for as long as it is served.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        metrics::gauge!("hawser_connections").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("hawser_connections").decrement(1.0);
+    }
 }

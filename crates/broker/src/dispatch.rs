@@ -5,12 +5,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hawser_transport::{HostPort, Principal};
 use hawser_wire::api::{encode_response, private};
 use hawser_wire::messages::{
-    ApiKey, ApiVersionsRequest, DeleteGroupsRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    ApiKey, ApiVersionsRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, DeleteGroupsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SyncGroupRequest,
 };
-use hawser_wire::{DecodeError, Request, RequestFrame};
+use hawser_wire::{DecodeError, Request, RequestFrame, ResponseError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -91,6 +92,16 @@ impl Broker {
             ApiKey::Fetch => return self.fetch(caller, frame, frame.decode()?, shutdown).await,
             ApiKey::Produce => {
                 self.produce(caller, version, frame.decode()?).map(|r| encode::<ProduceRequest>(frame, &r))
+            }
+            ApiKey::InitProducerId => {
+                Ok(encode::<InitProducerIdRequest>(frame, &self.init_producer_id(caller, &frame.decode()?)))
+            }
+            // KIP-848 is not served. Saying so in words of its own makes clients fail at once; librdkafka would
+            // otherwise look for another coordinator for ever.
+            ApiKey::ConsumerGroupHeartbeat => {
+                let unsupported = ResponseError::UnsupportedVersion.code();
+                let response = ConsumerGroupHeartbeatResponse::default().with_error_code(unsupported);
+                Ok(encode::<ConsumerGroupHeartbeatRequest>(frame, &response))
             }
             ApiKey::Metadata => Ok(encode::<MetadataRequest>(frame, &self.metadata(caller, version, frame.decode()?))),
             ApiKey::DescribeCluster => {
@@ -184,6 +195,8 @@ fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::DeleteGroups) => "DeleteGroups",
         Ok(ApiKey::OffsetDelete) => "OffsetDelete",
         Ok(ApiKey::DescribeCluster) => "DescribeCluster",
+        Ok(ApiKey::InitProducerId) => "InitProducerId",
+        Ok(ApiKey::ConsumerGroupHeartbeat) => "ConsumerGroupHeartbeat",
         _ if key == private::OPERATE => "Operate",
         _ => "other",
     }

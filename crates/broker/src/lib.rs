@@ -31,6 +31,7 @@ use hawser_wire::RequestFrame;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use tokio_util::sync::CancellationToken;
 
 /// A future of some kind, for traits that are used as objects.
@@ -68,6 +69,8 @@ pub struct Broker {
     partitions: partitions::Partitions,
     fetch: fetch::Fetches,
     groups: Arc<groups::Coordinator>,
+    /// The next producer id; see `produce`.
+    producer_ids: AtomicI64,
 }
 
 impl Broker {
@@ -81,7 +84,16 @@ impl Broker {
         let groups = groups::Coordinator::start(state.clone(), config.clone())?;
         let partitions = partitions::Partitions::new(logs);
         let fetch = fetch::Fetches::new(&config);
-        Ok(Arc::new(Self { state, authorizer, private, config, partitions, fetch, groups }))
+        Ok(Arc::new(Self {
+            state,
+            authorizer,
+            private,
+            config,
+            partitions,
+            fetch,
+            groups,
+            producer_ids: AtomicI64::new(0),
+        }))
     }
 
     /// Serves `connection` until the peer leaves, breaks the protocol, is idle for too long (the listener's rule), or `shutdown` is cancelled

@@ -1,12 +1,19 @@
 //! Produce: refused. A mirror has one writer, its link; ordinary topics come with promotion.
+//!
+//! InitProducerId is answered all the same: Java producers and librdkafka with idempotence ask for an id first, and
+//! without one they fail with an error that says nothing of mirrors. No record is ever appended under these ids.
 
 use crate::dispatch::{Caller, Hangup};
-use crate::{Broker, Operation};
+use crate::{Broker, Operation, Resource};
 use hawser_state::{MirrorStatus, TopicRecord};
 use hawser_wire::messages::produce_request::TopicProduceData;
 use hawser_wire::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use hawser_wire::messages::{ProduceRequest, ProduceResponse};
+use hawser_wire::messages::{
+    InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, ProducerId,
+};
 use hawser_wire::{ResponseError, StrBytes};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Broker {
     pub(crate) fn produce(
@@ -20,6 +27,22 @@ impl Broker {
         }
         let responses = request.topic_data.into_iter().map(|topic| self.refuse_topic(caller, version, topic)).collect();
         Ok(ProduceResponse::default().with_responses(responses))
+    }
+
+    pub(crate) fn init_producer_id(&self, caller: &Caller, request: &InitProducerIdRequest) -> InitProducerIdResponse {
+        let refused = |error: ResponseError| {
+            InitProducerIdResponse::default().with_producer_id(ProducerId(-1)).with_error_code(error.code())
+        };
+        if request.transactional_id.is_some() {
+            return refused(ResponseError::TransactionalIdAuthorizationFailed);
+        }
+        let writes = |topic: &Arc<TopicRecord>| self.may(caller, Operation::Write, Resource::Topic(&topic.name));
+        // `AuthHelper.authorizeByResourceType`: who may write to any topic may do so with idempotence.
+        if !self.may(caller, Operation::IdempotentWrite, Resource::Cluster) && !self.state.topics().iter().any(writes) {
+            return refused(ResponseError::ClusterAuthorizationFailed);
+        }
+        let id = self.producer_ids.fetch_add(1, Ordering::Relaxed);
+        InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0)
     }
 
     fn refuse_topic(&self, caller: &Caller, version: i16, topic: TopicProduceData) -> TopicProduceResponse {

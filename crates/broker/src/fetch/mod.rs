@@ -127,7 +127,7 @@ impl Broker {
                 }
                 drop(memory);
                 sleep_until((Instant::now() + RECHECK_PAUSE).min(terms.deadline)).await;
-            } else if is_final || is_pressing || terms.bytes_min == 0 {
+            } else if is_final || is_pressing || terms.bytes_min == 0 || wants.is_empty() {
                 let answers = wants.iter().zip(glances).map(|(want, glance)| glance.without_records(want)).collect();
                 return (answers, None);
             }

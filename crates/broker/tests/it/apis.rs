@@ -56,6 +56,8 @@ async fn every_advertised_version_is_answered_with_what_decodes() {
     answered += every_version(&client, DeleteGroupsRequest::default()).await;
     answered += every_version(&client, OffsetDeleteRequest::default()).await;
     answered += every_version(&client, DescribeClusterRequest::default()).await;
+    answered += every_version(&client, InitProducerIdRequest::default()).await;
+    answered += every_version(&client, ConsumerGroupHeartbeatRequest::default()).await;
     let advertised: i16 = advertised_apis().iter().map(|range| range.max - range.min + 1).sum();
     assert_eq!(answered, usize::try_from(advertised).unwrap(), "an advertised API is not in this table");
 }
@@ -132,6 +134,22 @@ async fn produce_to_a_mirror_is_refused_by_name() {
     let request = ProduceRequest::default().with_acks(0);
     let outcome = client.call(&request, 9, Duration::ZERO).await;
     assert!(matches!(outcome, Err(ClientError::Closed { .. })), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn idempotent_producers_get_an_id_and_transactional_ones_do_not() {
+    let bench = Bench::new().await;
+    let client = bench.client().await;
+    let idempotent = InitProducerIdRequest::default().with_transactional_id(None);
+    let (first, second) = (call(&client, &idempotent).await, call(&client, &idempotent).await);
+    assert!(first.error_code == 0 && second.error_code == 0 && first.producer_id != second.producer_id);
+    let transactional = TransactionalId(StrBytes::from_static_str("t"));
+    let request = InitProducerIdRequest::default().with_transactional_id(Some(transactional));
+    let refused = call(&client, &request).await;
+    assert_eq!(refused.error_code, ResponseError::TransactionalIdAuthorizationFailed.code());
+    let bench = Bench::with(quick(), "hawser.acls=User:ANONYMOUS READ topic:*").await;
+    let refused = call(&bench.client().await, &idempotent).await;
+    assert_eq!(refused.error_code, ResponseError::ClusterAuthorizationFailed.code());
 }
 
 #[tokio::test]

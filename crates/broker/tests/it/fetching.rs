@@ -241,7 +241,7 @@ async fn leader_epochs_fence_and_divergence_is_told() {
         let partition = partition(0, offset).with_current_leader_epoch(current).with_last_fetched_epoch(last_fetched);
         let response = at(&client, 12, &fetch(vec![partition])).await;
         let diverging = first(&response).diverging_epoch.clone();
-        (error(&response), (diverging.epoch, diverging.end_offset), records(&response).len() > 0)
+        (error(&response), (diverging.epoch, diverging.end_offset), !records(&response).is_empty())
     };
     assert_eq!(ask(6, 6, 3).await, (None, (-1, -1), true));
     assert_eq!(ask(5, -1, 3).await.0, Some(ResponseError::FencedLeaderEpoch));
