@@ -169,11 +169,12 @@ impl Queue {
                 flushed_at = Instant::now();
             }
             for log in dirty.iter().filter_map(Weak::upgrade) {
-                // The partition is offline now and says why; who appends next has it resumed.
-                if let Err(error) = log.flush()
+                if let Err(error) = log.flush().or_else(|_| log.resume())
                     && log.status() != Status::Closed
                 {
-                    tracing::error!(id = %log.id, %error, "background flush");
+                    // Its status says why. It is tried again at the next turn, or by who appends next.
+                    tracing::warn!(id = %log.id, %error, "background flush");
+                    log.mark_dirty(false);
                 }
             }
             if checkpoints_stale && let Some(directory) = directory.upgrade() {

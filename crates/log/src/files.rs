@@ -189,3 +189,39 @@ pub(crate) fn base_of(name: &str, suffix: &str) -> Option<Offset> {
     let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| digits.parse().ok().map(Offset)).flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_files_stay_open_and_all_stay_usable() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        let open = OpenFiles::new(Disk::default(), 8);
+        let segments: Vec<_> = (0..50).map(|base| SegmentFiles::new(root.path().into(), Offset(base))).collect();
+        let held = open.create(&segments[0], Kind::Log).expect("creates");
+        for (number, files) in segments.iter().enumerate().skip(1) {
+            open.create(files, Kind::Log).expect("creates").write_all_at(&[number as u8], 0).expect("writes");
+            assert!(open.count() <= 8, "{} open", open.count());
+        }
+        held.write_all_at(&[0], 0).expect("a file in use stays open");
+        let descriptors = std::fs::read_dir("/proc/self/fd").expect("proc").count();
+        assert!(descriptors < 50, "{descriptors} descriptors");
+        for (number, files) in segments.iter().enumerate() {
+            let mut byte = [0xff];
+            open.open(files, Kind::Log).expect("opens again").read_at(&mut byte, 0).expect("reads");
+            assert_eq!(usize::from(byte[0]), number);
+        }
+    }
+
+    #[test]
+    fn names_are_kafkas() {
+        assert_eq!(base_of("00000000000000000042.log", "log"), Some(Offset(42)));
+        for stranger in
+            ["42.log", "00000000000000000042.log.deleted", "00000000000000000042.index", "-0000000000000000042.log"]
+        {
+            assert_eq!(base_of(stranger, "log"), None, "{stranger}");
+        }
+        assert_eq!(segment_path(Path::new("t-0"), Offset(42), "index"), Path::new("t-0/00000000000000000042.index"));
+    }
+}

@@ -20,15 +20,22 @@ impl PartitionLog {
     /// fsync of everything dirty, then the recovery point moves. Appends and reads go on meanwhile.
     ///
     /// # Errors
-    /// File errors: the partition is then offline and ends at the flushed offset until [`resume`](Self::resume).
+    /// File errors. After a failed fsync the partition is offline and ends at the flushed offset until
+    /// [`resume`](Self::resume).
     pub fn flush(&self) -> Result<Watermarks, Error> {
         let _flushing = lock(&self.flushing);
         self.queued.store(false, Ordering::Release);
         loop {
+            // A checkpoint that cannot be written is no reason to distrust what was appended.
+            self.write_epochs().map_err(|source| self.io("write epochs of", source))?;
             let (segments, end, removals, names_dirty) = {
+                let _writing = lock(&self.writing); // a truncation changes the state before the files
                 let mut state = self.lock();
                 state.refuse_if_stopped()?;
-                if state.flushed == state.log_end && !state.names_dirty && !state.epochs_dirty {
+                if state.epochs_dirty {
+                    continue;
+                }
+                if state.flushed == state.log_end && !state.names_dirty {
                     return Ok(state.watermarks());
                 }
                 let unsynced = state.segments.get(state.segment_at(state.flushed)..).unwrap_or_default();
@@ -66,7 +73,6 @@ impl PartitionLog {
     }
 
     fn sync(&self, segments: &[Segment], names_dirty: bool) -> io::Result<()> {
-        self.write_epochs()?;
         if let Some((active, rolled)) = segments.split_last() {
             for segment in rolled {
                 self.sync_segment(segment)?;
@@ -86,7 +92,8 @@ impl PartitionLog {
     fn distrust(&self) {
         let _writing = lock(&self.writing);
         let (flushed, log_end, segments) = {
-            let state = self.lock();
+            let mut state = self.lock();
+            state.losses += 1;
             (state.flushed, state.log_end, state.segments.clone())
         };
         for segment in &segments {
@@ -117,7 +124,7 @@ impl PartitionLog {
             }
         };
         let cut = if flushed < log_end { self.cut_state(flushed) } else { Ok(()) };
-        cut.and_then(|()| self.settle()).map_err(|source| self.io("resume", source))?;
+        cut.and_then(|()| self.settle(true)).map_err(|source| self.io("resume", source))?;
         let mut state = self.lock();
         state.status = Status::Online;
         tracing::info!(id = %self.id, log_end = %state.log_end, "partition is online again");

@@ -65,6 +65,7 @@ pub(crate) fn load(
             segment.files.remove(&directory.disk)?;
         }
         loaded.epochs.clear();
+        checkpoint::write_epochs(&directory.disk, &dir, &loaded.epochs)?;
     }
     let fresh = loaded.segments.is_empty();
     if fresh {
@@ -127,6 +128,7 @@ fn state(directory: &Directory, loaded: Loaded, at: Checkpointed, clean: bool, n
         epochs_dirty,
         transactions,
         removals: 0,
+        losses: 0,
         names_dirty,
         touched: mended || names_dirty || !clean,
         status: Status::Online,

@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) transactions: Transactions,
     /// Counts what takes data away from readers: truncations, restarts, segments below the log start.
     pub(crate) removals: u64,
+    /// Counts failed fsyncs after which the log end went back.
+    pub(crate) losses: u64,
     /// Files were made since the folder was synced.
     pub(crate) names_dirty: bool,
     /// Appended to or truncated since it was opened.
@@ -105,6 +107,11 @@ impl PartitionLog {
     /// Whether the partition takes appends, and why not.
     pub fn status(&self) -> Status {
         self.lock().status.clone()
+    }
+
+    /// How often a failed fsync took the log end back. Whoever appends and finds it changed must look where the log ends.
+    pub fn losses(&self) -> u64 {
+        self.lock().losses
     }
 
     /// Increments at every change of [`watermarks`](Self::watermarks): what a long poll waits on.

@@ -50,6 +50,9 @@ impl PartitionLog {
 
     /// `None` if the segment has no batch at or above `from`.
     fn read_segment(&self, segment: &Segment, wanted: Wanted) -> io::Result<Option<Bytes>> {
+        if segment.size == 0 {
+            return Ok(None); // its files may not be there yet
+        }
         let open = &self.directory.open_files;
         let file = open.open(&segment.files, Kind::Log)?;
         // Bytes before the batch that holds `from` are read with it: at most an index interval and a batch.

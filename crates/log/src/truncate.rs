@@ -33,7 +33,7 @@ impl PartitionLog {
                 return self.restart(offset);
             }
         }
-        let outcome = self.cut_state(offset).and_then(|()| self.settle());
+        let outcome = self.cut_state(offset).and_then(|()| self.settle(true));
         outcome.map_err(|source| self.io("truncate", source))?;
         Ok(self.watermarks())
     }
@@ -84,16 +84,16 @@ impl PartitionLog {
     }
 
     /// Brings the files to what the state says: strange segments go, the active one has its files and ends where it
-    /// should, durably. May be repeated. If it fails the partition is offline.
-    pub(crate) fn settle(&self) -> io::Result<()> {
-        let outcome = self.settle_files();
+    /// should, durably if need be. May be repeated. If it fails the partition is offline.
+    pub(crate) fn settle(&self, durably: bool) -> io::Result<()> {
+        let outcome = self.settle_files(durably);
         if let Err(error) = &outcome {
             self.lock().status = Status::Offline(format!("cut off what was dropped: {error}"));
         }
         outcome
     }
 
-    fn settle_files(&self) -> io::Result<()> {
+    fn settle_files(&self, durably: bool) -> io::Result<()> {
         let segments = self.lock().segments.clone();
         let mut strange: Vec<Offset> = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
@@ -112,8 +112,10 @@ impl PartitionLog {
             }
         }
         self.trim(active)?;
-        self.directory.open_files.open(&active.files, Kind::Log)?.sync()?;
-        self.directory.disk.sync_dir(&self.dir)?;
+        if durably {
+            self.directory.open_files.open(&active.files, Kind::Log)?.sync()?;
+            self.directory.disk.sync_dir(&self.dir)?;
+        }
         self.write_epochs()?;
         self.directory.lower_checkpoints(self)
     }
@@ -140,7 +142,7 @@ impl PartitionLog {
     /// File errors, `OutOfRange` above the log end.
     pub fn advance_log_start(&self, offset: Offset) -> Result<Watermarks, Error> {
         let _writing = lock(&self.writing);
-        let everything = {
+        let (everything, transactions) = {
             let state = self.lock();
             if offset <= state.log_start {
                 return Ok(state.watermarks());
@@ -150,11 +152,15 @@ impl PartitionLog {
                 let (log_start, log_end) = (state.log_start, state.log_end);
                 return Err(Error::OutOfRange { offset, log_start, log_end });
             }
-            offset == state.log_end && state.segments.last().is_some_and(|active| active.size > 0)
+            let everything = offset == state.log_end && state.segments.last().is_some_and(|active| active.size > 0);
+            (everything, state.transactions.clone())
         };
         // With everything trimmed the active segment can go too, once there is another.
         let fresh = match everything {
-            true => Some(self.create_segment(offset).map_err(|source| self.io("make a segment of", source))?),
+            true => {
+                let made = self.write_snapshot(&transactions, offset).and_then(|()| self.create_segment(offset));
+                Some(made.map_err(|source| self.io("make a segment of", source))?)
+            }
             false => None,
         };
         let (watermarks, gone) = {
@@ -195,8 +201,10 @@ impl PartitionLog {
     }
 
     fn restart(&self, offset: Offset) -> Result<Watermarks, Error> {
+        let had_data = self.lock().segments.iter().any(|segment| segment.size > 0);
         self.begin_state(offset);
-        self.settle().map_err(|source| self.io("restart", source))?;
+        // A new mirror that begins above 0 has nothing to lose, and there may be thousands: it is durable when it is flushed.
+        self.settle(had_data).map_err(|source| self.io("restart", source))?;
         Ok(self.watermarks())
     }
 
@@ -212,8 +220,8 @@ impl PartitionLog {
         state.log_end = offset;
         state.flushed = offset;
         state.observed_high_watermark = offset;
+        state.epochs_dirty |= !state.epochs.entries().is_empty();
         state.epochs.clear();
-        state.epochs_dirty = true;
         state.transactions = Transactions::default();
         state.removals += 1;
         state.touched = true;

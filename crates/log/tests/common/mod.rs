@@ -96,11 +96,23 @@ pub(crate) fn contents(log: &PartitionLog) -> Vec<Batch> {
 pub(crate) struct Answers {
     log_end: Offset,
     last_epoch: LeaderEpoch,
-    bytes: Bytes,
+    /// Base offset, size and CRC of each batch.
+    batches: Vec<(i64, usize, u32)>,
     last_stable: Offset,
     aborted: Vec<(i64, Offset, Offset)>,
     epochs: Vec<Option<(LeaderEpoch, Offset)>>,
     timestamps: Vec<Option<(i64, Offset)>>,
+}
+
+impl Answers {
+    /// Without epochs if no batch is left: like Kafka, a log remembers the last epoch of what was trimmed, until a restart.
+    pub(crate) fn lasting(mut self) -> Self {
+        if self.batches.is_empty() {
+            self.last_epoch = LeaderEpoch::NONE;
+            self.epochs.clear();
+        }
+        self
+    }
 }
 
 pub(crate) fn answers(log: &PartitionLog) -> Answers {
@@ -113,7 +125,11 @@ pub(crate) fn answers(log: &PartitionLog) -> Answers {
     Answers {
         log_end: end,
         last_epoch: at.last_epoch,
-        bytes: joined(&contents(log)),
+        batches: contents(log)
+            .iter()
+            .map(|batch| &batch.header)
+            .map(|of| (of.base_offset.0, of.size_bytes, of.crc))
+            .collect(),
         last_stable: at.last_stable,
         aborted: aborted.iter().map(|txn| (txn.producer_id, txn.first_offset, txn.last_offset)).collect(),
         epochs: (0..8).map(|epoch| log.end_of_epoch(LeaderEpoch(epoch))).collect(),

@@ -1,0 +1,413 @@
+//! A disk that fails: every single act once, all of them for a while, fsync, and the power.
+
+mod common;
+
+use common::{answers, answers_to, config, contents, copy, folder, id, joined, plain, zoo};
+use hawser_log::disk::{Act, Disk, Faults, Verdict};
+use hawser_log::{Error, Logs, PartitionLog, Status, Watermarks};
+use hawser_wire::{Batch, Offset};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+const NO_SPACE: i32 = 28;
+const IO: i32 = 5;
+
+fn error(number: i32) -> io::Error {
+    io::Error::from_raw_os_error(number)
+}
+
+fn open(disk: Disk, root: &Path, segment_bytes: u64) -> Result<(Logs, Arc<PartitionLog>), Error> {
+    let logs = Logs::open_on(disk, root, config(segment_bytes))?;
+    let log = logs.open_partition(&id(), common::TOPIC_ID)?;
+    Ok((logs, log))
+}
+
+/// Fails the act number `at`, or writes only half of it.
+struct Once {
+    at: usize,
+    short: bool,
+    acts: AtomicUsize,
+}
+
+impl Faults for Once {
+    fn before(&self, act: Act, _: &Path) -> Verdict {
+        if self.acts.fetch_add(1, Ordering::Relaxed) != self.at {
+            return Verdict::Proceed;
+        }
+        match act {
+            Act::Write(bytes) if self.short => Verdict::Short(bytes / 2, error(NO_SPACE)),
+            _ => Verdict::Fail(error(IO)),
+        }
+    }
+}
+
+/// Does to a log what a mirror does to it, coming back after every failure as the replicator would: from the log's own
+/// position. Gives the batches that are there in the end.
+fn live(log: &PartitionLog, mut promised: impl FnMut(Watermarks)) -> Vec<Batch> {
+    let zoo = zoo();
+    let cut = zoo[8].header.base_offset;
+    let mut lineage = zoo[..8].to_vec();
+    lineage.extend([plain(27, 2, 3), plain(29, 9, 3), common::transactional(50, 1, 4, 12), plain(51, 2, 5)]);
+
+    let catch_up = |batches: &[Batch], promised: &mut dyn FnMut(Watermarks)| {
+        for tries in 0.. {
+            assert!(tries < 50, "{:?}", log.status());
+            let end = log.watermarks().log_end;
+            let rest = &batches[batches.partition_point(|batch| batch.header.next_offset() <= end)..];
+            let Some(some) = rest.chunks(2).next() else { break };
+            let before = log.watermarks();
+            match log.append(some) {
+                Ok(after) => assert_eq!(after.log_end, some[some.len() - 1].header.next_offset()),
+                Err(Error::Offline(_)) => drop(log.resume()),
+                Err(_) => {
+                    let after = Watermarks { flushed: before.flushed, ..log.watermarks() };
+                    assert_eq!(after, before, "a failed append leaves everything as it was");
+                }
+            }
+            if let Ok(at) = log.flush() {
+                promised(at);
+            }
+        }
+    };
+    let until_done = |act: &dyn Fn() -> Result<Watermarks, Error>| {
+        for tries in 0.. {
+            assert!(tries < 50, "{:?}", log.status());
+            match act() {
+                Ok(_) => return,
+                Err(Error::Offline(_)) => drop(log.resume()),
+                Err(_) => {}
+            }
+        }
+    };
+    catch_up(&zoo, &mut promised);
+    until_done(&|| log.truncate_to(cut));
+    promised(log.watermarks());
+    catch_up(&lineage, &mut promised);
+    until_done(&|| log.advance_log_start(Offset(21)));
+    catch_up(&lineage, &mut promised);
+    lineage
+}
+
+#[test]
+fn any_single_failure_is_survived() {
+    let mut at = 0;
+    loop {
+        let faults = Arc::new(Once { at, short: at % 2 == 1, acts: AtomicUsize::new(0) });
+        let root = folder();
+        let opened = (0..3).find_map(|_| open(Disk::with_faults(faults.clone()), root.path(), 400).ok());
+        let (logs, log) = opened.expect("opens, at the second try at the latest");
+        let promised = Mutex::new(Offset(0));
+        let lineage = live(&log, |at| *promised.lock().expect("not poisoned") = at.flushed);
+        let live_contents = joined(&contents(&log));
+        let expected = &lineage[lineage.partition_point(|batch| batch.header.next_offset() <= Offset(21))..];
+        assert_eq!(live_contents, joined(expected), "act {at}");
+        let closed = logs.close();
+        drop((log, logs));
+        let (_logs, log) = open(Disk::default(), root.path(), 400).expect("opens");
+        assert!(log.watermarks().log_end >= *promised.lock().expect("not poisoned"), "act {at}");
+        // If the checkpoint could not be written, the log start is the older one.
+        let mut held = contents(&log);
+        held.retain(|batch| batch.header.next_offset() > Offset(21));
+        assert_eq!(joined(&held), joined(expected), "act {at}, closed: {closed:?}");
+        if faults.acts.load(Ordering::Relaxed) <= at {
+            break; // the whole life had fewer acts
+        }
+        at += 1;
+    }
+    assert!(at > 100, "only {at} acts");
+}
+
+/// Refuses what `refuses` says while it is on.
+struct Switch {
+    on: AtomicBool,
+    refuses: fn(Act, &Path) -> bool,
+    number: i32,
+}
+
+impl Faults for Switch {
+    fn before(&self, act: Act, path: &Path) -> Verdict {
+        if self.on.load(Ordering::Relaxed) && (self.refuses)(act, path) {
+            return match act {
+                Act::Write(bytes) => Verdict::Short(bytes / 3, error(self.number)),
+                _ => Verdict::Fail(error(self.number)),
+            };
+        }
+        Verdict::Proceed
+    }
+}
+
+fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(root.join("t-0")).expect("list").map(|entry| entry.expect("list").path());
+    entries
+        .map(|path| {
+            (path.display().to_string().replace(&root.display().to_string(), ""), std::fs::read(path).expect("reads"))
+        })
+        .collect()
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_is_gone_on_from() {
+    for segment_bytes in [400, 1 << 20] {
+        for number in [NO_SPACE, IO] {
+            let faults = Arc::new(Switch {
+                on: AtomicBool::new(false),
+                refuses: |act, _| matches!(act, Act::Write(_) | Act::Name),
+                number,
+            });
+            let (root, undisturbed) = (folder(), folder());
+            let (logs, log) = open(Disk::with_faults(faults.clone()), root.path(), segment_bytes).expect("opens");
+            let (others, other) = open(Disk::default(), undisturbed.path(), segment_bytes).expect("opens");
+            for batch in zoo() {
+                let before = log.watermarks();
+                faults.on.store(true, Ordering::Relaxed);
+                for _ in 0..2 {
+                    let refused = log.append(std::slice::from_ref(&batch)).expect_err("the disk is full");
+                    assert!(refused.is_retriable(), "{refused}");
+                    assert_eq!(Watermarks { flushed: before.flushed, ..log.watermarks() }, before);
+                    assert!(matches!(log.status(), Status::Failing(_)), "{:?}", log.status());
+                    assert_eq!(
+                        contents(&log).len(),
+                        zoo().iter().filter(|held| held.header.next_offset() <= before.log_end).count(),
+                        "it can be read meanwhile"
+                    );
+                }
+                faults.on.store(false, Ordering::Relaxed);
+                log.append(std::slice::from_ref(&batch)).expect("there is space again");
+                assert_eq!(log.status(), Status::Online);
+                other.append(std::slice::from_ref(&batch)).expect("appends");
+            }
+            logs.close().expect("closes");
+            others.close().expect("closes");
+            assert_eq!(files(root.path()), files(undisturbed.path()), "segments of {segment_bytes}");
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_fsync_nothing_unflushed_is_trusted() {
+    for (segment_bytes, flushed) in [(400, 6), (1 << 20, 6), (400, 0), (1 << 20, 0)] {
+        let faults = Arc::new(Switch {
+            on: AtomicBool::new(false),
+            refuses: |act, path| act == Act::Sync && path.extension().is_some_and(|suffix| suffix == "log"),
+            number: IO,
+        });
+        let root = folder();
+        let (logs, log) = open(Disk::with_faults(faults.clone()), root.path(), segment_bytes).expect("opens");
+        let zoo = zoo();
+        let (safe, lost) = zoo.split_at(flushed);
+        log.append(safe).expect("appends");
+        let promised = log.flush().expect("flushes").flushed;
+        faults.on.store(true, Ordering::Relaxed);
+        log.append(lost).expect("appends");
+        log.flush().expect_err("fsync fails, if it has not failed in the background before");
+        assert!(matches!(log.status(), Status::Offline(_)), "{:?}", log.status());
+        assert_eq!(log.watermarks().log_end, promised, "at once");
+        assert_eq!(answers(&log), answers_to(safe), "what was flushed can be read");
+        assert!(matches!(log.append(lost), Err(Error::Offline(_))));
+        log.resume().expect_err("fsync still fails");
+        assert!(matches!(log.append(lost), Err(Error::Offline(_))));
+        faults.on.store(false, Ordering::Relaxed);
+        assert_eq!(log.resume().expect("the disk works again").log_end, promised);
+        log.append(lost).expect("appends again");
+        log.flush().expect("flushes");
+        assert_eq!(answers(&log), answers_to(&zoo));
+        logs.close().expect("closes");
+        drop(logs);
+        let (_logs, log) = open(Disk::default(), root.path(), segment_bytes).expect("opens");
+        assert_eq!(answers(&log), answers_to(&zoo));
+    }
+}
+
+/// Knows what a power cut would leave: the contents of each file (by inode) as last synced, under the names that their
+/// folder held when it was synced.
+#[derive(Default)]
+struct Platter {
+    synced: Mutex<BTreeMap<u64, Vec<u8>>>,
+    names: Mutex<BTreeMap<PathBuf, BTreeMap<PathBuf, u64>>>,
+}
+
+fn inode(path: &Path) -> io::Result<u64> {
+    Ok(std::fs::metadata(path)?.ino())
+}
+
+impl Faults for Platter {
+    fn before(&self, _: Act, _: &Path) -> Verdict {
+        Verdict::Proceed
+    }
+
+    fn after(&self, act: Act, path: &Path) {
+        if act != Act::Sync {
+            return;
+        }
+        if path.is_dir() {
+            let paths = std::fs::read_dir(path).expect("list").map(|entry| entry.expect("list").path());
+            let names = paths.filter_map(|path| inode(&path).ok().map(|inode| (path, inode))).collect();
+            self.names.lock().expect("not poisoned").insert(path.to_owned(), names);
+        } else if let (Ok(inode), Ok(contents)) = (inode(path), std::fs::read(path)) {
+            // Otherwise the flusher synced a file that is being removed.
+            self.synced.lock().expect("not poisoned").insert(inode, contents);
+        }
+    }
+}
+
+impl Platter {
+    /// Makes `image` what `root` would be after a power cut. Of bytes written but not synced, the first `torn` of a
+    /// hundred parts of each file made it to the disk.
+    fn cut_power(&self, root: &Path, image: &Path, torn: usize) {
+        let synced = self.synced.lock().expect("not poisoned");
+        let names = self.names.lock().expect("not poisoned");
+        for (dir, entries) in names.iter() {
+            let inside = |path: &Path| image.join(path.strip_prefix(root).expect("below the root"));
+            let named = dir == root || names.get(root).is_some_and(|top| top.contains_key(dir));
+            if !named {
+                continue;
+            }
+            std::fs::create_dir_all(inside(dir)).expect("make a folder");
+            for (path, file) in entries {
+                if path.is_dir() {
+                    std::fs::create_dir_all(inside(path)).expect("make a folder");
+                    continue;
+                }
+                let mut contents = synced.get(file).cloned().unwrap_or_default();
+                let same_file = inode(path).is_ok_and(|inode| inode == *file);
+                let now = std::fs::read(path).unwrap_or_default();
+                if same_file && now.len() > contents.len() && now.starts_with(&contents) {
+                    let more = (now.len() - contents.len()) * torn / 100;
+                    contents.extend_from_slice(&now[contents.len()..contents.len() + more]);
+                }
+                std::fs::write(inside(path), contents).expect("writes");
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Append(usize),
+    Flush,
+    Checkpoint,
+    Truncate(usize),
+    AdvanceLogStart(usize),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1..4usize).prop_map(Step::Append),
+        3 => Just(Step::Flush),
+        1 => Just(Step::Checkpoint),
+        1 => (1..5usize).prop_map(Step::Truncate),
+        1 => (1..5usize).prop_map(Step::AdvanceLogStart),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// A log next to the list of batches that it should hold.
+struct Model {
+    log: Arc<PartitionLog>,
+    batches: Vec<Batch>,
+    epoch: i32,
+    /// Flushed and not cut off since.
+    promised: Offset,
+}
+
+impl Model {
+    fn append(&mut self, count: usize) {
+        let mut some = Vec::new();
+        for _ in 0..count {
+            let last: Option<&Batch> = some.last().or(self.batches.last());
+            let end = last.map_or(self.log.watermarks().log_end.0, |last| last.header.next_offset().0);
+            let end = end.max(self.log.watermarks().log_end.0);
+            let base = end + i64::from(end % 5 == 0);
+            some.push(match base % 4 {
+                0 => common::transactional(base, 2, self.epoch, 11 + base % 3),
+                1 => common::marker(base, self.epoch, 11 + base % 3, base % 8 < 4),
+                _ => plain(base, 1 + (base % 3) as usize, self.epoch),
+            });
+        }
+        self.log.append(&some).expect("appends");
+        self.batches.extend(some);
+    }
+
+    fn run(&mut self, logs: &Logs, step: Step) {
+        let at = self.log.watermarks();
+        match step {
+            Step::Append(count) => self.append(count),
+            Step::Flush => self.promised = self.log.flush().expect("flushes").flushed,
+            Step::Checkpoint => logs.write_checkpoints().expect("writes checkpoints"),
+            Step::Truncate(back) => {
+                let to = Offset((at.log_end.0 - 3 * back as i64).max(at.log_start.0));
+                let after = self.log.truncate_to(to).expect("truncates");
+                self.batches.retain(|batch| batch.header.next_offset() <= after.log_end);
+                self.promised = self.promised.min(after.log_end);
+                self.epoch += 1;
+            }
+            Step::AdvanceLogStart(by) => {
+                let to = Offset((at.log_start.0 + 3 * by as i64).min(at.log_end.0));
+                self.log.advance_log_start(to).expect("advances");
+            }
+            Step::Restart => {
+                let to = Offset(at.log_end.0 + 7);
+                self.log.restart_at(to).expect("restarts");
+                self.batches.clear();
+                self.promised = Offset(0); // an empty log is not flushed
+                self.epoch += 1;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_power_cut_leaves_a_prefix_with_all_that_was_flushed(
+        steps in proptest::collection::vec(step(), 1..25),
+        torn in prop_oneof![Just(0usize), Just(100), 1..100usize],
+        segment_bytes in prop_oneof![Just(250u64), Just(700), Just(1 << 20)],
+    ) {
+        let (root, image) = (folder(), folder());
+        let platter = Arc::new(Platter::default());
+        let (logs, log) = open(Disk::with_faults(platter.clone()), root.path(), segment_bytes).expect("opens");
+        let mut model = Model { log: log.clone(), batches: Vec::new(), epoch: 0, promised: Offset(0) };
+        for step in steps {
+            model.run(&logs, step);
+        }
+        // As long as the folder was never flushed the whole partition may be missing: nothing was promised.
+        platter.cut_power(root.path(), image.path(), torn);
+        let (again, recovered) = open(Disk::default(), image.path(), segment_bytes).expect("opens");
+        let at = recovered.watermarks();
+        prop_assert!(at.log_end >= model.promised, "{at:?}, promised {}", model.promised);
+        let held = contents(&recovered);
+        let log_start = log.watermarks().log_start;
+        let comparable: Vec<_> = held.iter().filter(|batch| batch.header.next_offset() > log_start).cloned().collect();
+        let expected: Vec<_> = model.batches.iter().filter(|batch| batch.header.next_offset() > log_start).take(comparable.len()).cloned().collect();
+        prop_assert_eq!(joined(&comparable), joined(&expected), "{:?}", at);
+
+        // What was recovered is what a second look finds, and what a clean restart finds.
+        let first_look = answers(&recovered).lasting();
+        drop((recovered, again));
+        let (again, recovered) = open(Disk::default(), image.path(), segment_bytes).expect("opens");
+        prop_assert_eq!(&answers(&recovered).lasting(), &first_look);
+        again.close().expect("closes");
+        drop((recovered, again));
+        let (_again, recovered) = open(Disk::default(), image.path(), segment_bytes).expect("opens");
+        prop_assert_eq!(&answers(&recovered).lasting(), &first_look);
+    }
+}
+
+#[test]
+fn a_copy_of_a_running_log_is_a_crash_image_too() {
+    let (root, image) = (folder(), folder());
+    let (logs, log) = open(Disk::default(), root.path(), 400).expect("opens");
+    log.append(&zoo()).expect("appends");
+    copy(root.path(), image.path());
+    let (_again, recovered) = open(Disk::default(), image.path(), 400).expect("opens");
+    assert_eq!(answers(&recovered), answers_to(&zoo()));
+    drop(logs);
+}
