@@ -338,6 +338,11 @@ impl Broker {
         self.session.reset();
     }
 
+    /// Whether [`Broker::ask`] would give a question.
+    pub fn has_questions(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
     /// The next question; `None` while there is none. One at a time.
     pub fn ask(&mut self) -> Option<Ask> {
         let mut offsets = Vec::new();

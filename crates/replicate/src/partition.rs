@@ -421,7 +421,8 @@ impl Partition {
             return self.wait(TroubleKind::EpochBehind, detail, now, actions);
         }
         let is_new = self.position.log_end == Offset(0) && self.position.last_epoch == LeaderEpoch::NONE;
-        if is_new && !self.located {
+        self.located |= !is_new; // cut down to nothing later, it has still begun
+        if !self.located {
             self.state = State::Locating(self.start);
         } else if !self.lineage_in_fetch && self.position.last_epoch != LeaderEpoch::NONE {
             self.state = State::Checking { after_out_of_range: false };
@@ -522,6 +523,12 @@ impl Partition {
                 return self.fetch(actions);
             }
             let detail = format!("offset {end} is refused although epoch {epoch} ends at {their_end}");
+            return self.wait(TroubleKind::OutOfRange, detail, now, actions);
+        }
+        if self.lineage_in_fetch && matches!(self.state, State::Checking { .. }) {
+            // Fetch will say so itself, and it names the topic by its id; this question names it by its name only, and
+            // a topic may have been made anew under it.
+            let detail = format!("offset {end} is out of range; the source's epoch {their_epoch} ends at {their_end}");
             return self.wait(TroubleKind::OutOfRange, detail, now, actions);
         }
         let cut_at = match ours {

@@ -298,6 +298,15 @@ fn lineages_decide_about_cuts() {
 }
 
 #[test]
+fn a_copy_that_is_cut_to_nothing_does_not_begin_anew() {
+    let mut rig = Rig::closed(Start::Latest);
+    rig.on(Event::Leader(leader(1, 5))).on(Event::Opened(at(20, 100, 4))).on(epoch_end(Some((3, 0)), None));
+    assert_eq!(rig.cut(), Some(Cut::RestartAt(Offset(0))));
+    rig.on(Event::Stored(at(0, 0, -1)));
+    assert_eq!(rig.fetches(), Some((0, 5, -1)), "found by the simulation, seed 406");
+}
+
+#[test]
 fn agreeing_lineages_fetch() {
     let mut rig = Rig::closed(Start::Earliest);
     rig.machine.set_lineage_in_fetch(false);
