@@ -15,6 +15,7 @@ use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_store::{EmbeddedStore, TopicSpec};
 use hawser_transport::{ClientOptions, ClientSecurity, Connector, Direct, HostPort, Target};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -33,7 +34,13 @@ pub(crate) struct Links {
     inbound: Inbound,
     cluster: Arc<Cluster>,
     running: Mutex<BTreeMap<String, Running>>,
+    /// The epoch of the next source half: a half that is made anew in this life of the daemon is newer than its
+    /// predecessor, and every half of the daemon's next life is newer than all of this one.
+    lives: AtomicI64,
 }
+
+/// Halves that one life of the daemon may begin before their epochs meet those of the next life.
+const LIVES_BITS: u32 = 20;
 
 /// One of them.
 enum Running {
@@ -77,7 +84,8 @@ pub(crate) struct Liveness {
 impl Links {
     /// No link runs yet: see [`resume`](Self::resume).
     pub(crate) fn new(state: State, store: Arc<EmbeddedStore>, inbound: Inbound, cluster: Arc<Cluster>) -> Arc<Self> {
-        Arc::new(Self { state, store, inbound, cluster, running: Mutex::default() })
+        let lives = AtomicI64::new(state.member_epoch() << LIVES_BITS);
+        Arc::new(Self { state, store, inbound, cluster, running: Mutex::default(), lives })
     }
 
     /// Starts every link of the state. What cannot be started shows why, and waits for somebody to act.
@@ -234,7 +242,7 @@ impl Links {
             }
         }
         let bootstrap = beside.map(|b| b.bootstrap.as_slice()).unwrap_or_default();
-        let (member, epoch) = (self.state.member_id(), self.state.member_epoch());
+        let (member, epoch) = (self.state.member_id(), self.lives.fetch_add(1, Ordering::Relaxed));
         let (mut config, _) = OutboundConfig::from_properties(name, member, epoch, &properties, bootstrap)?;
         config.source_cluster_id = self.cluster.known_id();
         config.destination_cluster_id = record.remote_cluster_id.clone();

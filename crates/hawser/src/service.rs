@@ -14,7 +14,7 @@ use hawser_link::{LinkConfig, LinkMode, LinkName, Properties};
 use hawser_log::Logs;
 use hawser_replicate::{LinkStatus, PartitionStatus, Phase, TopicState, TopicStatus};
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, SecretConfigs, State, TopicRecord};
-use hawser_transport::Principal;
+use hawser_transport::{ClientError, Principal};
 use hawser_wire::TopicPartition;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -253,7 +253,10 @@ impl Service {
             let message = format!("The source has no topic '{source}', or this link may not see it.");
             return Err(Refusal::new(RefusalCode::SourceTopicNotFound, message));
         };
-        let theirs = cluster.topic_configs(&source).await.map_err(|e| remote_refusal(&e))?;
+        let theirs = match cluster.topic_configs(&source).await {
+            Err(RemoteError::Client(ClientError::Unsupported { .. })) => BTreeMap::new(),
+            asked => asked.map_err(|e| remote_refusal(&e))?,
+        };
         let mut kept: BTreeMap<String, String> = theirs
             .into_iter()
             .filter(|(key, (_, is_set))| *is_set && MIRRORED_CONFIGS.contains(&key.as_str()))

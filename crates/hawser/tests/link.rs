@@ -1,0 +1,165 @@
+//! Two daemons as processes and a source cluster in memory: a link from its making to its end, restarts and kills in
+//! between. What stock Kafka says to all this is tested in `tests/`.
+
+use bytes::Bytes;
+use hawser_testkit::batches::{BatchBuilder, Codec};
+use hawser_testkit::daemon::{Daemon, DaemonSpec, Said};
+use hawser_testkit::fake_source::FakeSource;
+use hawser_transport::{Listener, ServerSecurity};
+use serde_json::Value;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const PARTITIONS: i32 = 3;
+
+fn daemon(folder: &Path, name: &str, more: &[(&str, &str)]) -> Daemon {
+    let binary = Path::new(env!("CARGO_BIN_EXE_hawser"));
+    let spec = DaemonSpec::new(binary, folder, name, "PLAINTEXT").property("allow.everyone.if.no.acl.found", "true");
+    more.iter().fold(spec, |spec, (key, value)| spec.property(key, value)).start().expect(name)
+}
+
+fn json(daemon: &Daemon, args: &[&str]) -> Value {
+    let said = daemon.run(&[args, &["--output", "json"]].concat()).expect("command");
+    serde_json::from_str(&said).expect("JSON")
+}
+
+/// Asks until `good`; what was last seen if it never is.
+fn until(what: &str, mut good: impl FnMut() -> Result<(), String>) {
+    let began = Instant::now();
+    while let Err(seen) = good() {
+        assert!(began.elapsed() < LIMIT, "{what}: {seen}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn caught_up(destination: &Daemon, topic: &str, ends: i64) {
+    until("caught up", || {
+        let mirror = json(destination, &["mirror", "describe", topic]);
+        let partitions = mirror["partitions"].as_array().cloned().unwrap_or_default();
+        let reached: i64 = partitions.iter().filter_map(|p| p["log_end_offset"].as_i64()).sum();
+        if reached == ends { Ok(()) } else { Err(mirror.to_string()) }
+    });
+}
+
+fn state(daemon: &Daemon) -> (String, String) {
+    let link = json(daemon, &["link", "describe", "l"]);
+    let text = |key: &str| link[key].as_str().unwrap_or_default().to_owned();
+    (text("state"), text("error_message"))
+}
+
+fn await_state(daemon: &Daemon, expected: &str, message: &str) {
+    until(expected, || {
+        let (state, said) = state(daemon);
+        if state == expected && said.contains(message) { Ok(()) } else { Err(format!("{state}: {said}")) }
+    });
+}
+
+fn refused(said: &Said, expected: &str) {
+    assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{said:?}");
+    assert!(said.stderr.contains(expected), "{said:?}");
+}
+
+fn batches(base: i64, codec: Codec) -> Bytes {
+    BatchBuilder::at(base).codec(codec).records(50, 100).build()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_from_its_making_to_its_end() {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), ServerSecurity::plaintext()).await.unwrap();
+    let source = FakeSource::start(vec![listener]);
+    let at = source.addresses()[0].to_string();
+    source.create("orders", PARTITIONS);
+    for partition in 0..PARTITIONS {
+        source.append("orders", partition, batches(0, Codec::None));
+        source.append("orders", partition, batches(50, Codec::Lz4));
+    }
+    tokio::task::spawn_blocking(move || story(&source, &at)).await.unwrap();
+}
+
+fn story(source: &FakeSource, at: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cloud = daemon(folder.path(), "cloud", &[]);
+    let mut on_prem = daemon(folder.path(), "on-prem", &[("local.bootstrap.servers", at)]);
+    let to_cloud = format!("link.mode=SOURCE,bootstrap.servers={}", cloud.bootstrap());
+    let source_half = ["link", "create", "l", "--config", &to_cloud];
+    let destination_half = ["link", "create", "l", "--config", "link.mode=DESTINATION,connection.mode=INBOUND"];
+
+    // Refusals by name, and nothing stays behind.
+    refused(&on_prem.command(&source_half).unwrap(), "NoSuchLink: the destination has no link of that name");
+    assert_eq!(on_prem.run(&["link", "list"]).unwrap(), "No cluster links found.\n");
+    let wrong_side = [&destination_half[..], &["--destination-cluster", "x"]].concat();
+    refused(&cloud.command(&wrong_side).unwrap(), "makes this cluster the destination");
+    let both = [&destination_half[..], &["--cluster", "not-this-one"]].concat();
+    refused(&cloud.command(&both).unwrap(), "--cluster not-this-one: the daemon's cluster is ");
+    refused(
+        &cloud.command(&["mirror", "create", "orders", "--link", "l"]).unwrap(),
+        "Cluster link 'l' does not exist.",
+    );
+
+    assert_eq!(cloud.run(&destination_half).unwrap(), "Created cluster link \"l\".\n");
+    refused(&cloud.command(&destination_half).unwrap(), "Cluster link \"l\" already exists.");
+    let dry = [&source_half[..], &["--validate-only"]].concat();
+    assert_eq!(on_prem.run(&dry).unwrap(), "Cluster link \"l\" is valid; nothing was created.\n");
+    assert_eq!(on_prem.run(&source_half).unwrap(), "Created cluster link \"l\".\n");
+    await_state(&on_prem, "ACTIVE", "");
+    await_state(&cloud, "ACTIVE", "");
+    let (ours, theirs) = (json(&cloud, &["link", "describe", "l"]), json(&on_prem, &["link", "describe", "l"]));
+    assert_eq!(ours["link_id"], theirs["link_id"]);
+    assert_eq!(ours["local_cluster"], theirs["remote_cluster"]);
+    assert_eq!(ours["remote_cluster"], theirs["local_cluster"]);
+
+    refused(&cloud.command(&["mirror", "create", "none", "--link", "l"]).unwrap(), "The source has no topic 'none'");
+    refused(
+        &on_prem.command(&["mirror", "create", "orders", "--link", "l"]).unwrap(),
+        "mirrors are made at the destination",
+    );
+    let create = ["mirror", "create", "orders", "--link", "l"];
+    assert_eq!(cloud.run(&create).unwrap(), "Created mirror topic \"orders\".\n");
+    refused(&cloud.command(&create).unwrap(), "Topic 'orders' already exists.");
+    caught_up(&cloud, "orders", 300);
+    let verify = ["verify", "--link", "l"];
+    assert!(cloud.run(&verify).unwrap().contains("Compared 6 batches"));
+    let metrics = cloud.metrics().unwrap();
+    assert!(
+        metrics.contains("hawser_mirror_lag_records{link=\"l\",topic=\"orders\",partition=\"2\"} 0\n"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("hawser_link_up{link=\"l\",mode=\"DESTINATION\"} 1\n"), "{metrics}");
+
+    // Everything comes back by itself, however it ended.
+    cloud.kill9().unwrap();
+    on_prem.stop().unwrap();
+    for partition in 0..PARTITIONS {
+        source.append("orders", partition, batches(100, Codec::Zstd));
+    }
+    on_prem.start().unwrap();
+    cloud.start().unwrap();
+    caught_up(&cloud, "orders", 450);
+    assert!(cloud.run(&verify).unwrap().contains("Compared 9 batches"));
+
+    // A byte that the disk changed is found, and named.
+    cloud.stop().unwrap();
+    let segment = cloud.data_dir().join("orders-1/00000000000000000000.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    cloud.start().unwrap();
+    await_state(&cloud, "ACTIVE", "");
+    let said = cloud.command(&verify).unwrap();
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(
+        said.stdout.contains("First difference: orders-1 at offset 0: the batches differ from byte 100 on"),
+        "{said:?}"
+    );
+
+    // Its end, seen from the other side.
+    refused(&cloud.command(&["link", "delete", "l"]).unwrap(), "has 1 live mirror topics (orders)");
+    assert_eq!(cloud.run(&["link", "delete", "l", "--force"]).unwrap(), "Deleted cluster link \"l\".\n");
+    await_state(&on_prem, "UNAVAILABLE", "LinkDeleted");
+    assert_eq!(json(&cloud, &["mirror", "list"])[0]["mirror_status"], "FAILED");
+    assert_eq!(on_prem.run(&["link", "delete", "l"]).unwrap(), "Deleted cluster link \"l\".\n");
+    refused(&on_prem.command(&["link", "describe", "l"]).unwrap(), "Cluster link 'l' does not exist.");
+    cloud.stop().unwrap();
+    on_prem.stop().unwrap();
+}
