@@ -1,26 +1,39 @@
 //! `cargo bench --bench link`: Hawser's own path against the raw pipe, as ratios within one run.
 //!
 //! Every part is a process of its own, so that CPU and memory are the kernel's accounting: the pipe's two ends, the fake
-//! source, the two halves. Runs alternate (pipe, link, pipe, link, …) and medians are printed. Nothing is asserted: a figure is
-//! read, not tested. `HAWSER_BENCH_BYTES` (per run) and `HAWSER_BENCH_RUNS` change the size.
+//! source, the two halves. Runs alternate (pipe, link, pipe, link, …); ratios are taken pair by pair and their medians
+//! printed. Nothing is asserted: a figure is read, not tested. `HAWSER_BENCH_BYTES` (per run) and `HAWSER_BENCH_RUNS` change the size.
+//!
+//! The last part looks at 10,000 idle partitions.
 
+mod halves;
+mod idle;
 mod pipe;
 mod segment;
+mod slope;
+mod source;
 mod tls;
 mod usage;
 
 use anyhow::{Context, Result, bail};
+use halves::Halves;
+use source::Source;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use usage::Usage;
 
 /// Payload of one run unless `HAWSER_BENCH_BYTES` says otherwise.
 const RUN_BYTES: u64 = 4_000_000_000;
 /// Counted runs of each candidate unless `HAWSER_BENCH_RUNS` says otherwise.
 const RUNS: u64 = 3;
-/// What the sender holds in memory and sends again and again.
+/// What a sender holds in memory and sends again and again.
 const SEGMENT_BYTES: usize = 64 << 20;
+const PARTITIONS: u64 = 12;
+const TOPIC: &str = "bench";
+const POLL: Duration = Duration::from_millis(10);
+const RUN_LIMIT: Duration = Duration::from_secs(300);
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -28,6 +41,9 @@ fn main() -> Result<()> {
         ["pipe-receive", file, certificates] => pipe::receive(Path::new(file), Path::new(certificates)),
         ["pipe-send", port, total, segment, certificates] => {
             pipe::send(port.parse()?, total.parse()?, Path::new(segment), Path::new(certificates))
+        }
+        ["source", topic, partitions, segment, times] => {
+            source::serve(topic, partitions.parse()?, Path::new(segment), times.parse()?)
         }
         [] => compare(),
         other => bail!("unknown arguments {other:?}"),
@@ -39,28 +55,39 @@ fn compare() -> Result<()> {
     tls::write_certificates(folder.path())?;
     std::fs::write(folder.path().join("segment"), segment::segment(SEGMENT_BYTES))?;
     let bytes = from_env("HAWSER_BENCH_BYTES", RUN_BYTES)?;
-    for _ in 0..from_env("HAWSER_BENCH_RUNS", RUNS)? {
-        let (sender, receiver) = run_pipe(folder.path(), bytes)?;
-        println!(
-            "pipe: {:.0} MB/s, CPU-s/GB {:.2} + {:.2}, peak RSS {} + {} MB",
-            receiver.mb_per_second(),
-            sender.cpu_per_gb(),
-            receiver.cpu_per_gb(),
-            sender.rss_bytes / 1_000_000,
-            receiver.rss_bytes / 1_000_000
-        );
+    let (mut throughput, mut cpu) = (Vec::new(), Vec::new());
+    for run in 0..=from_env("HAWSER_BENCH_RUNS", RUNS)? {
+        let (pipe, link) = (run_pipe(folder.path(), bytes)?, run_link(folder.path(), bytes)?);
+        print("pipe", &pipe);
+        print("link", &link);
+        if run > 0 {
+            // The first pair warms memory and disk up.
+            throughput.push(link.1.mb_per_second() / pipe.1.mb_per_second());
+            cpu.push((link.0.cpu_per_gb() + link.1.cpu_per_gb()) / (pipe.0.cpu_per_gb() + pipe.1.cpu_per_gb()));
+        }
     }
-    Ok(())
+    println!("link / pipe: throughput {:.2}, CPU {:.2} (medians)", median(&mut throughput), median(&mut cpu));
+    idle::measure()
+}
+
+fn print(name: &str, (sender, receiver): &(Usage, Usage)) {
+    println!(
+        "{name}: {:.0} MB/s, CPU-s/GB {:.2} + {:.2}, peak RSS {} + {} MB",
+        receiver.mb_per_second(),
+        sender.cpu_per_gb(),
+        receiver.cpu_per_gb(),
+        sender.rss_bytes / 1_000_000,
+        receiver.rss_bytes / 1_000_000
+    );
 }
 
 fn run_pipe(folder: &Path, bytes: u64) -> Result<(Usage, Usage)> {
     let at = |name: &str| folder.join(name);
     let mut receiver = role(&["pipe-receive".into(), at("pipe.out"), folder.into()])?;
     let mut lines = BufReader::new(receiver.stdout.take().context("stdout")?);
-    let mut first = String::new();
-    lines.read_line(&mut first)?;
-    let port = first.trim().strip_prefix("port ").context("port line")?.to_owned();
-    let mut sender = role(&["pipe-send".into(), port.into(), bytes.to_string().into(), at("segment"), folder.into()])?;
+    let port = port(&mut lines)?;
+    let send = ["pipe-send".into(), port.to_string().into(), bytes.to_string().into(), at("segment"), folder.into()];
+    let mut sender = role(&send)?;
     let mut sent = String::new();
     sender.stdout.take().context("stdout")?.read_to_string(&mut sent)?;
     let mut received = String::new();
@@ -70,9 +97,51 @@ fn run_pipe(folder: &Path, bytes: u64) -> Result<(Usage, Usage)> {
     Ok((serde_json::from_str(&sent)?, serde_json::from_str(&received)?))
 }
 
+/// Source half and destination half, from the first byte on the destination's disk to the last.
+fn run_link(folder: &Path, bytes: u64) -> Result<(Usage, Usage)> {
+    let times = (bytes / PARTITIONS).div_ceil(SEGMENT_BYTES as u64);
+    let source = Source::start(TOPIC, PARTITIONS, &folder.join("segment"), times)?;
+    let total = times * PARTITIONS * std::fs::metadata(folder.join("segment"))?.len();
+    let mut halves = Halves::start(source.bootstrap())?;
+    let pids = halves.pids()?;
+    let cpu_before = [usage::cpu_seconds(pids[0])?, usage::cpu_seconds(pids[1])?];
+    halves.mirror(TOPIC)?;
+    let began = Instant::now();
+    let mut first = None;
+    loop {
+        let there = slope::segment_bytes(&halves.log_dir(), TOPIC)?;
+        if there > 0 {
+            first.get_or_insert_with(Instant::now);
+        }
+        if there >= total {
+            break;
+        }
+        anyhow::ensure!(began.elapsed() < RUN_LIMIT, "{there} of {total} bytes after {RUN_LIMIT:?}");
+        std::thread::sleep(POLL);
+    }
+    let seconds = first.unwrap_or(began).elapsed().as_secs_f64();
+    let usage = |half: usize| -> Result<Usage> {
+        let cpu_seconds = usage::cpu_seconds(pids[half])? - cpu_before[half];
+        Ok(Usage { bytes: total, seconds, cpu_seconds, rss_bytes: usage::rss_peak_bytes(pids[half])? })
+    };
+    Ok((usage(0)?, usage(1)?))
+}
+
 /// This same binary in another role.
 fn role(arguments: &[PathBuf]) -> Result<Child> {
-    Ok(Command::new(std::env::current_exe()?).args(arguments).stdout(Stdio::piped()).spawn()?)
+    Ok(Command::new(std::env::current_exe()?).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
+}
+
+/// Reads the line `port N`.
+fn port(lines: &mut impl BufRead) -> Result<u16> {
+    let mut first = String::new();
+    lines.read_line(&mut first)?;
+    Ok(first.trim().strip_prefix("port ").context("port line")?.parse()?)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn from_env(name: &str, default: u64) -> Result<u64> {

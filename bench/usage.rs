@@ -1,3 +1,4 @@
+#![allow(dead_code)] // shared by several benchmarks
 //! What a process has used, read from `/proc`: CPU seconds and the largest resident set.
 
 use anyhow::{Context, Result};

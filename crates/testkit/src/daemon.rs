@@ -158,6 +158,11 @@ impl DaemonSpec {
         self
     }
 
+    /// The `listeners` that it was given so far.
+    pub fn listener(&self) -> &str {
+        self.properties.iter().find(|(k, _)| k == "listeners").map_or("", |(_, v)| v)
+    }
+
     /// Runs it, and commands to it, under another program, such as `ip netns exec NAME`.
     pub fn under(mut self, wrapper: &[String]) -> Self {
         self.wrapper = wrapper.to_vec();

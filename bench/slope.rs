@@ -1,0 +1,100 @@
+//! The steady stretch of one copy: from 10 % to 90 % of the bytes.
+
+use crate::usage::{cpu_seconds, rss_bytes};
+use anyhow::{Result, bail};
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const POLL: Duration = Duration::from_millis(100);
+/// A candidate that has moved nothing for this long has failed.
+const STALL_LIMIT: Duration = Duration::from_secs(90);
+
+/// Throughput, CPU and memory of one candidate over one copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slope {
+    mb_per_second: f64,
+    cpu_seconds_per_gb: f64,
+    rss_peak_bytes: u64,
+}
+
+impl Slope {
+    /// Watches `folder` grow to `total` bytes of log segments of `topic` while `processes` (ids) work.
+    pub(crate) fn watch(folder: &Path, topic: &str, total: u64, processes: &[u32]) -> Result<Self> {
+        let (low, high) = (total / 10, total - total / 10);
+        let mut begin = None;
+        let mut rss_peak_bytes = 0;
+        let mut last_growth = (0, Instant::now());
+        loop {
+            let now = Instant::now();
+            let bytes = segment_bytes(folder, topic)?;
+            let cpu = processes.iter().map(|p| cpu_seconds(*p)).sum::<Result<f64>>()?;
+            rss_peak_bytes = rss_peak_bytes.max(processes.iter().map(|p| rss_bytes(*p)).sum::<Result<u64>>()?);
+            if bytes >= low && begin.is_none() {
+                begin = Some((now, bytes, cpu));
+            }
+            if let Some((start, first, cpu_first)) = begin
+                && bytes >= high
+            {
+                let moved = (bytes - first) as f64;
+                let seconds = (now - start).as_secs_f64();
+                let figure = Self {
+                    mb_per_second: moved / 1e6 / seconds,
+                    cpu_seconds_per_gb: (cpu - cpu_first) / (moved / 1e9),
+                    rss_peak_bytes,
+                };
+                return wait_for(folder, topic, total).map(|()| figure);
+            }
+            if bytes > last_growth.0 {
+                last_growth = (bytes, now);
+            } else if now - last_growth.1 > STALL_LIMIT {
+                bail!("no byte of {topic} arrived for {STALL_LIMIT:?}; {bytes} of {total} are there");
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// The run with the middle throughput.
+    pub(crate) fn median(slopes: &mut [Self]) -> Option<Self> {
+        slopes.sort_by(|a, b| a.mb_per_second.total_cmp(&b.mb_per_second));
+        slopes.get(slopes.len() / 2).copied()
+    }
+}
+
+impl fmt::Display for Slope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rss = self.rss_peak_bytes / 1_000_000;
+        write!(f, "{:>5.0} MB/s  {:>5.2} CPU-s/GB  RSS {rss} MB", self.mb_per_second, self.cpu_seconds_per_gb)
+    }
+}
+
+/// Bytes of `.log` files in the partition folders of `topic`.
+pub(crate) fn segment_bytes(folder: &Path, topic: &str) -> Result<u64> {
+    let mut total = 0;
+    let Ok(partitions) = std::fs::read_dir(folder) else { return Ok(0) };
+    for partition in partitions.flatten() {
+        let name = partition.file_name();
+        let is_ours =
+            name.to_str().and_then(|n| n.rsplit_once('-')).is_some_and(|(t, n)| t == topic && n.parse::<u32>().is_ok());
+        if !is_ours {
+            continue;
+        }
+        let Ok(files) = std::fs::read_dir(partition.path()) else { continue };
+        for file in files.flatten().filter(|f| f.path().extension().is_some_and(|e| e == "log")) {
+            total += file.metadata().map_or(0, |m| m.len());
+        }
+    }
+    Ok(total)
+}
+
+fn wait_for(folder: &Path, topic: &str, total: u64) -> Result<()> {
+    let deadline = Instant::now() + STALL_LIMIT;
+    // MirrorMaker 2 writes batches of its own: its copy may be a little smaller.
+    while segment_bytes(folder, topic)? < total - total / 20 {
+        if Instant::now() > deadline {
+            bail!("the last tenth of {topic} did not arrive");
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}
