@@ -23,6 +23,8 @@ const KEEP_FROM: usize = 64 * 1024;
 const KEEP_FRAMES: usize = 4;
 /// Sum of the kept buffers' sizes, in bytes; what is above is freed with its last reader.
 const KEEP_BYTES: usize = 32 * 1024 * 1024;
+/// Small frames in a row after which the kept buffers are freed: the stream has gone quiet.
+const QUIET_AFTER: u32 = 32;
 /// Length prefix, in bytes.
 const PREFIX: usize = 4;
 
@@ -66,6 +68,7 @@ pub struct FrameReader {
     bytes_max: usize,
     trust: Trust,
     kept: VecDeque<Bytes>,
+    small_in_a_row: u32,
 }
 
 #[derive(Debug)]
@@ -96,7 +99,7 @@ impl FrameReader {
     }
 
     fn new(bytes_max: usize, trust: Trust) -> Self {
-        Self { ahead: BytesMut::new(), large: None, bytes_max, trust, kept: VecDeque::new() }
+        Self { ahead: BytesMut::new(), large: None, bytes_max, trust, kept: VecDeque::new(), small_in_a_row: 0 }
     }
 
     pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
@@ -143,6 +146,10 @@ impl FrameReader {
                 if let Some(body) = self.ahead.get(PREFIX..PREFIX + length) {
                     let frame = Bytes::copy_from_slice(body);
                     self.ahead.advance(PREFIX + length);
+                    self.small_in_a_row = self.small_in_a_row.saturating_add(1);
+                    if self.small_in_a_row == QUIET_AFTER {
+                        self.kept = VecDeque::new();
+                    }
                     return Poll::Ready(Ok(Some(frame)));
                 }
                 if PREFIX + length > READ_AHEAD {
@@ -286,6 +293,7 @@ impl FrameReader {
     }
 
     fn keep(&mut self, frame: Bytes) {
+        self.small_in_a_row = 0;
         self.kept.push_back(frame);
         while self.kept.len() > KEEP_FRAMES || self.kept.iter().map(Bytes::len).sum::<usize>() > KEEP_BYTES {
             self.kept.pop_front();

@@ -72,6 +72,7 @@ pub struct ServerConnection {
     limits: ListenerLimits,
     /// The answer to a step of a repeated login that is still to be written.
     unsent: Bytes,
+    flushed: bool,
 }
 
 impl ServerConnection {
@@ -82,7 +83,7 @@ impl ServerConnection {
         session: Option<Session>,
         limits: ListenerLimits,
     ) -> Self {
-        Self { stream, frames, principal, session, limits, unsent: Bytes::new() }
+        Self { stream, frames, principal, session, limits, unsent: Bytes::new(), flushed: true }
     }
 
     /// Who logged in.
@@ -154,18 +155,21 @@ impl ServerConnection {
         Ok(())
     }
 
+    /// Cancel-safe, as [`next_frame`](Self::next_frame) is: what is left is taken up by the next call.
     async fn write_unsent(&mut self) -> io::Result<()> {
-        if self.unsent.is_empty() {
-            return Ok(());
-        }
         while !self.unsent.is_empty() {
+            self.flushed = false;
             let n = self.stream.write(&self.unsent).await?;
             if n == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             self.unsent.advance(n);
         }
-        self.stream.flush().await
+        if !self.flushed {
+            self.stream.flush().await?;
+            self.flushed = true;
+        }
+        Ok(())
     }
 
     /// Writes whole frames (length prefixes included; a frame may come in several pieces) and flushes, without copying

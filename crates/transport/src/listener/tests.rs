@@ -140,10 +140,10 @@ async fn frames_in_many_pieces_are_written_whole() {
     assert!(read.unwrap() == whole);
 }
 
-/// Sessions of 300 ms: our client logs in again by itself; one that does not is cut off.
+/// Sessions of 1.5 s: our client logs in again by itself; one that does not is cut off.
 #[tokio::test]
 async fn sessions_end_unless_renewed() {
-    let listener = Arc::new(listen(plain("connections.max.reauth.ms=300")).await);
+    let listener = Arc::new(listen(plain("connections.max.reauth.ms=1500")).await);
     let serving = Arc::clone(&listener);
     let server = tokio::spawn(async move {
         let mut ends = Vec::new();
@@ -177,16 +177,21 @@ async fn sessions_end_unless_renewed() {
     let stream = alice().dial(&to, Duration::from_secs(20)).await.unwrap();
     let client = KafkaClient::start(stream, ClientOptions::default()).await.unwrap();
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(1000) {
+    while begun.elapsed() < Duration::from_millis(3500) {
         client.call(&MetadataRequest::default(), 9, Duration::ZERO).await.unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     drop(client);
     let mut stream = alice().dial(&to, Duration::from_secs(20)).await.unwrap();
-    let reauthentication = stream.take_reauthentication().unwrap();
-    assert!(reauthentication.due() <= Instant::now() + Duration::from_millis(285));
-    let client = KafkaClient::start(stream, ClientOptions::default()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    let mut reauthentication = stream.take_reauthentication().unwrap();
+    let (mut from, mut to) = stream.split();
+    // More than the jitter.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let before = reauthentication.due();
+    reauthentication.perform(&mut FrameReader::dialled(1000), &mut from, &mut to).await.unwrap();
+    assert!(before < reauthentication.due() && reauthentication.due() <= Instant::now() + Duration::from_millis(1425));
+    let client = KafkaClient::start(from.unsplit(to), ClientOptions::default()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1600)).await;
     client.call(&MetadataRequest::default(), 9, Duration::ZERO).await.unwrap_err();
     let ends = server.await.unwrap();
     assert_eq!(ends, ["closed", "the session has ended and the client did not log in again"]);

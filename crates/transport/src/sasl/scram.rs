@@ -259,7 +259,7 @@ pub(super) fn check_server_first(message: &[u8], client_nonce: &str) -> Result<(
     let (Some(nonce), Some(salt), Some(iterations)) = (field("r="), field("s="), field("i=")) else {
         return Err("the server's first SCRAM message is not r=NONCE,s=SALT,i=ROUNDS".to_owned());
     };
-    if !nonce.strip_prefix(client_nonce).is_some_and(|rest| !rest.is_empty()) {
+    if nonce.strip_prefix(client_nonce).is_none_or(str::is_empty) {
         return Err("the server's SCRAM nonce does not continue ours".to_owned());
     }
     if STANDARD.decode(salt).map_or(true, |salt| salt.is_empty()) {

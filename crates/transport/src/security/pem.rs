@@ -101,6 +101,13 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn takes_any_text(text in "(-----|BEGIN |END |PRIVATE KEY|ENCRYPTED|CERTIFICATE|AQID|[A-Za-z=\n ]{0,9}){0,20}") {
+            let _ = (certificates(&text), private_key(&text));
+        }
+    }
+
     #[test]
     fn names_what_is_wrong() {
         let missing = |r| matches!(r, Err(Error::Missing(_)));
