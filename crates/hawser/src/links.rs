@@ -33,6 +33,8 @@ pub(crate) struct Links {
     store: Arc<EmbeddedStore>,
     inbound: Inbound,
     cluster: Arc<Cluster>,
+    /// `hawser.link.fetch.bytes.per.second`.
+    fetch_bytes_per_second: Option<u64>,
     running: Mutex<BTreeMap<String, Running>>,
     /// The epoch of the next source half: a half that is made anew in this life of the daemon is newer than its
     /// predecessor, and every half of the daemon's next life is newer than all of this one.
@@ -55,6 +57,8 @@ struct Destination {
     replicator: Replicator,
     /// Whether the source half dials us.
     is_reversed: bool,
+    /// `cluster.link.paused`.
+    is_paused: bool,
 }
 
 /// Why a link could not be started.
@@ -83,9 +87,15 @@ pub(crate) struct Liveness {
 
 impl Links {
     /// No link runs yet: see [`resume`](Self::resume).
-    pub(crate) fn new(state: State, store: Arc<EmbeddedStore>, inbound: Inbound, cluster: Arc<Cluster>) -> Arc<Self> {
+    pub(crate) fn new(
+        state: State,
+        store: Arc<EmbeddedStore>,
+        inbound: Inbound,
+        cluster: Arc<Cluster>,
+        fetch_bytes_per_second: Option<u64>,
+    ) -> Arc<Self> {
         let lives = AtomicI64::new(state.member_epoch() << LIVES_BITS);
-        Arc::new(Self { state, store, inbound, cluster, running: Mutex::default(), lives })
+        Arc::new(Self { state, store, inbound, cluster, running: Mutex::default(), lives, fetch_bytes_per_second })
     }
 
     /// Starts every link of the state. What cannot be started shows why, and waits for somebody to act.
@@ -157,24 +167,24 @@ impl Links {
     /// Begins to replicate a mirror that is in the state.
     pub(crate) async fn add_mirror(&self, topic: &TopicRecord) {
         let Some(mirror) = &topic.mirror else { return };
-        if let Some(replicator) = self.replicator(&mirror.link)
-            && replicator.add_mirror(mirror_spec(topic, mirror)).await.is_err()
-        {
+        let Some((replicator, is_paused)) = self.replicator(&mirror.link) else { return };
+        if replicator.add_mirror(mirror_spec(topic, mirror, is_paused)).await.is_err() {
             // The link ends just now; its next start takes the mirror from the state.
             tracing::warn!(topic = topic.name, link = mirror.link, "the link is not replicating");
         }
     }
 
-    fn replicator(&self, link: &str) -> Option<Replicator> {
+    /// The replicator of `link`, and whether the whole link is paused.
+    fn replicator(&self, link: &str) -> Option<(Replicator, bool)> {
         match lock(&self.running).get(link)? {
-            Running::Destination(destination) => Some(destination.replicator.clone()),
+            Running::Destination(destination) => Some((destination.replicator.clone(), destination.is_paused)),
             Running::Source(_) | Running::Broken(_) => None,
         }
     }
 
     /// How the mirrors of link `name` stand with their fetchers. Proportional to the number of its partitions.
     pub(crate) fn replication(&self, name: &str) -> Option<LinkStatus> {
-        self.replicator(name).map(|replicator| replicator.status())
+        self.replicator(name).map(|(replicator, _)| replicator.status())
     }
 
     /// The source of link `name`, if it holds mirrors.
@@ -255,25 +265,26 @@ impl Links {
         properties: &Properties,
         config: &LinkConfig,
     ) -> Result<Destination, StartError> {
-        let is_reversed = !config.half.dials();
+        let (is_reversed, is_paused) = (!config.half.dials(), config.mirrors.paused);
         let connector: Arc<dyn Connector> = if is_reversed {
             self.inbound.connector(&link_name(record)?)
         } else {
             Arc::new(direct(properties, config)?)
         };
-        let (replicator, events) =
-            Replicator::spawn(ReplicateConfig::new(&record.name, config), self.store.clone(), connector.clone());
+        let mut replicate = ReplicateConfig::new(&record.name, config);
+        replicate.bytes_per_second = self.fetch_bytes_per_second;
+        let (replicator, events) = Replicator::spawn(replicate, self.store.clone(), connector.clone());
         tokio::spawn(keep(self.state.clone(), events));
         for topic in self.state.topics() {
             match &topic.mirror {
                 Some(mirror) if mirror.link == record.name && is_replicated(mirror.status) => {
                     // It has just been started and ends only by us.
-                    let _ = replicator.add_mirror(mirror_spec(&topic, mirror)).await;
+                    let _ = replicator.add_mirror(mirror_spec(&topic, mirror, is_paused)).await;
                 }
                 _ => {}
             }
         }
-        Ok(Destination { connector, replicator, is_reversed })
+        Ok(Destination { connector, replicator, is_reversed, is_paused })
     }
 }
 
@@ -469,7 +480,7 @@ fn apply(state: &State, event: &MirrorEvent) -> Result<(), hawser_state::Error> 
     }
 }
 
-fn mirror_spec(topic: &TopicRecord, mirror: &MirrorRecord) -> MirrorSpec {
+fn mirror_spec(topic: &TopicRecord, mirror: &MirrorRecord, link_is_paused: bool) -> MirrorSpec {
     MirrorSpec {
         topic: TopicSpec { name: topic.name.as_str().into(), id: topic.id, configs: topic.configs.clone() },
         source_topic: mirror.source_topic.as_str().into(),
@@ -480,7 +491,7 @@ fn mirror_spec(topic: &TopicRecord, mirror: &MirrorRecord) -> MirrorSpec {
             Some(StartOffset::Timestamp(ms)) => Start::Timestamp(ms),
             Some(StartOffset::Earliest) | None => Start::Earliest,
         },
-        paused: mirror.status == MirrorStatus::Paused,
+        paused: link_is_paused || mirror.status == MirrorStatus::Paused,
     }
 }
 

@@ -107,10 +107,8 @@ impl Service {
                 let _one_at_a_time = self.changes.lock().await;
                 self.link_create(link, configs, remote, validate_only, skip_remote_check).await
             }
-            Operation::LinkList => {
-                Ok(Outcome::Links { links: self.state.links().iter().map(|l| self.link_view(l)).collect() })
-            }
-            Operation::LinkDescribe { link } => Ok(Outcome::Link(self.link_view(&self.link(&link)?))),
+            Operation::LinkList => Ok(Outcome::Links { links: self.links() }),
+            Operation::LinkDescribe { link } => Ok(Outcome::Link(self.link_view(&self.link(&link)?, &self.flow()))),
             Operation::LinkDelete { link, force } => {
                 let _one_at_a_time = self.changes.lock().await;
                 self.link_delete(&link, force).await
@@ -186,7 +184,7 @@ impl Service {
             self.links.delete(&record.name).await;
             return Err(internal(&error));
         }
-        Ok(Outcome::LinkCreated(self.link_view(&record)))
+        Ok(Outcome::LinkCreated(self.link_view(&record, &self.flow())))
     }
 
     async fn link_delete(&self, name: &str, force: bool) -> Result<Outcome, Refusal> {
@@ -349,7 +347,7 @@ impl Service {
         parsed.map(|p| p.config).map_err(|e| Refusal::new(RefusalCode::InvalidLinkConfig, e.to_string()))
     }
 
-    fn link_view(&self, record: &LinkRecord) -> LinkView {
+    fn link_view(&self, record: &LinkRecord, flow: &Flow) -> LinkView {
         let liveness = self.links.liveness(&record.name);
         let config = self.link_config(record).ok();
         let half = config.as_ref().map(|c| c.half);
@@ -372,18 +370,17 @@ impl Service {
             error: liveness.error.to_owned(),
             error_message: liveness.error_message,
             members: liveness.members,
-            mirror_partition_states_count: holds_mirrors.then(|| self.partition_states(&record.name)),
+            mirror_partition_states_count: holds_mirrors.then(|| self.partition_states(&record.name, flow)),
             configs: record.configs.0.iter().filter_map(shown).collect(),
         }
     }
 
     /// The categories of the reference's `link describe`.
-    fn partition_states(&self, link: &str) -> BTreeMap<String, u64> {
+    fn partition_states(&self, link: &str, flow: &Flow) -> BTreeMap<String, u64> {
         let mut counts: BTreeMap<String, u64> =
             ["ACTIVE", "PAUSED", "PENDING", "IN_ERROR", "UNKNOWN"].map(|state| (state.to_owned(), 0)).into();
-        let flow = self.flow();
         for (topic, mirror) in self.mirrors_of(Some(link)) {
-            let view = self.mirror_view(&topic, &mirror, &flow);
+            let view = self.mirror_view(&topic, &mirror, flow);
             for partition in &view.partitions {
                 let category = match mirror.status {
                     MirrorStatus::Failed => "IN_ERROR",
@@ -466,9 +463,10 @@ impl Service {
         Flow(statuses.map(|(name, status)| (name, by_name(status))).collect())
     }
 
-    /// Every link, for metrics.
+    /// Every link.
     pub(crate) fn links(&self) -> Vec<LinkView> {
-        self.state.links().iter().map(|l| self.link_view(l)).collect()
+        let flow = self.flow();
+        self.state.links().iter().map(|l| self.link_view(l, &flow)).collect()
     }
 }
 

@@ -163,3 +163,61 @@ fn story(source: &FakeSource, at: &str) {
     cloud.stop().unwrap();
     on_prem.stop().unwrap();
 }
+
+#[test]
+fn operations_take_describe_or_alter_on_the_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = Path::new(env!("CARGO_BIN_EXE_hawser"));
+    let create = ["link", "create", "l", "--config", "link.mode=DESTINATION,connection.mode=INBOUND"];
+    let mut nobody = DaemonSpec::new(binary, folder.path(), "closed", "PLAINTEXT").start().unwrap();
+    for args in [&["link", "list"][..], &["mirror", "list"], &["link", "describe", "l"]] {
+        refused(&nobody.command(args).unwrap(), "User:ANONYMOUS lacks DESCRIBE on the cluster");
+    }
+    refused(&nobody.command(&create).unwrap(), "User:ANONYMOUS lacks ALTER on the cluster, which link create takes");
+    nobody.stop().unwrap();
+
+    let reader = DaemonSpec::new(binary, folder.path(), "open", "PLAINTEXT");
+    let mut reader = reader.property("hawser.acls", "User:ANONYMOUS DESCRIBE cluster").start().unwrap();
+    assert_eq!(reader.run(&["link", "list"]).unwrap(), "No cluster links found.\n");
+    refused(&reader.command(&create).unwrap(), "lacks ALTER");
+    refused(&reader.command(&["verify", "--link", "l"]).unwrap(), "lacks ALTER");
+    assert!(reader.log().contains("operation=\"link create\" subject=\"l\" code=NotAuthorized"), "{}", reader.log());
+    reader.stop().unwrap();
+}
+
+#[test]
+fn logs_are_json_on_request_and_two_daemons_never_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = Path::new(env!("CARGO_BIN_EXE_hawser"));
+    let mut first = DaemonSpec::new(binary, folder.path(), "first", "PLAINTEXT").start().unwrap();
+    let file = folder.path().join("second.properties");
+    let data = first.data_dir().display().to_string();
+    std::fs::write(&file, format!("listeners=PLAINTEXT://127.0.0.1:0\nlog.dirs={data}\n")).unwrap();
+    let second =
+        std::process::Command::new(binary).args(["--log-format", "json", "serve"]).arg(&file).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another process"), "{second:?}");
+    first.stop().unwrap();
+
+    let file = file.display().to_string();
+    let ready = folder.path().join("ready");
+    let mut json = std::process::Command::new(binary)
+        .args(["serve", &file, "--log-format", "json", "--ready-file"])
+        .arg(&ready)
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("ready", || std::fs::read_to_string(&ready).map(drop).map_err(|e| e.to_string()));
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(json.id().cast_signed()).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    let mut log = String::new();
+    std::io::Read::read_to_string(&mut json.stderr.take().unwrap(), &mut log).unwrap();
+    assert!(json.wait().unwrap().success(), "{log}");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(lines.iter().any(|line| line["message"] == "hawser ready" && line["level"] == "INFO"), "{log}");
+    assert!(lines.iter().any(|line| line["message"] == "stopped"), "{log}");
+}

@@ -180,6 +180,17 @@ pub(crate) const SECTIONS: &[Section] = &[
         keys: CLIENT,
     },
     Section {
+        title: "Links",
+        intro: "What all links of this daemon keep to. A link's own settings stand in its own file.",
+        prefixes: &[""],
+        keys: &[key(
+            "hawser.link.fetch.bytes.per.second",
+            Kind::Number { min: 0, max: i64::MAX },
+            Some("0"),
+            "Most bytes per second that each destination half fetches; 0 for no limit.",
+        )],
+    },
+    Section {
         title: "Log",
         intro: "The embedded store's partitions, in Kafka's format.",
         prefixes: &[""],

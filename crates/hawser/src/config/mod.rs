@@ -24,6 +24,8 @@ pub(crate) struct DaemonConfig {
     pub(crate) authorizer: Authorizer,
     pub(crate) broker: BrokerConfig,
     pub(crate) local: Option<LocalCluster>,
+    /// Of each destination half; `None` for no limit.
+    pub(crate) fetch_bytes_per_second: Option<u64>,
 }
 
 /// One listener.
@@ -82,10 +84,21 @@ impl DaemonConfig {
         let stop_timeout = reader.millis("hawser.stop.timeout.ms");
         let metrics_listener = reader.text("metrics.listener");
         let (log, broker) = (reader.log(), reader.broker());
+        let fetch_bytes_per_second = reader.positive("hawser.link.fetch.bytes.per.second");
         reader.errors.into_result()?;
         // With a part missing there is an error; an empty list is only what the type asks for.
         let authorizer = authorizer.ok_or_else(ConfigErrors::default)?;
-        Ok(Self { listeners, log_dir, log, stop_timeout, metrics_listener, authorizer, broker, local })
+        Ok(Self {
+            listeners,
+            log_dir,
+            log,
+            stop_timeout,
+            metrics_listener,
+            authorizer,
+            broker,
+            local,
+            fetch_bytes_per_second,
+        })
     }
 }
 

@@ -1,5 +1,5 @@
 //! The processes that quickstart starts. Each has its own process group, so that Ctrl-C reaches only us and the stop is
-//! ordered; each is killed if its handle is dropped.
+//! ordered. None outlives us, even if we are killed: a shell in each group waits for the end of a pipe that we hold.
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -7,12 +7,16 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A daemon drains and flushes within this; then it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 const READY_POLL: Duration = Duration::from_millis(50);
+
+/// Runs its arguments; when its standard input ends, kills the whole process group.
+const GUARD: &str =
+    "exec 3<&0; (read -r _ <&3; kill -9 -$$) >/dev/null 2>&1 & exec 3<&-; exec \"$0\" \"$@\" </dev/null";
 
 /// What is running, in the order it was started.
 #[derive(Default)]
@@ -21,6 +25,8 @@ pub(super) struct Children(Vec<Running>);
 struct Running {
     name: &'static str,
     child: Child,
+    /// The pipe that the group's shell waits on.
+    _leash: Option<ChildStdin>,
     log: PathBuf,
 }
 
@@ -29,18 +35,24 @@ impl Children {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(super) fn start(&mut self, name: &'static str, mut command: Command, log: &Path) -> anyhow::Result<()> {
+    pub(super) fn start(&mut self, name: &'static str, command: Command, log: &Path) -> anyhow::Result<()> {
         let out = File::create(log).with_context(|| format!("create {}", log.display()))?;
         let err = out.try_clone().with_context(|| format!("open {}", log.display()))?;
-        let child = command
-            .stdin(Stdio::null())
+        let command = command.into_std();
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", GUARD])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdin(Stdio::piped())
             .stdout(out)
             .stderr(err)
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("start {name}"))?;
-        self.0.push(Running { name, child, log: log.to_owned() });
+        // Taken, as waiting for the child would close it.
+        let leash = child.stdin.take();
+        self.0.push(Running { name, child, _leash: leash, log: log.to_owned() });
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod tls;
 use crate::cli::Quickstart;
 use crate::client::{DaemonClient, read_properties};
 use crate::commands::Exit;
+use crate::config::catalogue;
 use crate::operations::{MirrorView, Operation, Outcome};
 use crate::output::bytes;
 use anyhow::{Context, anyhow, bail};
@@ -350,7 +351,7 @@ async fn watch(cloud: &Daemon, topic: &str, children: &mut Children) -> anyhow::
         }
         // Orders keep coming: a second's worth of them is as good as none.
         let caught_up = total_lag(&mirror).is_some_and(|lag| lag <= i64::from(ORDERS_RATE));
-        if caught_up && records > 0 && began.elapsed() >= WATCH_MIN {
+        if caught_up && began.elapsed() >= WATCH_MIN {
             if terminal {
                 println!();
             }
@@ -474,11 +475,12 @@ fn jaas(module: &str, user: &str, password: &str) -> String {
     format!("org.apache.kafka.common.security.{module} required username=\"{user}\" password=\"{password}\";")
 }
 
-/// Client settings as lines of a file, without the addresses.
+/// Login settings as lines of a file: a user's file may hold much that only a producer or a consumer understands.
 fn client_settings(properties: &Properties) -> impl Iterator<Item = (&str, String)> {
+    let is_login = |key: &str| key != "bootstrap.servers" && catalogue::find(&format!("local.{key}")).is_some();
     properties
         .iter()
-        .filter(|(key, _)| *key != "bootstrap.servers")
+        .filter(move |(key, _)| is_login(key))
         .map(|(key, value)| (key, value.replace('\\', "\\\\").replace('\n', "\\n")))
 }
 

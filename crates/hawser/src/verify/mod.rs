@@ -167,6 +167,16 @@ impl WalkError {
     }
 }
 
+impl WalkError {
+    /// Whether the mirror holds what the source does not, once this outlasted every retry.
+    fn is_difference(&self) -> bool {
+        match self {
+            Self::SourceShorter { .. } | Self::BeyondSource(_) | Self::TopicRecreated { .. } => true,
+            Self::Remote(_) | Self::TopicGone(_) | Self::NoLeader | Self::Log(_) | Self::Join(_) => false,
+        }
+    }
+}
+
 impl Walk {
     fn new(job: Job, view: Arc<Mutex<VerifyView>>) -> Self {
         Self { job, view, clients: BTreeMap::new(), leaders: BTreeMap::new() }
@@ -382,7 +392,12 @@ impl Walk {
         tracing::warn!(error = text, "verify gave up on a partition");
         self.note(|view| {
             view.offsets_left = view.offsets_left.saturating_sub(left);
-            keep(&mut view.errors, text);
+            if error.is_difference() {
+                view.differences += 1;
+                view.first_difference.get_or_insert(text);
+            } else {
+                keep(&mut view.errors, text);
+            }
         });
     }
 
