@@ -1,6 +1,6 @@
 //! How a destination half stands, for people and metrics.
 
-use hawser_link::reversal::{DestinationLink, MemberStatus};
+use hawser_link::reversal::{DestinationLink, MemberStatus, Refusal};
 use std::time::Instant;
 
 /// How a destination half stands. A link is reachable while it has members.
@@ -10,6 +10,8 @@ pub struct InboundStatus {
     pub members: Vec<MemberStatus>,
     /// The source cluster's id, once known.
     pub source_cluster_id: Option<String>,
+    /// What the last member that left of itself gave as its reason (`SourceHalfDeleted`, `Stopping`), until one comes.
+    pub parted: Option<Refusal>,
     /// When any member was heard last.
     pub last_heard: Option<Instant>,
     /// Channels that are open.
@@ -23,6 +25,7 @@ impl InboundStatus {
         Self {
             members: machine.members(),
             source_cluster_id: machine.source_cluster_id().map(str::to_owned),
+            parted: machine.parted().cloned(),
             last_heard: machine.last_heard(),
             channels_open: machine.channels_open(),
             leases_waiting: machine.leases_waiting(),

@@ -300,3 +300,19 @@ async fn tickets_work_once_and_only_for_their_channel() {
     assert_eq!(refused(&answer), Some(RefusalCode::ReplayedTicket));
     lease.abort();
 }
+
+#[tokio::test]
+async fn a_half_that_is_stopped_and_made_again_in_one_process_is_not_stale() {
+    let broker = FakeCluster::new("ONPREM", 10).broker(1, None).await;
+    let destination = Destination::start(quick()).await;
+    let description = Source::new(destination.address, broker.address);
+    for _ in 0..3 {
+        let source = description.spawn();
+        destination.members(1).await;
+        assert_eq!(fetch_node(&destination.lease(node(1)).await.expect("lease")).await, 1);
+        source.stop(RefusalCode::SourceHalfDeleted).await;
+        destination.members(0).await;
+        let parted = destination.inbound.status(&link()).expect("status").parted.expect("a reason");
+        assert_eq!(parted.code, RefusalCode::SourceHalfDeleted);
+    }
+}

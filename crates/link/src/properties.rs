@@ -40,7 +40,8 @@ impl Properties {
     /// separator, continuation lines, `\uXXXX` and the one-letter escapes. A repeated key: the last wins.
     pub fn parse(source: &str, text: &str) -> Self {
         let mut properties = Self { entries: BTreeMap::new(), source: source.to_owned() };
-        let mut lines = text.split('\n').map(|l| l.strip_suffix('\r').unwrap_or(l)).zip(1_u32..);
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        let mut lines = text.split('\n').zip(1_u32..);
         while let Some((first, line)) = lines.next() {
             let mut logical = first.trim_start_matches([' ', '\t', '\x0c']).to_owned();
             if logical.is_empty() || logical.starts_with(['#', '!']) {
@@ -165,19 +166,34 @@ fn unescape(text: &str) -> String {
             Some('n') => out.push('\n'),
             Some('r') => out.push('\r'),
             Some('f') => out.push('\x0c'),
-            Some('u') => {
-                let digits = chars.as_str().get(..4).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
-                match digits.and_then(|d| u32::from_str_radix(d, 16).ok()).and_then(char::from_u32) {
-                    Some(decoded) => {
-                        out.push(decoded);
-                        chars = chars.as_str()[4..].chars();
-                    }
-                    None => out.push('u'),
+            Some('u') => match utf16_unit(chars.as_str()) {
+                Some((first, rest)) => {
+                    // Beyond the first 65,536 characters: two escapes make one.
+                    let second = rest.strip_prefix("\\u").and_then(utf16_unit);
+                    let pair = second.and_then(|(second, rest)| {
+                        Some((char::decode_utf16([first, second]).next()?.ok()?, rest)).filter(|(c, _)| *c > '\u{ffff}')
+                    });
+                    let (decoded, rest) =
+                        pair.unwrap_or((char::from_u32(first.into()).unwrap_or(char::REPLACEMENT_CHARACTER), rest));
+                    out.push(decoded);
+                    chars = rest.chars();
                 }
-            }
+                // Java refuses it; a Windows path is worth more.
+                None => out.push('u'),
+            },
             Some(other) => out.push(other),
             None => {}
         }
     }
     out
 }
+
+/// The four hexadecimal digits at the front, and what follows them.
+fn utf16_unit(text: &str) -> Option<(u16, &str)> {
+    let (digits, rest) = text.split_at_checked(4)?;
+    let unit = digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())??;
+    Some((unit, rest))
+}
+
+#[cfg(test)]
+mod tests;

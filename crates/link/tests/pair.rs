@@ -73,7 +73,7 @@ enum Packet {
 /// Whom a connection belongs to at the source.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Role {
-    Control { attempt: i32 },
+    Control { attempt: i64 },
     Channel { ticket: Ticket },
 }
 
@@ -107,6 +107,7 @@ fn new_source(epoch: i64) -> SourceControl {
         destination_cluster_id: Some("D".to_owned()),
         member: MemberId(Uuid::from_u128(7)),
         epoch,
+        attempts_before: 0,
         backoff: Backoff::new(Duration::from_millis(50), BEAT),
         setup_timeout: Duration::from_secs(3),
         channels_max: 8,

@@ -13,11 +13,14 @@ use hawser_link::reversal::{
 use hawser_transport::{FrameReader, HostPort, Stream};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+/// Halves started by this process. Each has 2^32 numbers for its dials, above all earlier ones.
+static HALVES: AtomicI64 = AtomicI64::new(0);
 /// Reports waiting for the task: a burst of channels each brings two or three.
 const REPORTS_MAX: usize = 1024;
 /// Frames waiting for the control connection. More than this and the destination does not read: it is as good as dead.
@@ -72,6 +75,7 @@ pub(crate) async fn run(
         destination_cluster_id: shared.destination_cluster_id.clone(),
         member: shared.member,
         epoch: shared.epoch,
+        attempts_before: HALVES.fetch_add(1, Ordering::Relaxed) << 32,
         backoff: shared.backoff.clone(),
         setup_timeout: shared.setup_timeout,
         channels_max: shared.channels_max,
@@ -118,7 +122,7 @@ struct Half {
     machine: SourceControl,
     source_cluster_id: String,
     reached: Option<HostPort>,
-    control: Option<(i32, mpsc::Sender<Command>)>,
+    control: Option<(i64, mpsc::Sender<Command>)>,
     /// Channels by ticket; dropping the sender ends the channel.
     channels: HashMap<Ticket, oneshot::Sender<()>>,
     tasks: JoinSet<()>,
@@ -211,7 +215,7 @@ impl Half {
         }
     }
 
-    fn command(&mut self, attempt: i32, command: Command) {
+    fn command(&mut self, attempt: i64, command: Command) {
         if let Some((current, commands)) = &self.control
             && *current == attempt
             && commands.try_send(command).is_err()
@@ -272,7 +276,7 @@ impl Half {
 
 /// One control connection.
 struct Control {
-    attempt: i32,
+    attempt: i64,
     shared: Arc<Shared>,
     reports: mpsc::Sender<Report>,
 }
@@ -308,7 +312,7 @@ impl Control {
     /// Tries the destination's addresses in turn, beginning with another one each time.
     async fn dial(&self) -> Result<Stream, SourceEvent> {
         let servers = &self.shared.remote_bootstrap;
-        let first = usize::try_from(self.attempt - 1).unwrap_or(0) % servers.len().max(1);
+        let first = usize::try_from(self.attempt).unwrap_or(0) % servers.len().max(1);
         let mut reason = "no bootstrap server is configured".to_owned();
         let mut needs_operator = true;
         for at in servers.iter().cycle().skip(first).take(servers.len()) {

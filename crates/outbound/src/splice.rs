@@ -169,6 +169,8 @@ impl Splice {
                     return Ok(Pause::Login);
                 }
                 frame = tokio::time::timeout(self.idle_max, frames.frame(from)) => match frame {
+                    // An answer that takes long is no idleness.
+                    Err(_) if in_flight.available_permits() < IN_FLIGHT_MAX => continue,
                     Err(_) => return Err(End::Idle(self.idle_max)),
                     Ok(Ok(Some(frame))) => frame,
                     Ok(Ok(None)) => return Err(End::Destination),
@@ -289,3 +291,6 @@ async fn until(due: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -226,6 +226,7 @@ pub struct DestinationLink {
     channels: BTreeMap<ConnId, Channel>,
     requests: i64,
     last_heard: Option<Instant>,
+    parted: Option<Refusal>,
 }
 
 impl DestinationLink {
@@ -242,6 +243,7 @@ impl DestinationLink {
             channels: BTreeMap::new(),
             requests: 0,
             last_heard: None,
+            parted: None,
         }
     }
 
@@ -302,6 +304,11 @@ impl DestinationLink {
         self.last_heard
     }
 
+    /// What the last member that left of itself gave as its reason, until one comes.
+    pub fn parted(&self) -> Option<&Refusal> {
+        self.parted.as_ref()
+    }
+
     /// Channels that are open.
     pub fn channels_open(&self) -> usize {
         self.channels.len()
@@ -356,6 +363,7 @@ impl DestinationLink {
             since: now,
         };
         self.members.insert(open.member, member);
+        self.parted = None;
         self.last_heard = Some(now);
         todo.push(DestinationAction::Answer { conn, answer: self.accepted() });
         Ok(())
@@ -427,9 +435,11 @@ impl DestinationLink {
             ControlFrame::BeatAck { sequence } => member.liveness.acknowledge(sequence, now),
             ControlFrame::Nodes(nodes) => member.nodes = nodes.iter().map(|n| (n.id, n.near)).collect(),
             ControlFrame::DialFailed { ticket, refusal } => self.dial_failed(id, ticket, refusal, now, todo),
-            ControlFrame::Goodbye(_) => {
+            ControlFrame::Goodbye(refusal) => {
                 self.depart(id, now);
-                todo.push(DestinationAction::Close { conn, reason: RefusalCode::Stopping });
+                todo.push(DestinationAction::Close { conn, reason: refusal.code });
+                self.close_channels(id, None, refusal.code, todo);
+                self.parted = Some(refusal);
             }
             ControlFrame::LinkDial { .. } => {
                 self.depart(id, now);

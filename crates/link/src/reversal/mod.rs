@@ -41,7 +41,7 @@ pub struct Incarnation {
     /// Number of starts of the daemon.
     pub epoch: i64,
     /// Number of the control dial since that start, from 1.
-    pub attempt: i32,
+    pub attempt: i64,
 }
 
 /// The right to open one channel: 128 random bits, single use. Secret: its `Debug` shows nothing.

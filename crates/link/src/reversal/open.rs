@@ -114,7 +114,7 @@ impl LinkOpen {
         let source_cluster_id = from.string("source cluster id", CLUSTER_ID_BYTES_MAX)?.to_owned();
         let destination_cluster_id = from.nullable("destination cluster id", CLUSTER_ID_BYTES_MAX)?.map(str::to_owned);
         let member = MemberId(Uuid::from_bytes(from.array("member id")?));
-        let incarnation = Incarnation { epoch: from.i64("member epoch")?, attempt: from.i32("attempt")? };
+        let incarnation = Incarnation { epoch: from.i64("member epoch")?, attempt: from.i64("attempt")? };
         let purpose = match from.i8("purpose")? {
             0 => Purpose::Control { nodes: read_nodes(&mut from)? },
             1 => Purpose::Channel { node: read_node(&mut from)?, ticket: Ticket(from.array("ticket")?) },

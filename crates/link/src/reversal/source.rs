@@ -42,6 +42,9 @@ pub struct SourceSettings {
     pub member: MemberId,
     /// Its number of starts.
     pub epoch: i64,
+    /// Numbers of dials that earlier halves of this link may have used since that start: the first dial is one above,
+    /// so that a half that was stopped and made again is not taken for a stale one.
+    pub attempts_before: i64,
     /// `reconnect.backoff.ms`, `reconnect.backoff.max.ms`.
     pub backoff: Backoff,
     /// Bound on a dial with its login, and again on the answer to `LinkOpen`
@@ -59,12 +62,12 @@ pub enum SourceEvent {
     /// The dial succeeded: TCP, TLS and login.
     Dialled {
         /// Its number.
-        attempt: i32,
+        attempt: i64,
     },
     /// The dial failed.
     DialFailed {
         /// Its number.
-        attempt: i32,
+        attempt: i64,
         /// Why, for an operator.
         reason: String,
         /// Whether the login was refused, so that dialling fast is pointless.
@@ -73,21 +76,21 @@ pub enum SourceEvent {
     /// `LinkOpen` was answered.
     Answered {
         /// Number of the dial.
-        attempt: i32,
+        attempt: i64,
         /// The answer.
         answer: OpenAnswer,
     },
     /// A control frame came.
     Received {
         /// Number of the dial.
-        attempt: i32,
+        attempt: i64,
         /// The frame.
         frame: ControlFrame,
     },
     /// The control connection ended.
     Closed {
         /// Number of the dial.
-        attempt: i32,
+        attempt: i64,
         /// Why, for an operator.
         reason: String,
     },
@@ -131,26 +134,26 @@ pub enum SourceAction {
     /// Dial the destination; report `Dialled` or `DialFailed`.
     Dial {
         /// Number of the dial.
-        attempt: i32,
+        attempt: i64,
     },
     /// Send this on the dialled connection; report `Answered` or `Closed`.
     SendOpen {
         /// Number of the dial.
-        attempt: i32,
+        attempt: i64,
         /// The request.
         open: LinkOpen,
     },
     /// Send this on the open control connection.
     Send {
         /// Number of the dial.
-        attempt: i32,
+        attempt: i64,
         /// The frame.
         frame: ControlFrame,
     },
     /// Give up the dial or close the connection, after what was sent on it. Nothing need be reported.
     Disconnect {
         /// Number of the dial.
-        attempt: i32,
+        attempt: i64,
     },
     /// Open a channel: local broker first, then the destination with this request. Report
     /// `ChannelOpened` or `ChannelFailed`, and `ChannelClosed` in the end.
@@ -183,16 +186,16 @@ pub enum SourcePhase {
 enum State {
     Stopped,
     Waiting { until: Instant },
-    Dialling { attempt: i32, until: Instant },
-    Opening { attempt: i32, until: Instant },
-    Open { attempt: i32, since: Instant, liveness: Liveness },
+    Dialling { attempt: i64, until: Instant },
+    Opening { attempt: i64, until: Instant },
+    Open { attempt: i64, since: Instant, liveness: Liveness },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Channel {
     /// Asked for by the control connection of this attempt.
     Opening {
-        attempt: i32,
+        attempt: i64,
     },
     Open,
 }
@@ -202,7 +205,7 @@ enum Channel {
 pub struct SourceControl {
     settings: SourceSettings,
     state: State,
-    attempts: i32,
+    attempts: i64,
     nodes: Vec<Node>,
     /// What the destination was last told of `nodes`.
     announced: Vec<Node>,
@@ -217,9 +220,9 @@ impl SourceControl {
     /// A half that waits for `Start`.
     pub fn new(settings: SourceSettings) -> Self {
         Self {
-            settings,
             state: State::Stopped,
-            attempts: 0,
+            attempts: settings.attempts_before,
+            settings,
             nodes: Vec::new(),
             announced: Vec::new(),
             channels: BTreeMap::new(),
@@ -331,7 +334,7 @@ impl SourceControl {
         }
     }
 
-    fn dialled(&mut self, attempt: i32, now: Instant, todo: &mut Vec<SourceAction>) {
+    fn dialled(&mut self, attempt: i64, now: Instant, todo: &mut Vec<SourceAction>) {
         match self.state {
             State::Dialling { attempt: current, .. } if current == attempt => {
                 self.state = State::Opening { attempt, until: now + self.settings.setup_timeout };
@@ -350,7 +353,7 @@ impl SourceControl {
 
     fn dial_failed(
         &mut self,
-        attempt: i32,
+        attempt: i64,
         reason: String,
         class: RefusalClass,
         now: Instant,
@@ -370,7 +373,7 @@ impl SourceControl {
 
     fn answered(
         &mut self,
-        attempt: i32,
+        attempt: i64,
         answer: OpenAnswer,
         now: Instant,
         entropy: &mut dyn Entropy,
@@ -411,7 +414,7 @@ impl SourceControl {
 
     fn received(
         &mut self,
-        attempt: i32,
+        attempt: i64,
         frame: ControlFrame,
         now: Instant,
         entropy: &mut dyn Entropy,
@@ -447,7 +450,7 @@ impl SourceControl {
         }
     }
 
-    fn open_channel(&mut self, attempt: i32, node: Option<NodeId>, ticket: Ticket, todo: &mut Vec<SourceAction>) {
+    fn open_channel(&mut self, attempt: i64, node: Option<NodeId>, ticket: Ticket, todo: &mut Vec<SourceAction>) {
         if self.channels.contains_key(&ticket) {
             return;
         }
@@ -483,7 +486,7 @@ impl SourceControl {
         }
     }
 
-    fn closed(&mut self, attempt: i32, reason: String, now: Instant, entropy: &mut dyn Entropy) {
+    fn closed(&mut self, attempt: i64, reason: String, now: Instant, entropy: &mut dyn Entropy) {
         match self.state {
             State::Opening { attempt: current, .. } | State::Open { attempt: current, .. } if current == attempt => {
                 self.wait(RefusalClass::Retry, reason, now, entropy);
@@ -571,7 +574,7 @@ impl SourceControl {
         self.state = State::Waiting { until: now + wait };
     }
 
-    fn open(&self, attempt: i32, purpose: Purpose) -> LinkOpen {
+    fn open(&self, attempt: i64, purpose: Purpose) -> LinkOpen {
         LinkOpen {
             link: self.settings.link.clone(),
             source_cluster_id: self.settings.source_cluster_id.clone(),

@@ -42,7 +42,7 @@ fn open() -> impl Strategy<Value = LinkOpen> {
         (node(), ticket()).prop_map(|(node, ticket)| Purpose::Channel { node, ticket }),
     ];
     let name = "[a-z][a-z.-]{0,30}".prop_map(|n| LinkName::new(&n).expect("legal"));
-    (name, "\\PC{0,40}", prop::option::of("\\PC{0,40}"), any::<u128>(), any::<(i64, i32)>(), purpose).prop_map(
+    (name, "\\PC{0,40}", prop::option::of("\\PC{0,40}"), any::<u128>(), any::<(i64, i64)>(), purpose).prop_map(
         |(link, source_cluster_id, destination_cluster_id, member, (epoch, attempt), purpose)| LinkOpen {
             link,
             source_cluster_id,

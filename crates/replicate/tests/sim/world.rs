@@ -124,7 +124,7 @@ struct Member {
     id: MemberId,
     life: u64,
     machine: Option<SourceControl>,
-    control: BTreeMap<i32, u64>,
+    control: BTreeMap<i64, u64>,
     channels: BTreeMap<Ticket, u64>,
 }
 
@@ -141,7 +141,7 @@ struct Conn {
 
 #[derive(Clone)]
 enum Kind {
-    Control { attempt: i32 },
+    Control { attempt: i64 },
     Channel { ticket: Ticket, node: usize },
 }
 
@@ -177,7 +177,7 @@ enum Response {
 enum Happening {
     Arrives { conn: u64, at: Side, message: Message },
     Ends { conn: u64, at: Side },
-    ControlDialled { member: usize, life: u64, attempt: i32 },
+    ControlDialled { member: usize, life: u64, attempt: i64 },
     ChannelDialled { member: usize, life: u64, node: Option<NodeId>, ticket: Ticket, open: LinkOpen },
     Polls { conn: u64, request: u64, fetch: FetchRequest, version: i16, until: Duration },
     Written { life: u64, node: i32, writes: Vec<(TopicPartition, Write)> },
@@ -631,6 +631,7 @@ impl World {
             destination_cluster_id: Some("destination".into()),
             member: member.id,
             epoch: member.life as i64,
+            attempts_before: 0,
             backoff: Backoff::new(Duration::from_millis(20), Duration::from_millis(300)),
             setup_timeout: Duration::from_millis(800),
             channels_max: 64,
@@ -703,7 +704,7 @@ impl World {
         }
     }
 
-    fn control_dialled(&mut self, index: usize, life: u64, attempt: i32) {
+    fn control_dialled(&mut self, index: usize, life: u64, attempt: i64) {
         if self.members[index].life != life || self.members[index].machine.is_none() {
             return;
         }
