@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// How long the making of a link waits for the other side's word.
@@ -55,6 +56,8 @@ enum Running {
 struct Destination {
     connector: Arc<dyn Connector>,
     replicator: Replicator,
+    /// Writes down what it finds out.
+    keeper: JoinHandle<()>,
     /// Whether the source half dials us.
     is_reversed: bool,
     /// `cluster.link.paused`.
@@ -142,14 +145,18 @@ impl Links {
         Ok(record)
     }
 
-    /// Ends link `name` because it is deleted: the other side is told.
-    pub(crate) async fn delete(&self, name: &str) {
+    /// Ends link `name`, which is about to be deleted. When this returns nothing writes to its mirrors or their records.
+    pub(crate) async fn end(&self, name: &str) {
         let running = lock(&self.running).remove(name);
-        if let Ok(name) = LinkName::new(name) {
-            self.inbound.end(&name, RefusalCode::LinkDeleted);
-        }
         if let Some(running) = running {
             end(running, RefusalCode::SourceHalfDeleted).await;
+        }
+    }
+
+    /// Tells the source half of link `name` that it is deleted. Its record is gone by now: who dials again is refused.
+    pub(crate) fn part(&self, name: &str) {
+        if let Ok(name) = LinkName::new(name) {
+            self.inbound.end(&name, RefusalCode::LinkDeleted);
         }
     }
 
@@ -274,7 +281,7 @@ impl Links {
         let mut replicate = ReplicateConfig::new(&record.name, config);
         replicate.bytes_per_second = self.fetch_bytes_per_second;
         let (replicator, events) = Replicator::spawn(replicate, self.store.clone(), connector.clone());
-        tokio::spawn(keep(self.state.clone(), events));
+        let keeper = tokio::spawn(keep(self.state.clone(), events));
         for topic in self.state.topics() {
             match &topic.mirror {
                 Some(mirror) if mirror.link == record.name && is_replicated(mirror.status) => {
@@ -284,7 +291,7 @@ impl Links {
                 _ => {}
             }
         }
-        Ok(Destination { connector, replicator, is_reversed, is_paused })
+        Ok(Destination { connector, replicator, keeper, is_reversed, is_paused })
     }
 }
 
@@ -377,7 +384,10 @@ fn refused(reason: String) -> StartError {
 async fn end(running: Running, reason: RefusalCode) {
     match running {
         Running::Source(outbound) => outbound.stop(reason).await,
-        Running::Destination(destination) => destination.replicator.stop().await,
+        Running::Destination(destination) => {
+            destination.replicator.stop().await;
+            let _ = destination.keeper.await;
+        }
         Running::Broken(_) => {}
     }
 }

@@ -177,11 +177,11 @@ impl Service {
             Err(error) => return Err(start_refusal(&error)),
         };
         if validate_only {
-            self.links.delete(&record.name).await;
+            self.links.end(&record.name).await;
             return Ok(Outcome::LinkValid);
         }
         if let Err(error) = self.state.put_link(record.clone()) {
-            self.links.delete(&record.name).await;
+            self.links.end(&record.name).await;
             return Err(internal(&error));
         }
         Ok(Outcome::LinkCreated(self.link_view(&record, &self.flow())))
@@ -201,7 +201,7 @@ impl Service {
             return Err(Refusal::new(RefusalCode::LinkHasMirrors, message));
         }
         // Nothing fetches any more before the records change.
-        self.links.delete(name).await;
+        self.links.end(name).await;
         for (topic, _) in live {
             let mut topic = TopicRecord::clone(topic);
             if let Some(mirror) = &mut topic.mirror {
@@ -212,6 +212,7 @@ impl Service {
             self.state.put_topic(topic).map_err(|e| internal(&e))?;
         }
         self.state.delete_link(name).map_err(|e| internal(&e))?;
+        self.links.part(name);
         Ok(Outcome::LinkDeleted)
     }
 

@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep};
 
 /// Comparisons kept at a time, finished ones included: each holds a report, and a running one a few connections.
 const VERIFICATIONS_MAX: usize = 16;
-/// A finished comparison that nobody fetched is forgotten after this.
-const REPORT_KEPT: Duration = Duration::from_secs(3600);
+/// A comparison that nobody has asked about for this long is ended and forgotten.
+const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 /// Bytes asked for at a time, per partition: a whole batch comes even if larger.
 const FETCH_BYTES: i32 = 4 << 20;
 /// Findings after which a partition is given up: the first says what is wrong.
@@ -42,8 +42,17 @@ pub(crate) struct Verifications {
 
 struct Verification {
     view: Arc<Mutex<VerifyView>>,
-    task: JoinHandle<()>,
-    began: Instant,
+    task: AbortOnDrop,
+    /// When somebody last asked how far it is.
+    asked: Instant,
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What to compare.
@@ -71,7 +80,7 @@ impl Verifications {
     /// When too many are kept already.
     pub(crate) fn start(&self, job: Job) -> Result<u64, Refusal> {
         let mut running = lock(&self.running);
-        running.retain(|_, v| !v.task.is_finished() || v.began.elapsed() < REPORT_KEPT);
+        running.retain(|_, verification| verification.asked.elapsed() < ABANDONED_AFTER);
         if running.len() >= VERIFICATIONS_MAX {
             return Err(Refusal::new(
                 RefusalCode::InvalidRequest,
@@ -80,8 +89,8 @@ impl Verifications {
         }
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let view = Arc::new(Mutex::new(VerifyView::default()));
-        let task = tokio::spawn(Walk::new(job, view.clone()).run());
-        running.insert(id, Verification { view, task, began: Instant::now() });
+        let task = AbortOnDrop(tokio::spawn(Walk::new(job, view.clone()).run()));
+        running.insert(id, Verification { view, task, asked: Instant::now() });
         Ok(id)
     }
 
@@ -90,10 +99,11 @@ impl Verifications {
     /// # Errors
     /// When there is none of that number.
     pub(crate) fn status(&self, id: u64) -> Result<VerifyView, Refusal> {
-        let running = lock(&self.running);
-        let verification = running.get(&id).ok_or_else(|| not_found(id))?;
+        let mut running = lock(&self.running);
+        let verification = running.get_mut(&id).ok_or_else(|| not_found(id))?;
+        verification.asked = Instant::now();
         let mut view = lock(&verification.view).clone();
-        if verification.task.is_finished() && !view.finished {
+        if verification.task.0.is_finished() && !view.finished {
             view.finished = true;
             view.errors.push("the comparison failed; the daemon's log says more".to_owned());
         }
@@ -105,9 +115,7 @@ impl Verifications {
     /// # Errors
     /// When there is none of that number.
     pub(crate) fn stop(&self, id: u64) -> Result<(), Refusal> {
-        let verification = lock(&self.running).remove(&id).ok_or_else(|| not_found(id))?;
-        verification.task.abort();
-        Ok(())
+        lock(&self.running).remove(&id).map(drop).ok_or_else(|| not_found(id))
     }
 }
 
