@@ -73,7 +73,9 @@ impl Inbound {
         match self.admit(request, &connection) {
             Ok((open, handle)) => {
                 let message = Message::Opened { open, correlation_id, connection: Box::new(connection) };
-                if let Err(Message::Opened { connection, .. }) = handle.offer(message) {
+                if let Err(full) = handle.offer(message)
+                    && let Message::Opened { connection, .. } = *full
+                {
                     self.refuse(*connection, correlation_id, Refusal::new(RefusalCode::TooMany));
                 }
             }

@@ -51,9 +51,9 @@ impl Handle {
     }
 
     /// Gives the message back when there is no room.
-    pub(crate) fn offer(&self, message: Message) -> Result<(), Message> {
+    pub(crate) fn offer(&self, message: Message) -> Result<(), Box<Message>> {
         self.inbox.try_send(message).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(message) | mpsc::error::TrySendError::Closed(message) => message,
+            mpsc::error::TrySendError::Full(message) | mpsc::error::TrySendError::Closed(message) => Box::new(message),
         })
     }
 

@@ -59,14 +59,14 @@ async fn a_lease_says_why_it_fails() {
     let destination = Destination::start(options).await;
     let facts = hawser_inbound::LinkFacts { lease_timeout: Duration::from_millis(300), ..facts() };
     destination.directory.links.lock().unwrap().insert(link().to_string(), facts);
-    let error = destination.lease(node(1)).await.err().expect("nobody is there");
+    let error = destination.lease(node(1)).await.expect_err("nobody is there");
     assert!(matches!(&error, LeaseError::Unavailable(reason) if reason.contains("no source half")), "{error}");
     let _source = Source::new(destination.address, broker.address).spawn();
     destination.members(1).await;
-    let error = destination.lease(node(77)).await.err().expect("no such broker");
+    let error = destination.lease(node(77)).await.expect_err("no such broker");
     assert!(matches!(&error, LeaseError::Node { reason, .. } if reason.contains("no broker 77")), "{error}");
     let unknown = hawser_link::LinkName::new("other").unwrap();
-    let error = destination.inbound.connector(&unknown).lease(Target::Any).await.err().expect("no such link");
+    let error = destination.inbound.connector(&unknown).lease(Target::Any).await.expect_err("no such link");
     assert!(matches!(&error, LeaseError::Unavailable(reason) if reason.contains("no link")), "{error}");
     let metadata = destination.lease(Target::Any).await.expect("lease");
     let (_, answer) =

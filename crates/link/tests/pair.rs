@@ -184,7 +184,7 @@ impl World {
             Role::Control { attempt } => SourceEvent::Closed { attempt, reason: "cut".to_owned() },
             Role::Channel { ticket } => SourceEvent::ChannelClosed { ticket },
         };
-        self.to_source(event);
+        self.feed_source(event);
     }
 
     fn crash_source(&mut self) {
@@ -211,18 +211,18 @@ impl World {
     }
 
     fn start_source(&mut self) {
-        self.to_source(SourceEvent::Nodes(vec![Node { id: NODE, near: true }]));
-        self.to_source(SourceEvent::Start);
+        self.feed_source(SourceEvent::Nodes(vec![Node { id: NODE, near: true }]));
+        self.feed_source(SourceEvent::Start);
     }
 
-    fn to_source(&mut self, event: SourceEvent) {
+    fn feed_source(&mut self, event: SourceEvent) {
         for action in self.source.on(event, self.now, &mut self.entropy) {
             match action {
                 SourceAction::Dial { attempt } => {
                     let conn = self.next_conn;
                     self.next_conn += 1;
                     self.conns.insert(conn, Role::Control { attempt });
-                    self.to_source(SourceEvent::Dialled { attempt });
+                    self.feed_source(SourceEvent::Dialled { attempt });
                 }
                 SourceAction::SendOpen { attempt, open } => {
                     if let Some(conn) = self.conn_of(Role::Control { attempt }) {
@@ -260,7 +260,7 @@ impl World {
         }
     }
 
-    fn to_destination(&mut self, event: DestinationEvent) {
+    fn feed_destination(&mut self, event: DestinationEvent) {
         for action in self.destination.on(event, self.now, &mut self.entropy) {
             match action {
                 DestinationAction::Answer { conn, answer } => {
@@ -292,18 +292,18 @@ impl World {
             return;
         }
         match packet {
-            Packet::Open { conn, open } => self.to_destination(DestinationEvent::Opened { conn: ConnId(conn), open }),
+            Packet::Open { conn, open } => self.feed_destination(DestinationEvent::Opened { conn: ConnId(conn), open }),
             Packet::ToDestination { conn, frame } => {
-                self.to_destination(DestinationEvent::Received { conn: ConnId(conn), frame });
+                self.feed_destination(DestinationEvent::Received { conn: ConnId(conn), frame });
             }
             Packet::FromSourceClosed { conn } => {
                 self.delivered.retain(|_, c| *c != conn);
-                self.to_destination(DestinationEvent::Closed { conn: ConnId(conn) });
+                self.feed_destination(DestinationEvent::Closed { conn: ConnId(conn) });
             }
             Packet::Answer { conn, answer } => self.answered(conn, answer),
             Packet::ToSource { conn, frame } => {
                 if let Some(Role::Control { attempt }) = self.conns.get(&conn).copied() {
-                    self.to_source(SourceEvent::Received { attempt, frame });
+                    self.feed_source(SourceEvent::Received { attempt, frame });
                 }
             }
             Packet::FromDestinationClosed { conn } => {
@@ -317,14 +317,14 @@ impl World {
     fn answered(&mut self, conn: u64, answer: OpenAnswer) {
         self.opening.remove(&conn);
         match (self.conns.get(&conn).copied(), answer) {
-            (Some(Role::Control { attempt }), answer) => self.to_source(SourceEvent::Answered { attempt, answer }),
+            (Some(Role::Control { attempt }), answer) => self.feed_source(SourceEvent::Answered { attempt, answer }),
             (Some(Role::Channel { ticket }), OpenAnswer::Accepted(_)) => {
                 assert!(self.redeemed.insert(ticket), "a ticket was honoured twice");
-                self.to_source(SourceEvent::ChannelOpened { ticket });
+                self.feed_source(SourceEvent::ChannelOpened { ticket });
             }
             (Some(Role::Channel { ticket }), OpenAnswer::Refused(_)) => {
                 self.conns.remove(&conn);
-                self.to_source(SourceEvent::ChannelFailed { ticket, failure: ChannelFailure::Refused });
+                self.feed_source(SourceEvent::ChannelFailed { ticket, failure: ChannelFailure::Refused });
             }
             (None, _) => {}
         }
@@ -338,7 +338,7 @@ impl World {
             let Some(Role::Channel { ticket }) = self.conns.remove(&conn) else { continue };
             self.send(conn, Packet::FromSourceClosed { conn });
             let failure = ChannelFailure::Ours(Refusal::new(RefusalCode::DialFailed));
-            self.to_source(SourceEvent::ChannelFailed { ticket, failure });
+            self.feed_source(SourceEvent::ChannelFailed { ticket, failure });
         }
     }
 
@@ -353,10 +353,10 @@ impl World {
                 self.receive(packet);
             } else {
                 if self.source.deadline().is_some_and(|d| d <= self.now) {
-                    self.to_source(SourceEvent::Tick);
+                    self.feed_source(SourceEvent::Tick);
                 }
                 if self.destination.deadline().is_some_and(|d| d <= self.now) {
-                    self.to_destination(DestinationEvent::Tick);
+                    self.feed_destination(DestinationEvent::Tick);
                 }
             }
         }
@@ -372,7 +372,7 @@ impl World {
             self.next_lease += 1;
             self.wished = Some(lease);
             let until = self.now + Duration::from_secs(10);
-            self.to_destination(DestinationEvent::Lease { lease: LeaseId(lease), node: Some(NODE), until });
+            self.feed_destination(DestinationEvent::Lease { lease: LeaseId(lease), node: Some(NODE), until });
         }
     }
 

@@ -1,6 +1,6 @@
 //! A source broker, a destination and a source half in one process, over loopback.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod relay;
 
