@@ -422,3 +422,20 @@ async fn every_api_asks_the_authorizer() {
     assert_eq!(answer.responses[0].partition_responses[0].error_code, denied_topic);
     assert!(call(&client, &ListGroupsRequest::default()).await.groups.is_empty());
 }
+
+#[tokio::test]
+async fn an_idle_connection_costs_little() {
+    let bench = Bench::new().await;
+    let address = "127.0.0.1:0".parse().unwrap();
+    let listener =
+        hawser_transport::Listener::bind(address, hawser_transport::ServerSecurity::plaintext()).await.unwrap();
+    // A plain listener hands a connection out once its first bytes do not look like TLS.
+    let mut client = TcpStream::connect(listener.local_addr()).await.unwrap();
+    client.write_all(&[0; 8]).await.unwrap();
+    let connection = listener.accept().await;
+    let advertised = std::sync::Arc::new(hawser_transport::HostPort::new("localhost", 9092));
+    let serving = bench.broker.serve(connection, advertised, bench.stop.clone());
+    // The future that waits for the next request; without the box around its handler it would be several times that.
+    let bytes = std::mem::size_of_val(&serving);
+    assert!(bytes <= 8 << 10, "{bytes} bytes");
+}
