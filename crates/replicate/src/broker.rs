@@ -224,7 +224,7 @@ impl Broker {
         }
         let by_id = self.fetch_version() >= FETCH_BY_ID;
         let with_lineage = self.fetch_version() >= FETCH_WITH_LINEAGE;
-        let Plan { session_id, session_epoch, send, forget } = self.session.next();
+        let Plan { session_id, session_epoch, send, forget } = self.session.plan();
         let mut topics: Vec<FetchTopic> = Vec::new();
         let mut current: Option<Arc<str>> = None;
         for (id, Fetching { topic_id, at, bytes_max }) in send {

@@ -1,7 +1,7 @@
 //! An incremental fetch session with one source broker (KIP-227; `FetchSessionHandler` is the reference): the broker
 //! remembers what we fetch, we send only what changed, and an idle poll costs a few dozen bytes for any number of partitions.
 //!
-//! The cost of [`Session::next`] is proportional to what changed, not to what is in the session. At most one request is
+//! The cost of [`Session::plan`] is proportional to what changed, not to what is in the session. At most one request is
 //! outstanding; whatever it asked for stands in the session until its answer is there, so that an answer can be compared
 //! with what is wanted by then.
 
@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// The next request.
-    pub fn next(&mut self) -> Plan {
+    pub fn plan(&mut self) -> Plan {
         let mut plan = Plan { session_id: self.id, session_epoch: self.epoch, ..Plan::default() };
         if self.epoch == 0 {
             self.dirty.clear();

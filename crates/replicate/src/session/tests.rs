@@ -19,7 +19,7 @@ fn established() -> Session {
     for partition in 0..3 {
         session.want(&id(partition), at(0));
     }
-    let plan = session.next();
+    let plan = session.plan();
     assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (0, 0, 3));
     assert!(session.answered(0, 9));
     session
@@ -28,10 +28,10 @@ fn established() -> Session {
 #[test]
 fn an_idle_poll_sends_nothing() {
     let mut session = established();
-    let plan = session.next();
+    let plan = session.plan();
     assert_eq!(plan, Plan { session_id: 9, session_epoch: 1, send: vec![], forget: vec![] });
     assert!(session.answered(0, 9));
-    assert_eq!(session.next().session_epoch, 2);
+    assert_eq!(session.plan().session_epoch, 2);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn only_changes_are_sent() {
     session.want(&id(1), at(5));
     session.want(&id(3), at(0));
     session.drop(&id(0));
-    let plan = session.next();
+    let plan = session.plan();
     assert_eq!(plan.send, [(id(1), at(5)), (id(3), at(0))]);
     assert_eq!(plan.forget, [(id(0), Uuid::from_u128(7))]);
     assert_eq!(session.asked(&id(0)), None);
@@ -54,7 +54,7 @@ fn a_change_that_is_taken_back_is_not_sent() {
     session.want(&id(1), at(0));
     session.drop(&id(2));
     session.want(&id(2), at(0));
-    assert_eq!(session.next().send, []);
+    assert_eq!(session.plan().send, []);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn another_topic_id_is_forgotten_and_sent() {
     let mut session = established();
     let other = Fetching { topic_id: Uuid::from_u128(8), ..at(0) };
     session.want(&id(1), other);
-    let plan = session.next();
+    let plan = session.plan();
     assert_eq!(plan.send, [(id(1), other)]);
     assert_eq!(plan.forget, [(id(1), Uuid::from_u128(7))]);
 }
@@ -78,13 +78,13 @@ fn what_is_in_flight_stays_comparable() {
 fn errors_start_over() {
     for (code, keeps_id) in [(70, false), (71, true), (106, true)] {
         let mut session = established();
-        session.next();
+        session.plan();
         assert!(!session.answered(code, 0));
-        let plan = session.next();
+        let plan = session.plan();
         assert_eq!((plan.session_id, plan.session_epoch), (if keeps_id { 9 } else { 0 }, 0), "error {code}");
         assert_eq!(plan.send.len(), 3);
         assert!(session.answered(0, 10));
-        assert_eq!(session.next().session_id, 10);
+        assert_eq!(session.plan().session_id, 10);
     }
 }
 
@@ -92,18 +92,18 @@ fn errors_start_over() {
 fn a_lost_answer_starts_over() {
     let mut session = established();
     session.want(&id(1), at(5));
-    session.next();
+    session.plan();
     session.reset();
-    let plan = session.next();
+    let plan = session.plan();
     assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (9, 0, 3));
 }
 
 #[test]
 fn another_session_id_is_not_believed() {
     let mut session = established();
-    session.next();
+    session.plan();
     assert!(!session.answered(0, 10));
-    assert_eq!(session.next().session_epoch, 0);
+    assert_eq!(session.plan().session_epoch, 0);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn without_a_session_every_request_is_full() {
     let mut session = Session::default();
     session.want(&id(0), at(0));
     for _ in 0..3 {
-        let plan = session.next();
+        let plan = session.plan();
         assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (0, 0, 1));
         assert!(session.answered(0, 0));
     }
@@ -122,7 +122,7 @@ fn the_epoch_wraps_to_one() {
     let mut session = established();
     session.epoch = i32::MAX;
     assert!(session.answered(0, 9));
-    assert_eq!(session.next().session_epoch, 1);
+    assert_eq!(session.plan().session_epoch, 1);
 }
 
 /// A broker's side: what it would fetch.
@@ -153,7 +153,7 @@ proptest! {
                 0 | 1 => session.want(&id(partition), at(offset)),
                 2 => session.drop(&id(partition)),
                 _ => {
-                    let plan = session.next();
+                    let plan = session.plan();
                     match step {
                         3 => session.reset(), // lost before the broker saw it
                         4 => {
