@@ -531,18 +531,24 @@ impl Partition {
             let detail = format!("offset {end} is out of range; the source's epoch {their_epoch} ends at {their_end}");
             return self.wait(TroubleKind::OutOfRange, detail, now, actions);
         }
-        let cut_at = match ours {
-            Some((our_epoch, our_end)) if our_epoch == their_epoch => our_end.min(their_end),
-            Some((_, our_end)) => our_end, // they have an epoch that we lack: go back to before it, and ask again
-            None => their_end,
+        let cut = match ours {
+            Some((our_epoch, our_end)) if our_epoch == their_epoch => Cut::TruncateTo(our_end.min(their_end)),
+            // They have an epoch that we lack: go back to before it, and ask again.
+            Some((_, our_end)) => Cut::TruncateTo(our_end),
+            // All that we hold, or held before it was trimmed, is of epochs that they lack.
+            None => Cut::RestartAt(self.position.log_start.min(their_end)),
         };
-        if their_epoch > epoch || cut_at >= end {
+        let cut = match cut {
+            Cut::TruncateTo(to) if to < self.position.log_start => Cut::RestartAt(to),
+            cut => cut,
+        };
+        let (Cut::TruncateTo(to) | Cut::RestartAt(to)) = cut;
+        if their_epoch > epoch || (to >= end && matches!(cut, Cut::TruncateTo(_))) {
             let detail = format!("asked for the end of epoch {epoch}, told of epoch {their_epoch} at {their_end}");
             return self.wait(TroubleKind::Source, detail, now, actions);
         }
-        actions.reports.push(Report::Truncated { from: end, to: cut_at });
-        let below = cut_at < self.position.log_start;
-        self.cut(if below { Cut::RestartAt(cut_at) } else { Cut::TruncateTo(cut_at) }, actions);
+        actions.reports.push(Report::Truncated { from: end, to });
+        self.cut(cut, actions);
     }
 
     fn offset_found(&mut self, offset: Option<Offset>, now: Instant, actions: &mut Actions) {

@@ -9,7 +9,7 @@
 mod sim;
 
 use sim::world::{Mutant, Outcome, World};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Seeds in the ordinary test run.
@@ -28,17 +28,18 @@ fn every_seed_is_safe_and_becomes_whole() {
         return;
     }
     let seeds = number("HAWSER_SIM_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
         let run = || {
             let mut outcomes = Vec::new();
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= seeds {
+                if seed >= seeds || failed.load(Ordering::Relaxed) {
                     return outcomes;
                 }
                 let outcome = std::panic::catch_unwind(|| World::new(seed, Mutant::None).run());
+                failed.fetch_or(!matches!(outcome, Ok(Ok(_))), Ordering::Relaxed);
                 match outcome {
                     Ok(Ok(outcome)) => outcomes.push(outcome),
                     Ok(Err(what)) => panic!("seed {seed} {what}\nreplay it with HAWSER_SIM_SEED={seed}"),

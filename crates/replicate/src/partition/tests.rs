@@ -273,7 +273,8 @@ fn lineages_decide_about_cuts() {
         (Some((4, 90)), Some((4, 100)), Cut::TruncateTo(Offset(90))), // their epoch 4 is shorter
         (Some((3, 70)), Some((3, 80)), Cut::TruncateTo(Offset(70))),  // they lack epoch 4
         (Some((3, 90)), Some((3, 80)), Cut::TruncateTo(Offset(80))),  // and have more of 3 than we: cut ours of 4
-        (Some((1, 60)), None, Cut::TruncateTo(Offset(60))),           // we know nothing that old: their word
+        (Some((1, 60)), None, Cut::RestartAt(Offset(20))),            // all that we hold is of epochs they lack
+        (Some((1, 10)), None, Cut::RestartAt(Offset(10))),            // and they end below our start
         (Some((3, 95)), Some((2, 50)), Cut::TruncateTo(Offset(50))), // they have an epoch that we lack: ask again lower
         (Some((3, 5)), Some((3, 80)), Cut::RestartAt(Offset(5))),    // below our log start
     ] {
@@ -295,6 +296,15 @@ fn lineages_decide_about_cuts() {
             }
         }
     }
+}
+
+#[test]
+fn an_epoch_without_batches_is_forgotten() {
+    let mut rig = Rig::led(at(122, 122, 4)); // the log start was followed to the end
+    rig.on(epoch_end(Some((3, 128)), None));
+    assert_eq!(rig.cut(), Some(Cut::RestartAt(Offset(122))), "found by the simulation, seed 5389");
+    rig.on(Event::Stored(at(122, 122, -1)));
+    assert_eq!(rig.fetches(), Some((122, 5, -1)));
 }
 
 #[test]

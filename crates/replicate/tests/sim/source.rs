@@ -42,8 +42,12 @@ pub struct Part {
     pub leader: usize,
     pub epoch: i32,
     pub error_code: i16,
+    /// The leader has lost its table of epochs, and knows where none of them ends.
+    pub amnesia: bool,
     /// Logs that were cut, as they were before.
     pub branches: Vec<Vec<Batch>>,
+    /// Logs of topics that had this name before.
+    pub past: Vec<Vec<Batch>>,
     epochs: Vec<(i32, i64)>,
     brokers: [Belief; NODES],
 }
@@ -108,10 +112,11 @@ impl Source {
     pub fn recreate(&mut self, rng: &mut Rng) {
         self.topic_id = Uuid::from_u128(u128::from(rng.next()) + 1);
         for part in &mut self.parts {
-            let mut branches = std::mem::take(&mut part.branches);
-            branches.push(std::mem::take(&mut part.log));
+            let mut past = std::mem::take(&mut part.past);
+            past.append(&mut part.branches);
+            past.push(std::mem::take(&mut part.log));
             // Answers about the old topic may still be on their way: what it trimmed counts as trimmed.
-            *part = Part { branches, start_max: part.start_max, ..Part::new(rng) };
+            *part = Part { past, start_max: part.start_max, ..Part::new(rng) };
             (part.epoch, part.epochs) = (0, vec![(0, 0)]);
             (0..NODES).for_each(|node| part.learn(node));
         }
@@ -285,7 +290,9 @@ impl Part {
             leader,
             epoch,
             error_code: 0,
+            amnesia: false,
             branches: Vec::new(),
+            past: Vec::new(),
             epochs: vec![(epoch, 0)],
             brokers: std::array::from_fn(|_| belief.clone()),
         }
@@ -297,7 +304,9 @@ impl Part {
 
     pub fn append(&mut self, rng: &mut Rng) {
         for _ in 0..=rng.index(4) {
-            let gap = if rng.percent(20) { rng.range(1, 5) } else { 0 }; // compaction, or control records trimmed
+            // A gap of compaction; not where an epoch begins, as Kafka itself would then not know where the last one ended.
+            let within = self.log.last().is_some_and(|last| last.header.leader_epoch.0 == self.epoch);
+            let gap = if within && rng.percent(20) { rng.range(1, 5) } else { 0 };
             self.log.push(batch(self.end() + gap, rng.range(1, 9) as i32, self.epoch));
         }
     }
@@ -313,8 +322,9 @@ impl Part {
         self.start_max = self.start_max.max(self.start);
     }
 
-    /// Another leader, who has at least what was committed, unless `unclean`. The others learn of it later.
-    pub fn lead(&mut self, node: usize, unclean: bool, rng: &mut Rng) {
+    /// Another leader, who has at least what was committed, unless `unclean`. The others learn of it later. Whether it
+    /// brings back batches that were gone.
+    pub fn lead(&mut self, node: usize, unclean: bool, rng: &mut Rng) -> bool {
         let keep =
             if unclean { rng.range(self.start, self.committed + 1) } else { rng.range(self.committed, self.end() + 1) };
         let kept = self.log.partition_point(|batch| batch.header.next_offset().0 <= keep);
@@ -328,7 +338,19 @@ impl Part {
         if node != self.leader && self.brokers[self.leader].epoch == self.epoch {
             self.brokers[self.leader].frozen = Some(frozen);
         }
-        if kept < self.log.len() {
+        let brings_back = unclean && !self.branches.is_empty() && rng.percent(30);
+        if brings_back {
+            // A replica that was left behind long ago, with a tail of its own.
+            let old = self.branches[rng.index(self.branches.len())].clone();
+            self.branches.push(std::mem::replace(&mut self.log, old));
+            self.epochs.clear();
+            for batch in &self.log {
+                let (epoch, start) = (batch.header.leader_epoch.0, batch.header.base_offset.0);
+                if self.epochs.last().is_none_or(|&(last, _)| last < epoch) {
+                    self.epochs.push((epoch, start));
+                }
+            }
+        } else if kept < self.log.len() {
             self.branches.push(self.log.clone());
             self.log.truncate(kept);
         }
@@ -341,6 +363,7 @@ impl Part {
         // `LeaderEpochFileCache.assign`: the epoch begins at the log end; entries at or above it are gone.
         self.epochs.retain(|&(_, start)| start < end);
         self.epochs.push((self.epoch, end));
+        brings_back
     }
 
     /// `node` learns how things are.
@@ -371,7 +394,8 @@ impl Part {
             return Err(if asked_epoch > belief.epoch { 75 } else { 6 });
         }
         fence(self.epoch)?;
-        Ok(View { log: &self.log, start: self.start, high_watermark: self.high_watermark, epochs: &self.epochs })
+        let epochs: &[_] = if self.amnesia { &[] } else { &self.epochs };
+        Ok(View { log: &self.log, start: self.start, high_watermark: self.high_watermark, epochs })
     }
 
     fn fetch(&self, node: usize, wanted: &Wanted, room: usize, at_least_one: bool) -> PartitionData {

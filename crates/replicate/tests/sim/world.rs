@@ -498,7 +498,10 @@ impl World {
             Happening::NodeUp { node } => self.source.up[node] = true,
             Happening::SourceStarts { member } => self.source_starts(member),
             Happening::DestStarts => self.dest_starts(),
-            Happening::PartitionMends { part } => self.source.parts[part].error_code = 0,
+            Happening::PartitionMends { part } => {
+                let part = &mut self.source.parts[part];
+                (part.error_code, part.amnesia) = (0, false);
+            }
             Happening::DiskMends => {
                 self.store.fail_appends(None);
                 self.store.fail_flushes(None);
@@ -552,7 +555,11 @@ impl World {
                 self.after(50, 800, Happening::DiskMends);
             }
             83..90 => self.flush_one(),
-            90..93 => {
+            90 => {
+                self.source.parts[part].amnesia = true;
+                self.after(50, 800, Happening::PartitionMends { part });
+            }
+            91..93 => {
                 self.source.parts[part].error_code = [56, 29, 3, -1, 2][self.rng.index(5)];
                 self.after(50, 800, Happening::PartitionMends { part });
             }
@@ -572,7 +579,9 @@ impl World {
     }
 
     fn lead(&mut self, part: usize, node: usize, unclean: bool) {
-        self.source.parts[part].lead(node, unclean, &mut self.rng);
+        if self.source.parts[part].lead(node, unclean, &mut self.rng) {
+            self.checker.brought_back(part, self.now);
+        }
         for other in 0..NODES {
             let slow = if other == node { 200 } else { 1_500 };
             self.after(0, slow, Happening::Learns { part, node: other });
@@ -587,7 +596,7 @@ impl World {
         self.store.fail_flushes(None);
         self.source.up = [true; NODES];
         for part in &mut self.source.parts {
-            part.error_code = 0;
+            (part.error_code, part.amnesia) = (0, false);
             for node in 0..NODES {
                 part.learn(node);
             }
@@ -1091,7 +1100,7 @@ impl World {
                     self.now
                 );
             }
-            self.checker.wrote(&id, &write, &before, position, after, started, &self.store, &self.source)?;
+            self.checker.wrote(&id, &write, &before, position, after, started, &self.store, &self.source, self.now)?;
             let event = match result {
                 Ok(position) => Event::Stored(position),
                 Err(WriteError::Store(_)) if self.mutant == Mutant::SwallowsStoreErrors => {
