@@ -3,7 +3,7 @@
 //!
 //! A file that is missing or damaged reads as `None`: what it held is then found in the log, or counts as 0.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Durably};
 use crate::epochs::{EpochStart, LeaderEpochs};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -53,12 +53,12 @@ pub(crate) fn read_epochs(dir: &Path) -> Option<LeaderEpochs> {
     LeaderEpochs::from_entries(entries.collect::<Option<_>>()?)
 }
 
-pub(crate) fn write_epochs(disk: &Disk, dir: &Path, epochs: &LeaderEpochs) -> io::Result<()> {
+pub(crate) fn write_epochs(disk: &Disk, dir: &Path, epochs: &LeaderEpochs, durably: Durably) -> io::Result<()> {
     let mut text = format!("0\n{}\n", epochs.entries().len());
     for EpochStart { epoch, start } in epochs.entries() {
         let _ = writeln!(text, "{epoch} {start}"); // writing to a String cannot fail
     }
-    disk.replace(&dir.join(LEADER_EPOCHS), text.as_bytes())
+    disk.replace_with(&dir.join(LEADER_EPOCHS), text.as_bytes(), durably)
 }
 
 pub(crate) fn read_topic_id(dir: &Path) -> Option<Uuid> {

@@ -5,13 +5,14 @@
 
 use crate::disk::Disk;
 use crate::files::OpenFiles;
+use crate::flush::flush_together;
 use crate::partition::{PartitionLog, Status, lock};
 use crate::{LogConfig, checkpoint};
 use hawser_wire::{Offset, TopicPartition};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,10 @@ pub(crate) struct Directory {
     pub(crate) open_files: OpenFiles,
     pub(crate) partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionLog>>>,
     pub(crate) queue: Arc<Queue>,
+    /// Counts the folders made in `root`.
+    pub(crate) names_made: AtomicU64,
+    /// How many of them are durable.
+    names_synced: AtomicU64,
     checkpoints_stale: AtomicBool,
     writing_checkpoints: Mutex<()>,
 }
@@ -54,6 +59,8 @@ impl Directory {
             disk,
             partitions: RwLock::default(),
             queue: Arc::default(),
+            names_made: AtomicU64::new(1), // those that are there; who knows whether they are durable
+            names_synced: AtomicU64::new(0),
             checkpoints_stale: AtomicBool::new(false),
             writing_checkpoints: Mutex::default(),
         }
@@ -72,6 +79,16 @@ impl Directory {
         if wake {
             self.queue.changed.notify_one();
         }
+    }
+
+    /// Makes the name of the folder durable that was made as number `made`; one call serves all that were made before it.
+    pub(crate) fn sync_name(&self, made: u64) -> io::Result<()> {
+        if self.names_synced.load(Ordering::Acquire) < made {
+            let until = self.names_made.load(Ordering::Acquire);
+            self.disk.sync_dir(&self.root)?;
+            self.names_synced.fetch_max(until, Ordering::AcqRel);
+        }
+        Ok(())
     }
 
     /// Has the checkpoints written within [`CHECKPOINT_INTERVAL`].
@@ -168,7 +185,8 @@ impl Queue {
             if !dirty.is_empty() {
                 flushed_at = Instant::now();
             }
-            for log in dirty.iter().filter_map(Weak::upgrade) {
+            let dirty: Vec<_> = dirty.iter().filter_map(Weak::upgrade).collect();
+            for log in flush_together(dirty) {
                 if let Err(error) = log.flush().or_else(|_| log.resume())
                     && log.status() != Status::Closed
                 {

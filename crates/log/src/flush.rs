@@ -3,18 +3,33 @@
 //! A flush syncs the `.log` of the active segment and every file of the segments rolled since the last one, the names in
 //! the folder if files were made, and the epoch checkpoint if epochs changed; then `flushed` moves. The active segment's
 //! indexes are not synced: after a crash they are rebuilt from the log, as is everything from the segment on that holds
-//! the recovery point.
+//! the recovery point. Many dirty partitions are flushed with one syncfs.
 //!
 //! When an fsync fails, Linux may drop the pages that it could not write and report the error only once. So nothing above
 //! the last good fsync is trusted: the log ends there from that moment on, the partition is [`Status::Offline`], and
 //! [`PartitionLog::resume`] cuts the files before anything is appended again. The mirror then fetches the rest once more.
 
+use crate::directory::Directory;
+use crate::disk::Durably;
 use crate::files::Kind;
 use crate::partition::{PartitionLog, Status, lock};
 use crate::segment::Segment;
 use crate::{Error, Watermarks, checkpoint};
+use hawser_wire::Offset;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// From so many logs on, one syncfs is cheaper than an fsync or more for each.
+const TOGETHER_MIN: usize = 64;
+
+/// What a flush syncs, and up to where the log is durable then.
+struct Unflushed {
+    segments: Vec<Segment>,
+    end: Offset,
+    removals: u64,
+    names_dirty: bool,
+}
 
 impl PartitionLog {
     /// fsync of everything dirty, then the recovery point moves. Appends and reads go on meanwhile.
@@ -24,45 +39,20 @@ impl PartitionLog {
     /// [`resume`](Self::resume).
     pub fn flush(&self) -> Result<Watermarks, Error> {
         let _flushing = lock(&self.flushing);
-        self.queued.store(false, Ordering::Release);
         loop {
-            // A checkpoint that cannot be written is no reason to distrust what was appended.
-            self.write_epochs().map_err(|source| self.io("write epochs of", source))?;
-            let (segments, end, removals, names_dirty) = {
-                let _writing = lock(&self.writing); // a truncation changes the state before the files
-                let mut state = self.lock();
-                state.refuse_if_stopped()?;
-                if state.epochs_dirty {
-                    continue;
-                }
-                if state.flushed == state.log_end && !state.names_dirty {
-                    return Ok(state.watermarks());
-                }
-                let unsynced = state.segments.get(state.segment_at(state.flushed)..).unwrap_or_default();
-                let names_dirty = state.names_dirty;
-                let snapshot = (unsynced.to_vec(), state.log_end, state.removals, names_dirty);
-                state.names_dirty = false;
-                snapshot
-            };
-            let outcome = self.sync(&segments, names_dirty);
-            let mut state = self.lock();
-            match outcome {
-                Ok(()) if state.removals == removals => {
-                    state.flushed = state.flushed.max(end);
-                    state.check();
-                    let watermarks = state.watermarks();
-                    drop(state);
-                    self.directory.checkpoints_are_stale();
-                    self.changed();
-                    return Ok(watermarks);
-                }
-                // Files went away under us, and perhaps came back with other data: look again.
-                Ok(()) => state.names_dirty |= names_dirty,
-                Err(error) if error.kind() == io::ErrorKind::NotFound && state.removals != removals => {
-                    state.names_dirty |= names_dirty;
+            let Some(unflushed) = self.unflushed(Durably::Now)? else { return Ok(self.watermarks()) };
+            match self.sync(&unflushed) {
+                Ok(()) => {
+                    if let Some(watermarks) = self.note_flushed(&unflushed) {
+                        return Ok(watermarks);
+                    }
                 }
                 Err(source) => {
-                    state.names_dirty |= names_dirty;
+                    let mut state = self.lock();
+                    state.names_dirty |= unflushed.names_dirty;
+                    if source.kind() == io::ErrorKind::NotFound && state.removals != unflushed.removals {
+                        continue; // a file went away under us: look again
+                    }
                     state.status = Status::Offline(format!("flush: {source}"));
                     drop(state);
                     self.distrust();
@@ -72,18 +62,54 @@ impl PartitionLog {
         }
     }
 
-    fn sync(&self, segments: &[Segment], names_dirty: bool) -> io::Result<()> {
-        if let Some((active, rolled)) = segments.split_last() {
+    /// What a flush must sync, `None` if nothing. Also brings the epoch checkpoint up to date; that it cannot be written is
+    /// no reason to distrust what was appended.
+    fn unflushed(&self, durably: Durably) -> Result<Option<Unflushed>, Error> {
+        self.queued.store(false, Ordering::Release);
+        loop {
+            self.write_epochs(durably).map_err(|source| self.io("write epochs of", source))?;
+            let _writing = lock(&self.writing); // a truncation changes the state before the files
+            let mut state = self.lock();
+            state.refuse_if_stopped()?;
+            if state.epochs_dirty {
+                continue;
+            }
+            if state.flushed == state.log_end && !state.names_dirty {
+                return Ok(None);
+            }
+            let segments = state.segments.get(state.segment_at(state.flushed)..).unwrap_or_default().to_vec();
+            let names_dirty = std::mem::take(&mut state.names_dirty);
+            return Ok(Some(Unflushed { segments, end: state.log_end, removals: state.removals, names_dirty }));
+        }
+    }
+
+    /// Moves the recovery point after a sync; `None` if files went away meanwhile, and perhaps came back with other data.
+    fn note_flushed(&self, unflushed: &Unflushed) -> Option<Watermarks> {
+        let mut state = self.lock();
+        if state.removals != unflushed.removals {
+            state.names_dirty |= unflushed.names_dirty;
+            return None;
+        }
+        state.flushed = state.flushed.max(unflushed.end);
+        state.check();
+        let watermarks = state.watermarks();
+        drop(state);
+        self.directory.checkpoints_are_stale();
+        self.changed();
+        Some(watermarks)
+    }
+
+    fn sync(&self, unflushed: &Unflushed) -> io::Result<()> {
+        if let Some((active, rolled)) = unflushed.segments.split_last() {
             for segment in rolled {
                 self.sync_segment(segment)?;
             }
             self.directory.open_files.open(&active.files, Kind::Log)?.sync()?;
         }
-        if names_dirty {
-            let disk = &self.directory.disk;
-            checkpoint::sync_topic_id(disk, &self.dir)?;
-            disk.sync_dir(&self.dir)?;
-            disk.sync_dir(&self.directory.root)?;
+        if unflushed.names_dirty {
+            checkpoint::sync_topic_id(&self.directory.disk, &self.dir)?;
+            self.directory.disk.sync_dir(&self.dir)?;
+            self.directory.sync_name(self.made)?;
         }
         Ok(())
     }
@@ -131,16 +157,6 @@ impl PartitionLog {
         Ok(state.watermarks())
     }
 
-    /// Flushes, brings the files to their final state and takes nothing more.
-    pub(crate) fn close(&self) -> Result<(), Error> {
-        let flushed = self.flush();
-        let _flushing = lock(&self.flushing);
-        let _writing = lock(&self.writing);
-        let outcome = flushed.and_then(|_| self.finish_active().map_err(|source| self.io("close", source)));
-        self.stop();
-        outcome
-    }
-
     /// Takes nothing more, whatever the files hold.
     pub(crate) fn stop(&self) {
         let segments = {
@@ -154,14 +170,15 @@ impl PartitionLog {
         self.changed();
     }
 
-    fn finish_active(&self) -> io::Result<()> {
+    /// Brings the files to their final state. True if there is something to sync.
+    fn finish_active(&self) -> io::Result<bool> {
+        let _writing = lock(&self.writing);
         let (active, transactions, log_end, touched) = {
             let state = self.lock();
             (state.segments.last().cloned(), state.transactions.clone(), state.log_end, state.touched)
         };
         if let Some(mut active) = active.filter(|_| touched) {
             self.finish(&mut active)?;
-            self.sync_segment(&active)?;
             if let Some(last) = self.lock().segments.last_mut() {
                 *last = active;
             }
@@ -170,6 +187,63 @@ impl PartitionLog {
         if transactions.any_open() {
             self.write_snapshot(&transactions, log_end)?;
         }
-        Ok(())
+        Ok(touched)
     }
+}
+
+/// Flushes many logs with one syncfs, if they are many; gives back those that must be flushed one by one.
+pub(crate) fn flush_together(logs: Vec<Arc<PartitionLog>>) -> Vec<Arc<PartitionLog>> {
+    let Some(first) = logs.get(TOGETHER_MIN - 1) else { return logs };
+    let (mut left, mut pending) = (Vec::new(), Vec::new());
+    for log in &logs {
+        match log.unflushed(Durably::Later) {
+            Ok(Some(unflushed)) => pending.push((log, unflushed)),
+            Ok(None) => {}
+            Err(_) => left.push(log.clone()),
+        }
+    }
+    let directory = &first.directory;
+    let synced = directory.disk.sync_file_system(&directory.root);
+    if let Err(error) = &synced {
+        tracing::warn!(root = %directory.root.display(), %error, "syncfs failed: flushing one by one");
+    }
+    for (log, unflushed) in pending {
+        if synced.is_err() {
+            let mut state = log.lock();
+            state.names_dirty |= unflushed.names_dirty;
+            state.epochs_dirty |= !state.epochs.entries().is_empty();
+        }
+        if synced.is_err() || log.note_flushed(&unflushed).is_none() {
+            left.push(log.clone());
+        }
+    }
+    left
+}
+
+/// Flushes all logs, brings their files to their final state and closes them; the first error.
+pub(crate) fn close_all(directory: &Directory) -> Option<Error> {
+    let logs = directory.all();
+    let mut errors: Vec<Error> = flush_together(logs.clone()).iter().filter_map(|log| log.flush().err()).collect();
+    let mut touched = Vec::new();
+    for log in &logs {
+        match log.finish_active() {
+            Ok(true) => touched.push(log),
+            Ok(false) => {}
+            Err(source) => errors.push(log.io("close", source)),
+        }
+    }
+    if touched.len() >= TOGETHER_MIN {
+        let what = || format!("sync {}", directory.root.display());
+        let synced = directory.disk.sync_file_system(&directory.root);
+        errors.extend(synced.err().map(|source| Error::Io { what: what(), source }));
+    } else {
+        let sync = |log: &&Arc<PartitionLog>| {
+            let active = log.lock().segments.last().cloned();
+            active.and_then(|active| log.sync_segment(&active).err()).map(|source| log.io("close", source))
+        };
+        errors.extend(touched.iter().filter_map(sync));
+    }
+    logs.iter().for_each(|log| log.stop());
+    errors.iter().for_each(|error| tracing::error!(%error, "close"));
+    errors.into_iter().next()
 }

@@ -7,7 +7,7 @@
 
 use crate::checkpoint;
 use crate::directory::Directory;
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, Durably};
 use crate::epochs::LeaderEpochs;
 use crate::files::{KINDS, Kind, OpenFiles, SegmentFiles, base_of};
 use crate::header::Header;
@@ -19,7 +19,7 @@ use hawser_wire::{BatchHeader, Offset, TopicPartition};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -65,7 +65,7 @@ pub(crate) fn load(
             segment.files.remove(&directory.disk)?;
         }
         loaded.epochs.clear();
-        checkpoint::write_epochs(&directory.disk, &dir, &loaded.epochs)?;
+        checkpoint::write_epochs(&directory.disk, &dir, &loaded.epochs, Durably::Now)?;
     }
     let fresh = loaded.segments.is_empty();
     if fresh {
@@ -86,6 +86,7 @@ pub(crate) fn load(
         state: Mutex::new(state),
         changes: watch::Sender::new(0),
         queued: AtomicBool::new(false),
+        made: directory.names_made.load(Ordering::Acquire),
         this: this.clone(),
     });
     if unflushed {
@@ -331,14 +332,13 @@ fn scan(
     if segment.size < length {
         file.truncate(segment.size)?;
     }
-    open.create(&segment.files, Kind::OffsetIndex)?;
-    open.create(&segment.files, Kind::TimeIndex)?;
-    segment.write_entries(open, &entries)?;
+    directory.disk.fill(segment.files.path(Kind::OffsetIndex), &entries.offsets)?;
+    directory.disk.fill(segment.files.path(Kind::TimeIndex), &entries.times)?;
     let mut aborted: Vec<[u8; ABORTED_BYTES]> = Vec::new();
     follow(transactions, &segment, open, |txn: Aborted| aborted.push(txn.encode()))?;
     let txn_index = segment.files.path(Kind::TxnIndex);
     if !aborted.is_empty() {
-        open.create(&segment.files, Kind::TxnIndex)?.write_all_at(aborted.as_flattened(), 0)?;
+        directory.disk.fill(txn_index, aborted.as_flattened())?;
         segment.txn_entries = aborted.len() as u32;
     } else if txn_index.exists() {
         directory.disk.remove(&txn_index)?;

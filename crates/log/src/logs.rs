@@ -2,6 +2,7 @@
 
 use crate::directory::Directory;
 use crate::disk::Disk;
+use crate::flush::close_all;
 use crate::load::{Checkpointed, load};
 use crate::partition::{PartitionLog, lock};
 use crate::{Error, LogConfig, checkpoint};
@@ -10,6 +11,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -86,6 +88,7 @@ impl Logs {
             Some(_) => {}
             None => {
                 self.directory.disk.create_dir(&dir).map_err(failed)?;
+                self.directory.names_made.fetch_add(1, Ordering::AcqRel);
                 checkpoint::write_topic_id(&self.directory.disk, &dir, topic_id).map_err(failed)?;
             }
         }
@@ -143,13 +146,7 @@ impl Logs {
     /// File errors; the mark is then not written.
     pub fn close(&self) -> Result<(), Error> {
         self.stop_flusher();
-        let mut first_error = None;
-        for log in self.directory.all() {
-            if let Err(error) = log.close() {
-                tracing::error!(id = %log.id, %error, "close");
-                first_error = first_error.or(Some(error));
-            }
-        }
+        let first_error = close_all(&self.directory);
         let root = &self.directory.root;
         let failed = |what: &str, source| Error::Io { what: format!("{what} {}", root.display()), source };
         self.write_checkpoints()?;

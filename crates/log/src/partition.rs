@@ -35,6 +35,8 @@ pub struct PartitionLog {
     pub(crate) changes: watch::Sender<u64>,
     /// Whether the flusher will look at this log.
     pub(crate) queued: AtomicBool,
+    /// When it was made or loaded, by [`Directory::names_made`].
+    pub(crate) made: u64,
     pub(crate) this: Weak<Self>,
 }
 

@@ -4,6 +4,7 @@
 //! segments above a cut go from the last to the first, segments below a log start from the first to the last, and a
 //! checkpoint that would be wrong afterwards is corrected before anything is appended.
 
+use crate::disk::Durably;
 use crate::files::{Kind, OpenFiles, SegmentFiles, base_of};
 use crate::partition::{PartitionLog, Status, lock};
 use crate::segment::{Segment, Walk};
@@ -116,7 +117,7 @@ impl PartitionLog {
             self.directory.open_files.open(&active.files, Kind::Log)?.sync()?;
             self.directory.disk.sync_dir(&self.dir)?;
         }
-        self.write_epochs()?;
+        self.write_epochs(Durably::Now)?;
         self.directory.lower_checkpoints(self)
     }
 
@@ -232,7 +233,7 @@ impl PartitionLog {
     }
 
     /// Makes the epoch checkpoint equal to what is known, if it is not.
-    pub(crate) fn write_epochs(&self) -> io::Result<()> {
+    pub(crate) fn write_epochs(&self, durably: Durably) -> io::Result<()> {
         let _writing = lock(&self.writing_epochs);
         let epochs = {
             let mut state = self.lock();
@@ -241,7 +242,7 @@ impl PartitionLog {
             }
             state.epochs.clone()
         };
-        let outcome = checkpoint::write_epochs(&self.directory.disk, &self.dir, &epochs);
+        let outcome = checkpoint::write_epochs(&self.directory.disk, &self.dir, &epochs, durably);
         if outcome.is_err() {
             self.lock().epochs_dirty = true;
         }

@@ -5,7 +5,7 @@ mod common;
 use common::{answers, answers_to, config, contents, copy, folder, id, joined, plain, zoo};
 use hawser_log::disk::{Act, Disk, Faults, Verdict};
 use hawser_log::{Error, Logs, PartitionLog, Status, Watermarks};
-use hawser_wire::{Batch, Offset};
+use hawser_wire::{Batch, Offset, TopicPartition};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io;
@@ -398,6 +398,30 @@ proptest! {
         drop((recovered, again));
         let (_again, recovered) = open(Disk::default(), image.path(), segment_bytes).expect("opens");
         prop_assert_eq!(&answers(&recovered).lasting(), &first_look);
+    }
+}
+
+#[test]
+fn many_partitions_are_closed_with_one_sync() {
+    for works in [true, false] {
+        let refuses = |act: Act, _: &Path| act == Act::SyncFileSystem;
+        let faults = Arc::new(Switch { on: AtomicBool::new(!works), refuses, number: IO });
+        let root = folder();
+        let (logs, _) = open(Disk::with_faults(faults), root.path(), 400).expect("opens");
+        let ids: Vec<_> = (0..70).map(|partition| TopicPartition::new("many", partition)).collect();
+        for id in &ids {
+            let log = logs.open_partition(id, common::TOPIC_ID).expect("opens");
+            log.append(&zoo()).expect("appends");
+        }
+        assert_eq!(logs.close().is_ok(), works);
+        drop(logs);
+        assert_eq!(root.path().join(".kafka_cleanshutdown").exists(), works);
+        let (logs, _) = open(Disk::default(), root.path(), 400).expect("opens");
+        for id in &ids {
+            let log = logs.partition(id).expect("is there");
+            assert_eq!(log.watermarks().flushed, log.watermarks().log_end, "each was flushed, together or one by one");
+            assert_eq!(answers(&log), answers_to(&zoo()));
+        }
     }
 }
 
