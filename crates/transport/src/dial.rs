@@ -18,6 +18,10 @@ use tokio_rustls::TlsConnector;
 const LOGIN_FRAME_BYTES_MAX: usize = 512 * 1024;
 /// Least time for one of several addresses of a host.
 const ATTEMPT_MIN: Duration = Duration::from_millis(500);
+/// How long one socket may try to connect before a fresh one does. The system repeats a lost SYN after 1, 3, 7 s (RFC
+/// 6298: it doubles its wait): a dial begun during an outage would sleep through the first seconds after the repair.
+/// Fresh sockets leave no gap above 2 s, and any path whose round trip takes less than this can still be used.
+const SYN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why a connection could not be made. Each variant names the remedy; none holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -172,9 +176,12 @@ impl ClientSecurity {
             let left = budget.until.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
             let attempt = self.attempt.min(share.max(ATTEMPT_MIN).min(left));
-            last = match tokio::time::timeout(attempt, TcpStream::connect(address)).await {
+            last = match tokio::time::timeout(attempt, reach(*address)).await {
                 Ok(Ok(tcp)) => match stream::tune(&tcp, self.send_bytes, self.receive_bytes) {
-                    Ok(()) => return Ok((tcp, *address)),
+                    Ok(()) => {
+                        stream::detect_silence(&tcp);
+                        return Ok((tcp, *address));
+                    }
                     Err(source) => DialError::Connect { address: *address, source },
                 },
                 Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => DialError::Refused { address: *address },
@@ -191,6 +198,15 @@ impl ClientSecurity {
             // What a plain-text Kafka does with a TLS hello: it is a frame of 369 MB.
             None if closes(&error) => TlsProblem::ClosedAtHello.into(),
             None => TlsProblem::Other(error.to_string()).into(),
+        }
+    }
+}
+
+/// Connects, however long it takes, with a fresh socket every [`SYN_PATIENCE`].
+async fn reach(address: SocketAddr) -> io::Result<TcpStream> {
+    loop {
+        if let Ok(done) = tokio::time::timeout(SYN_PATIENCE, TcpStream::connect(address)).await {
+            return done;
         }
     }
 }

@@ -24,6 +24,14 @@ const SOCKET_READ_AHEAD: usize = 64 * 1024;
 /// Quiet time before the first keep-alive probe, and between probes.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
+/// The same where [`detect_silence`] applies: with three probes a quiet connection is found dead after
+/// [`SILENT_MAX`], as one with bytes under way is.
+const KEEP_ALIVE_OFTEN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+
+/// How long a peer's TCP may leave bytes or probes unanswered: long enough for the five retransmissions that 6.2 seconds
+/// hold, and far below the request time-out that would be the next to notice.
+const SILENT_MAX: Duration = Duration::from_secs(8);
+
 /// The two halves of a [`Stream`]; they share it behind a lock that is held for one poll only.
 pub type ReadHalf = tokio::io::ReadHalf<Stream>;
 /// See [`ReadHalf`].
@@ -112,6 +120,18 @@ impl Stream {
         }
     }
 
+    /// See [`detect_silence`].
+    pub(crate) fn detect_silence(&self) {
+        detect_silence(self.tcp());
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.transport {
+            Transport::Plain(tcp) => tcp,
+            Transport::Tls(tls) => &tls.get_ref().0.tcp,
+        }
+    }
+
     /// Two halves for two loops.
     pub fn split(self) -> (ReadHalf, WriteHalf) {
         tokio::io::split(self)
@@ -131,6 +151,23 @@ pub(crate) fn tune(tcp: &TcpStream, send_bytes: Option<usize>, receive_bytes: Op
         socket.set_recv_buffer_size(bytes)?;
     }
     Ok(())
+}
+
+/// Gives the connection up when the peer's TCP has been silent for [`SILENT_MAX`]. For connections on which this side
+/// asks, and for reversed ones: their peers always read. Not for those of ordinary clients, because the time-out
+/// (RFC 5482; Linux) also strikes a living peer that leaves its window closed for so long, as a consumer does that takes
+/// minutes over one poll. Where the system lacks an option, request time-outs and beats have to do.
+pub(crate) fn detect_silence(tcp: &TcpStream) {
+    let socket = socket2::SockRef::from(tcp);
+    let (time, interval) = KEEP_ALIVE_OFTEN;
+    let keep_alive = socket2::TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(3);
+    if let Err(error) = socket.set_tcp_keepalive(&keep_alive) {
+        tracing::debug!(%error, "keep-alive stays as it was");
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket.set_tcp_user_timeout(Some(SILENT_MAX)) {
+        tracing::debug!(%error, "no TCP_USER_TIMEOUT here");
+    }
 }
 
 impl Socket {
@@ -242,3 +279,6 @@ impl fmt::Debug for Stream {
         f.debug_struct("Stream").field("peer", &self.peer).field("tls", &self.is_tls()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

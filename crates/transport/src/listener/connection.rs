@@ -210,10 +210,17 @@ impl ServerConnection {
         .await
     }
 
+    #[cfg(test)]
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
     /// Gives up serving: the stream with whatever was read ahead, to be reversed. The session's end no longer counts:
-    /// after the reversal this side asks, and the peer has no way to log in again on it.
+    /// after the reversal this side asks, and the peer has no way to log in again on it. A peer that falls silent is
+    /// found as on a dialled connection.
     pub fn into_stream(self) -> Stream {
         let mut stream = self.stream;
+        stream.detect_silence();
         stream.unread(self.frames.into_ahead());
         stream
     }
