@@ -9,11 +9,13 @@ use hawser_inbound::Inbound;
 use hawser_link::config::StartOffset;
 use hawser_link::reversal::RefusalCode;
 use hawser_link::{ConfigErrors, LinkConfig, LinkName, Properties};
-use hawser_outbound::{Outbound, OutboundConfig, OutboundState, OutboundStatus};
-use hawser_replicate::{LinkStatus, MirrorEvent, MirrorSpec, ReplicateConfig, Replicator, Start};
+use hawser_outbound::{Cause, Outbound, OutboundConfig, OutboundState, OutboundStatus};
+use hawser_replicate::{LinkStatus, MirrorEvent, MirrorSpec, ReplicateConfig, Replicator, Start, Unreachable};
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_store::{EmbeddedStore, TopicSpec};
-use hawser_transport::{ClientOptions, ClientSecurity, Connector, Direct, HostPort, Target};
+use hawser_transport::{
+    ClientError, ClientOptions, ClientSecurity, Connector, Direct, HostPort, LeaseError, Obstacle, Target,
+};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +29,11 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Largest response of a source: a whole batch may be larger than any fetch bound.
 const RESPONSE_BYTES_MAX: usize = 256 << 20;
+
+/// The reference's names of link errors that stand here more than once.
+const NO_ERROR: &str = "NO_ERROR";
+const TIMEOUT: &str = "TIMEOUT_ERROR";
+const UNKNOWN: &str = "UNKNOWN";
 
 /// The running links of a daemon.
 pub(crate) struct Links {
@@ -207,7 +214,7 @@ impl Links {
         match lock(&self.running).get(name) {
             Some(Running::Source(outbound)) => source_liveness(&outbound.status()),
             Some(Running::Destination(destination)) if destination.is_reversed => self.inbound_liveness(name),
-            Some(Running::Destination(destination)) => direct_liveness(destination.replicator.status().unreachable),
+            Some(Running::Destination(destination)) => direct_liveness(destination.replicator.unreachable().as_ref()),
             Some(Running::Broken(reason)) => Liveness::broken(reason.clone()),
             None => Liveness::broken("the link is not running".to_owned()),
         }
@@ -227,7 +234,7 @@ impl Links {
         let is_up = !members.is_empty();
         Liveness {
             state: if is_up { LinkState::Active } else { LinkState::Unavailable },
-            error: "NO_ERROR",
+            error: NO_ERROR,
             error_message: (!is_up).then(|| "no source half is connected".to_owned()),
             members,
             link_id: None,
@@ -320,7 +327,7 @@ impl Liveness {
     fn broken(reason: String) -> Self {
         Self {
             state: LinkState::Failed,
-            error: "UNKNOWN",
+            error: UNKNOWN,
             error_message: Some(reason),
             members: Vec::new(),
             link_id: None,
@@ -336,13 +343,13 @@ async fn check(running: &Running, record: &mut LinkRecord) -> Result<(), StartEr
             let mut status = outbound.watch();
             loop {
                 let now = status.borrow_and_update().clone();
-                match (now.state, now.reason) {
+                match (now.state, now.cause) {
                     (OutboundState::Open, _) => {
                         record.id = now.link_id;
                         record.remote_cluster_id = now.destination_cluster_id;
                         return Ok(());
                     }
-                    (_, Some(reason)) => return Err(refused(reason)),
+                    (_, Some(cause)) => return Err(not_open(cause, now.reason.unwrap_or_default())),
                     (_, None) => {}
                 }
                 if status.changed().await.is_err() {
@@ -371,13 +378,12 @@ async fn check(running: &Running, record: &mut LinkRecord) -> Result<(), StartEr
     }
 }
 
-/// A reason that begins with a refusal's name is the destination's word; any other is about getting there.
-fn refused(reason: String) -> StartError {
-    let is = |code: &RefusalCode| reason.strip_prefix(code.name()).is_some_and(|rest| rest.starts_with(':'));
-    match RefusalCode::ALL.iter().find(|code| is(code)) {
-        Some(RefusalCode::NoSuchLink | RefusalCode::ModeMismatch) => StartError::NoSuchRemoteLink(reason),
-        Some(_) => StartError::Refused(reason),
-        None => StartError::Unavailable(reason),
+/// A refusal is the destination's word; anything else is about getting there.
+fn not_open(cause: Cause, reason: String) -> StartError {
+    match cause {
+        Cause::Refused(RefusalCode::NoSuchLink | RefusalCode::ModeMismatch) => StartError::NoSuchRemoteLink(reason),
+        Cause::Refused(_) => StartError::Refused(reason),
+        Cause::Local | Cause::Dial(_) | Cause::Lost => StartError::Unavailable(reason),
     }
 }
 
@@ -396,7 +402,7 @@ fn source_liveness(status: &OutboundStatus) -> Liveness {
     let is_up = status.state == OutboundState::Open;
     Liveness {
         state: if is_up { LinkState::Active } else { LinkState::Unavailable },
-        error: "NO_ERROR",
+        error: status.cause.map_or(NO_ERROR, cause_error),
         error_message: status.reason.clone(),
         members: Vec::new(),
         link_id: status.link_id,
@@ -404,14 +410,47 @@ fn source_liveness(status: &OutboundStatus) -> Liveness {
     }
 }
 
-fn direct_liveness(unreachable: Option<String>) -> Liveness {
+fn direct_liveness(unreachable: Option<&Unreachable>) -> Liveness {
     Liveness {
         state: if unreachable.is_none() { LinkState::Active } else { LinkState::Unavailable },
-        error: "NO_ERROR",
-        error_message: unreachable,
+        error: unreachable.map_or(NO_ERROR, unreachable_error),
+        error_message: unreachable.map(ToString::to_string),
         members: Vec::new(),
         link_id: None,
         remote_cluster_id: None,
+    }
+}
+
+fn cause_error(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Dial(obstacle) => obstacle_error(obstacle),
+        Cause::Refused(RefusalCode::NoSuchLink | RefusalCode::ModeMismatch | RefusalCode::LinkDeleted) => {
+            "REMOTE_LINK_NOT_FOUND_ERROR"
+        }
+        Cause::Refused(RefusalCode::NotAuthorised) => "AUTHORIZATION_ERROR",
+        Cause::Refused(RefusalCode::Silent) => TIMEOUT,
+        Cause::Local | Cause::Refused(_) | Cause::Lost => UNKNOWN,
+    }
+}
+
+fn unreachable_error(why: &Unreachable) -> &'static str {
+    match why {
+        Unreachable::Lease(LeaseError::Dial { obstacle, .. }) => obstacle_error(*obstacle),
+        Unreachable::Lease(LeaseError::Authentication(_)) | Unreachable::Client(ClientError::Reauthentication(_)) => {
+            obstacle_error(Obstacle::Authentication)
+        }
+        Unreachable::Client(ClientError::Timeout { .. }) => TIMEOUT,
+        Unreachable::Lease(_) | Unreachable::Client(_) => UNKNOWN,
+    }
+}
+
+fn obstacle_error(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::Name => "UNRESOLVABLE_BOOTSTRAP_ERROR",
+        Obstacle::Tcp => "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR",
+        Obstacle::Timeout => TIMEOUT,
+        Obstacle::Authentication => "AUTHENTICATION_ERROR",
+        Obstacle::Protocol => UNKNOWN,
     }
 }
 

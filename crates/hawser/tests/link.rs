@@ -157,11 +157,75 @@ fn story(source: &FakeSource, at: &str) {
     refused(&cloud.command(&["link", "delete", "l"]).unwrap(), "has 1 live mirror topics (orders)");
     assert_eq!(cloud.run(&["link", "delete", "l", "--force"]).unwrap(), "Deleted cluster link \"l\".\n");
     await_state(&on_prem, "UNAVAILABLE", "LinkDeleted");
+    assert_eq!(json(&on_prem, &["link", "describe", "l"])["error"], "REMOTE_LINK_NOT_FOUND_ERROR");
     assert_eq!(json(&cloud, &["mirror", "list"])[0]["mirror_status"], "FAILED");
     assert_eq!(on_prem.run(&["link", "delete", "l"]).unwrap(), "Deleted cluster link \"l\".\n");
     refused(&on_prem.command(&["link", "describe", "l"]).unwrap(), "Cluster link 'l' does not exist.");
     cloud.stop().unwrap();
     on_prem.stop().unwrap();
+}
+
+/// Links that the destination dials, one behind the other: the source, its mirror, and the mirror of that mirror.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_of_links_that_dial_themselves() {
+    let mut listeners = Vec::new();
+    for _ in 0..2 {
+        listeners.push(Listener::bind("127.0.0.1:0".parse().unwrap(), ServerSecurity::plaintext()).await.unwrap());
+    }
+    let source = FakeSource::start(listeners);
+    source.create("orders", PARTITIONS);
+    for partition in 0..PARTITIONS {
+        source.append("orders", partition, batches(0, Codec::None));
+    }
+    tokio::task::spawn_blocking(move || chain(&source)).await.unwrap();
+}
+
+fn chain(source: &FakeSource) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut jump = daemon(folder.path(), "jump", &[]);
+    let mut far = daemon(folder.path(), "far", &[]);
+    let dial = |to: &str| format!("link.mode=DESTINATION,connection.mode=OUTBOUND,bootstrap.servers={to}");
+    let create = |at: &Daemon, to: &str| at.command(&["link", "create", "l", "--config", &dial(to)]).unwrap();
+
+    // Who is not there, or is this cluster itself, is no source; and nothing stays behind.
+    let nobody = format!("127.0.0.1:{}", hawser_testkit::ports::free_port());
+    refused(&create(&jump, &nobody), "nothing listens on this port");
+    refused(&create(&jump, &jump.bootstrap()), "the other side is this cluster itself");
+    assert_eq!(jump.run(&["link", "list"]).unwrap(), "No cluster links found.\n");
+
+    let made = create(&jump, &source.addresses()[0].to_string());
+    assert_eq!(made.stdout, "Created cluster link \"l\".\n", "{made:?}");
+    jump.run(&["mirror", "create", "orders", "--link", "l"]).unwrap();
+    let made = create(&far, &jump.bootstrap());
+    assert_eq!(made.stdout, "Created cluster link \"l\".\n", "{made:?}");
+    far.run(&["mirror", "create", "orders", "--link", "l"]).unwrap();
+    caught_up(&far, "orders", 150);
+    for partition in 0..PARTITIONS {
+        source.append("orders", partition, batches(50, Codec::Zstd));
+    }
+    caught_up(&far, "orders", 300);
+    await_state(&far, "ACTIVE", "");
+    let link = json(&far, &["link", "describe", "l"]);
+    assert_eq!(link["remote_cluster"], json(&jump, &["link", "describe", "l"])["local_cluster"]);
+    assert!(far.run(&["verify", "--link", "l"]).unwrap().contains("Compared 6 batches"));
+
+    // The middle goes away and comes back, with more.
+    jump.kill9().unwrap();
+    await_state(&far, "UNAVAILABLE", "nothing listens on this port");
+    assert_eq!(json(&far, &["link", "describe", "l"])["error"], "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR");
+    for partition in 0..PARTITIONS {
+        source.append("orders", partition, batches(100, Codec::Lz4));
+    }
+    jump.start().unwrap();
+    caught_up(&far, "orders", 450);
+    await_state(&far, "ACTIVE", "");
+    jump.stop().unwrap();
+    far.stop().unwrap();
+    let sent = [batches(0, Codec::None), batches(50, Codec::Zstd), batches(100, Codec::Lz4)].concat();
+    for (daemon, partition) in [&jump, &far].into_iter().flat_map(|daemon| (0..PARTITIONS).map(move |p| (daemon, p))) {
+        let segment = daemon.data_dir().join(format!("orders-{partition}/00000000000000000000.log"));
+        assert!(std::fs::read(&segment).unwrap() == sent, "{}", segment.display());
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use hawser_link::reversal::{
     CONTROL_FRAME_BYTES_MAX, ChannelFailure, ControlFrame, Entropy, LinkOpen, RefusalCode, SourceAction, SourceControl,
     SourceEvent, SourcePhase, SourceSettings, Ticket,
 };
-use hawser_transport::{FrameReader, HostPort, Stream};
+use hawser_transport::{FrameReader, HostPort, Obstacle, Stream};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -37,6 +37,8 @@ pub(crate) enum Report {
     Event(SourceEvent),
     /// The dial of this attempt reached the destination there: channels have to lead to the same daemon.
     Reached(HostPort),
+    /// What the dial met that is reported to have failed next.
+    Unreached(Obstacle),
     Known(Known),
 }
 
@@ -85,6 +87,7 @@ pub(crate) async fn run(
         machine: SourceControl::new(settings),
         source_cluster_id: known.cluster_id.clone(),
         reached: None,
+        obstacle: None,
         control: None,
         channels: HashMap::new(),
         tasks: JoinSet::new(),
@@ -122,6 +125,8 @@ struct Half {
     machine: SourceControl,
     source_cluster_id: String,
     reached: Option<HostPort>,
+    /// Of the last dial, if it failed.
+    obstacle: Option<Obstacle>,
     control: Option<(i64, mpsc::Sender<Command>)>,
     /// Channels by ticket; dropping the sender ends the channel.
     channels: HashMap<Ticket, oneshot::Sender<()>>,
@@ -144,7 +149,8 @@ impl Half {
                 }
                 report = inbox.recv() => match report {
                     Some(Report::Event(event)) => self.feed(event),
-                    Some(Report::Reached(at)) => self.reached = Some(at),
+                    Some(Report::Reached(at)) => (self.reached, self.obstacle) = (Some(at), None),
+                    Some(Report::Unreached(obstacle)) => self.obstacle = Some(obstacle),
                     Some(Report::Known(known)) => self.known(known),
                     None => break,
                 },
@@ -194,7 +200,8 @@ impl Half {
 
     fn publish(&self) {
         let counts = &self.shared.counts;
-        self.status.send_if_modified(|status| status.update(&self.machine, &self.source_cluster_id, counts));
+        let (machine, source) = (&self.machine, &self.source_cluster_id);
+        self.status.send_if_modified(|status| status.update(machine, self.obstacle, source, counts));
     }
 
     fn perform(&mut self, action: SourceAction) {
@@ -324,6 +331,7 @@ impl Control {
                 Err(error) => {
                     reason = format!("cannot reach the destination at {at}: {error}");
                     needs_operator = error.is_authentication();
+                    let _ = self.reports.send(Report::Unreached(error.obstacle())).await;
                 }
             }
         }

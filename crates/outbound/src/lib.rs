@@ -22,7 +22,7 @@ mod throttle;
 
 pub use config::OutboundConfig;
 pub use guard::versions as guarded_versions;
-pub use status::{OutboundState, OutboundStatus};
+pub use status::{Cause, OutboundState, OutboundStatus};
 
 use hawser_link::reversal::RefusalCode;
 use shared::Shared;

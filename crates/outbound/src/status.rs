@@ -1,7 +1,8 @@
 //! How a source half stands, for people and metrics.
 
 use crate::splice::Counts;
-use hawser_link::reversal::{SourceControl, SourcePhase};
+use hawser_link::reversal::{RefusalCode, SourceControl, SourcePhase};
+use hawser_transport::Obstacle;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 use uuid::Uuid;
@@ -13,6 +14,8 @@ pub struct OutboundStatus {
     pub state: OutboundState,
     /// Why it is not open; `None` when it is.
     pub reason: Option<String>,
+    /// What kind of reason; `None` when it is open, or nothing failed yet.
+    pub cause: Option<Cause>,
     /// Since when it is in this state.
     pub since: SystemTime,
     /// The link's id, once the destination has told it.
@@ -27,6 +30,19 @@ pub struct OutboundStatus {
     pub bytes: u64,
     /// Requests of the destination that were not let through, since the start.
     pub refused_requests: u64,
+}
+
+/// Why a source half is not open, for machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The local cluster cannot be reached or is another one.
+    Local,
+    /// The destination was dialled in vain.
+    Dial(Obstacle),
+    /// One of the two halves will not have the other.
+    Refused(RefusalCode),
+    /// The connection ended, or the answer to `LinkOpen` did not come.
+    Lost,
 }
 
 /// States of a source half.
@@ -49,6 +65,7 @@ impl OutboundStatus {
         Self {
             state: OutboundState::WaitingForLocal,
             reason: None,
+            cause: None,
             since: SystemTime::now(),
             link_id: None,
             destination_cluster_id: None,
@@ -61,7 +78,7 @@ impl OutboundStatus {
 
     pub(crate) fn waiting_for_local(&mut self, reason: String) {
         self.enter(OutboundState::WaitingForLocal);
-        self.reason = Some(reason);
+        (self.reason, self.cause) = (Some(reason), Some(Cause::Local));
     }
 
     pub(crate) fn stopped(&mut self) {
@@ -69,7 +86,13 @@ impl OutboundStatus {
     }
 
     /// Takes over what the machine says; returns whether anything changed.
-    pub(crate) fn update(&mut self, machine: &SourceControl, source_cluster_id: &str, counts: &Counts) -> bool {
+    pub(crate) fn update(
+        &mut self,
+        machine: &SourceControl,
+        obstacle: Option<Obstacle>,
+        source_cluster_id: &str,
+        counts: &Counts,
+    ) -> bool {
         let before = self.clone();
         self.enter(match machine.phase() {
             SourcePhase::Stopped => OutboundState::Stopped,
@@ -78,6 +101,8 @@ impl OutboundStatus {
             SourcePhase::Open => OutboundState::Open,
         });
         self.reason = machine.reason().map(str::to_owned);
+        let failed = || obstacle.map_or(Cause::Lost, Cause::Dial);
+        self.cause = machine.reason().map(|_| machine.refusal().map_or_else(failed, Cause::Refused));
         self.link_id = machine.link_id();
         self.destination_cluster_id = machine.remote_cluster_id().map(str::to_owned);
         self.source_cluster_id = Some(source_cluster_id.to_owned());

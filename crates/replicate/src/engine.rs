@@ -14,7 +14,7 @@ use crate::config::{MirrorSpec, ReplicateConfig};
 use crate::fetcher::{Command, Fetcher, Held, Notice, Side, now};
 use crate::partition::{Event, Leader, Partition, Report, Start};
 use crate::reason::{Failure, Trouble};
-use crate::status::{Beat, Board, LinkCounters, LinkStatus, METRICS_INTERVAL, TopicState};
+use crate::status::{Beat, Board, LinkCounters, LinkStatus, METRICS_INTERVAL, TopicState, Unreachable};
 use crate::throttle::Throttle;
 use crate::topics::{Change, Topics};
 use hawser_store::{Store, TopicSpec};
@@ -230,6 +230,11 @@ impl Replicator {
         self.board.snapshot()
     }
 
+    /// Why the source gives no metadata, if it gives none. Costs nothing beside [`Replicator::status`].
+    pub fn unreachable(&self) -> Option<Unreachable> {
+        self.board.unreachable()
+    }
+
     /// Ends all fetchers between two writes and waits for them. Nothing is flushed: that is the store's own.
     pub async fn stop(&self) {
         let _ = self.call(Call::Stop).await; // stopped already is as good
@@ -244,7 +249,7 @@ impl Replicator {
 
 /// A fetcher's place: its broker, and which of the fetchers to it.
 type Place = (NodeId, usize);
-type MetadataAnswer = (Vec<Arc<str>>, Result<(KafkaClient, MetadataResponse), String>);
+type MetadataAnswer = (Vec<Arc<str>>, Result<(KafkaClient, MetadataResponse), Unreachable>);
 
 struct Coordinator<S: Store> {
     config: Arc<ReplicateConfig>,
@@ -502,10 +507,10 @@ impl<S: Store> Coordinator<S> {
             let answer = async {
                 let client = match client {
                     Some(client) => client,
-                    None => connector.lease(Target::Any).await.map_err(|error| error.to_string())?,
+                    None => connector.lease(Target::Any).await?,
                 };
                 let answer = client.call(&request, METADATA_VERSION_MAX, Duration::ZERO).await;
-                answer.map(|(_, answer)| (client, answer)).map_err(|error| error.to_string())
+                Ok((client, answer?.1))
             };
             let answer = answer.await;
             (asked, answer)

@@ -23,4 +23,4 @@ pub use config::{MirrorSpec, ReplicateConfig};
 pub use engine::{MirrorEvent, Replicator, Stopped};
 pub use partition::{Phase, Start};
 pub use reason::{Failure, Reason, Trouble, TroubleKind};
-pub use status::{LinkStatus, PartitionStatus, TopicState, TopicStatus};
+pub use status::{LinkStatus, PartitionStatus, TopicState, TopicStatus, Unreachable};

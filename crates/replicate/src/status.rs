@@ -6,6 +6,7 @@
 
 use crate::partition::{Partition, Phase, Report};
 use crate::reason::{Failure, Trouble};
+use hawser_transport::{ClientError, LeaseError};
 use hawser_wire::Offset;
 use metrics::{Counter, Gauge, counter, gauge};
 use std::collections::BTreeMap;
@@ -73,11 +74,22 @@ pub struct PartitionStatus {
     pub bytes: u64,
 }
 
+/// Why the source gives no metadata.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unreachable {
+    /// There is no connection.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// It did not answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
 /// All mirrors of a link at one moment.
 #[derive(Clone, Debug)]
 pub struct LinkStatus {
     /// Why the source cannot be reached, if it cannot.
-    pub unreachable: Option<String>,
+    pub unreachable: Option<Unreachable>,
     /// Mirror topics by their names here.
     pub topics: Vec<TopicStatus>,
 }
@@ -86,7 +98,7 @@ pub struct LinkStatus {
 #[derive(Debug)]
 pub(crate) struct Board {
     topics: Mutex<BTreeMap<Arc<str>, Topic>>,
-    unreachable: Mutex<Option<String>>,
+    unreachable: Mutex<Option<Unreachable>>,
 }
 
 #[derive(Debug)]
@@ -186,7 +198,11 @@ impl Board {
         }
     }
 
-    pub(crate) fn set_unreachable(&self, why: Option<String>) {
+    pub(crate) fn unreachable(&self) -> Option<Unreachable> {
+        lock(&self.unreachable).clone()
+    }
+
+    pub(crate) fn set_unreachable(&self, why: Option<Unreachable>) {
         *lock(&self.unreachable) = why;
     }
 
@@ -209,7 +225,7 @@ impl Board {
             since_ms: topic.since_ms,
             partitions: topic.partitions.iter().map(|(&index, place)| place.snapshot(index, now)).collect(),
         });
-        LinkStatus { topics: topics.collect(), unreachable: lock(&self.unreachable).clone() }
+        LinkStatus { topics: topics.collect(), unreachable: self.unreachable() }
     }
 
     /// Sets every gauge. Proportional to the number of partitions; called every [`METRICS_INTERVAL`].

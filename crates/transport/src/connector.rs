@@ -1,7 +1,7 @@
 //! Where clients to a remote cluster come from. Here: dialled.
 
 use crate::client::{ClientError, ClientOptions, KafkaClient};
-use crate::dial::DialError;
+use crate::dial::{DialError, Obstacle};
 use crate::host_port::HostPort;
 use crate::security::ClientSecurity;
 use hawser_wire::NodeId;
@@ -50,6 +50,14 @@ pub enum LeaseError {
         /// Why.
         reason: String,
     },
+    /// No broker could be dialled: try again later.
+    #[error("source is not reachable: {reason}")]
+    Dial {
+        /// What stood in the way of the last one tried.
+        obstacle: Obstacle,
+        /// Why, of each one tried.
+        reason: String,
+    },
     /// The login was refused; retrying is pointless until somebody acts.
     #[error("authentication failed: {0}")]
     Authentication(String),
@@ -76,17 +84,20 @@ impl Direct {
     async fn any(&self) -> Result<KafkaClient, LeaseError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let (before, after) = self.bootstrap.split_at(turn % self.bootstrap.len().max(1));
-        let mut reasons = Vec::new();
+        let (mut obstacle, mut reasons) = (Obstacle::Name, Vec::new());
         // One silent broker must leave time for the others.
         let share = self.setup / u32::try_from(self.bootstrap.len()).unwrap_or(u32::MAX).max(1);
         for address in after.iter().chain(before) {
             match self.dial(address, share).await {
                 Ok(client) => return Ok(client),
                 Err(Failure::Authentication(e)) => return Err(LeaseError::Authentication(format!("{address}: {e}"))),
-                Err(Failure::Other(e)) => reasons.push(format!("{address}: {e}")),
+                Err(Failure::Other(met, e)) => {
+                    obstacle = met;
+                    reasons.push(format!("{address}: {e}"));
+                }
             }
         }
-        Err(LeaseError::Unavailable(reasons.join("; ")))
+        Err(LeaseError::Dial { obstacle, reason: reasons.join("; ") })
     }
 
     async fn node(&self, node: NodeId) -> Result<KafkaClient, LeaseError> {
@@ -99,7 +110,7 @@ impl Direct {
         match self.dial(&address, self.setup).await {
             Ok(client) => Ok(client),
             Err(Failure::Authentication(e)) => Err(LeaseError::Authentication(format!("{address}: {e}"))),
-            Err(Failure::Other(e)) => {
+            Err(Failure::Other(_, e)) => {
                 self.forget(node);
                 Err(LeaseError::Node { node, reason: format!("{address}: {e}") })
             }
@@ -130,16 +141,18 @@ impl Direct {
     }
 
     async fn dial(&self, to: &HostPort, within: Duration) -> Result<KafkaClient, Failure> {
-        let stream = self.security.dial(to, within).await.map_err(|e: DialError| {
-            if e.is_authentication() { Failure::Authentication(e.to_string()) } else { Failure::Other(e.to_string()) }
+        let stream = self.security.dial(to, within).await.map_err(|e: DialError| match e.is_authentication() {
+            true => Failure::Authentication(e.to_string()),
+            false => Failure::Other(e.obstacle(), e.to_string()),
         })?;
-        KafkaClient::start(stream, self.options.clone()).await.map_err(|e: ClientError| Failure::Other(e.to_string()))
+        let started = KafkaClient::start(stream, self.options.clone()).await;
+        started.map_err(|e: ClientError| Failure::Other(Obstacle::Protocol, e.to_string()))
     }
 }
 
 enum Failure {
     Authentication(String),
-    Other(String),
+    Other(Obstacle, String),
 }
 
 impl Connector for Direct {
@@ -151,9 +164,10 @@ impl Connector for Direct {
                     Target::Node(node) => self.node(node).await,
                 }
             };
-            timeout(self.setup, lease)
-                .await
-                .unwrap_or_else(|_| Err(LeaseError::Unavailable(format!("no connection within {:?}", self.setup))))
+            timeout(self.setup, lease).await.unwrap_or_else(|_| {
+                let reason = format!("no connection within {:?}", self.setup);
+                Err(LeaseError::Dial { obstacle: Obstacle::Timeout, reason })
+            })
         })
     }
 }

@@ -94,7 +94,39 @@ pub enum DialError {
     Protocol(String),
 }
 
+/// What stood in the way of a connection, for machines: [`DialError`] without its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Obstacle {
+    /// The host name has no address.
+    Name,
+    /// No TCP connection.
+    Tcp,
+    /// Too slow.
+    Timeout,
+    /// Credentials, certificates, or a listener of another security protocol.
+    Authentication,
+    /// The peer does not keep to the protocol.
+    Protocol,
+}
+
 impl DialError {
+    /// Its kind.
+    pub fn obstacle(&self) -> Obstacle {
+        match self {
+            Self::Resolve { .. } => Obstacle::Name,
+            Self::Refused { .. } | Self::Connect { .. } => Obstacle::Tcp,
+            Self::Timeout { .. } => Obstacle::Timeout,
+            // Kafka's SslAuthenticationException is an AuthenticationException, too.
+            Self::Tls(_)
+            | Self::PeerIsTls
+            | Self::Authentication { .. }
+            | Self::Mechanism { .. }
+            | Self::NoLoginHere
+            | Self::ServerUnproven => Obstacle::Authentication,
+            Self::ClosedInLogin | Self::Protocol(_) => Obstacle::Protocol,
+        }
+    }
+
     /// Whether trying again is pointless until somebody changes a configuration.
     pub fn is_authentication(&self) -> bool {
         matches!(self, Self::Authentication { .. } | Self::Mechanism { .. } | Self::NoLoginHere | Self::ServerUnproven)

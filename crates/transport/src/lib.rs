@@ -21,7 +21,7 @@ mod stream;
 
 pub use client::{ClientError, ClientOptions, KafkaClient};
 pub use connector::{Connector, Direct, LeaseError, Target};
-pub use dial::DialError;
+pub use dial::{DialError, Obstacle};
 pub use frames::{FrameError, FrameReader};
 pub use host_port::{HostPort, HostPortError};
 pub use listener::{ARRIVING_MAX, Counts, Listener, Principal, ServerConnection, answer_api_versions};

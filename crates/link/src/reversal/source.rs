@@ -213,6 +213,8 @@ pub struct SourceControl {
     link_id: Option<Uuid>,
     remote_cluster_id: Option<String>,
     reason: Option<String>,
+    /// What `reason` says if it is a refusal.
+    refusal: Option<RefusalCode>,
     since: Option<Instant>,
 }
 
@@ -229,6 +231,7 @@ impl SourceControl {
             link_id: None,
             remote_cluster_id: None,
             reason: None,
+            refusal: None,
             since: None,
         }
     }
@@ -297,6 +300,11 @@ impl SourceControl {
     /// Why it is not open; `None` when it is, or nothing failed yet.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
+    }
+
+    /// Which refusal [`reason`](Self::reason) is; `None` when it is something else.
+    pub fn refusal(&self) -> Option<RefusalCode> {
+        self.refusal
     }
 
     /// The link's id, once the destination has told it.
@@ -388,18 +396,18 @@ impl SourceControl {
                         format_args!("it calls itself {}", accepted.destination_cluster_id),
                     );
                     todo.push(SourceAction::Disconnect { attempt });
-                    return self.wait(refusal.code.class(), refusal.to_string(), now, entropy);
+                    return self.refused(&refusal, now, entropy);
                 }
                 let liveness = Liveness::new(accepted.beat_interval, accepted.beats_missed_max, now);
                 self.link_id = Some(accepted.link_id);
                 self.remote_cluster_id = Some(accepted.destination_cluster_id);
-                self.reason = None;
+                (self.reason, self.refusal) = (None, None);
                 self.state = State::Open { attempt, since: now, liveness };
                 self.announce(todo);
             }
             (State::Opening { attempt: current, .. }, OpenAnswer::Refused(refusal)) if *current == attempt => {
                 todo.push(SourceAction::Disconnect { attempt });
-                self.wait(refusal.code.class(), refusal.to_string(), now, entropy);
+                self.refused(&refusal, now, entropy);
             }
             (
                 State::Stopped
@@ -439,13 +447,13 @@ impl SourceControl {
                 todo.push(SourceAction::Disconnect { attempt });
                 todo.push(SourceAction::AbandonChannels);
                 self.channels.clear();
-                self.wait(refusal.code.class(), refusal.to_string(), now, entropy);
+                self.refused(&refusal, now, entropy);
             }
             ControlFrame::DialFailed { .. } | ControlFrame::Nodes(_) => {
                 let refusal = Refusal::new(RefusalCode::ProtocolViolation);
                 todo.push(SourceAction::Send { attempt, frame: ControlFrame::Goodbye(refusal.clone()) });
                 todo.push(SourceAction::Disconnect { attempt });
-                self.wait(refusal.code.class(), refusal.to_string(), now, entropy);
+                self.refused(&refusal, now, entropy);
             }
         }
     }
@@ -522,7 +530,7 @@ impl SourceControl {
         }
         todo.push(SourceAction::AbandonChannels);
         self.channels.clear();
-        self.reason = Some(Refusal::new(code).to_string());
+        (self.reason, self.refusal) = (Some(Refusal::new(code).to_string()), Some(code));
         self.state = State::Stopped;
     }
 
@@ -549,12 +557,17 @@ impl SourceControl {
                     todo.push(SourceAction::Disconnect { attempt });
                     todo.push(SourceAction::AbandonChannels);
                     self.channels.clear();
-                    self.wait(RefusalClass::Retry, refusal.to_string(), now, entropy);
+                    self.refused(&refusal, now, entropy);
                 } else if let Some(frame) = liveness.beat(now) {
                     todo.push(SourceAction::Send { attempt, frame });
                 }
             }
         }
+    }
+
+    fn refused(&mut self, refusal: &Refusal, now: Instant, entropy: &mut dyn Entropy) {
+        self.wait(refusal.code.class(), refusal.to_string(), now, entropy);
+        self.refusal = Some(refusal.code);
     }
 
     fn wait(&mut self, class: RefusalClass, reason: String, now: Instant, entropy: &mut dyn Entropy) {
@@ -570,7 +583,7 @@ impl SourceControl {
             RefusalClass::Operator => usual.max(jittered(OPERATOR_RETRY, entropy)),
             RefusalClass::Fenced => usual.max(jittered(FENCED_RETRY, entropy)),
         };
-        self.reason = Some(reason);
+        (self.reason, self.refusal) = (Some(reason), None);
         self.state = State::Waiting { until: now + wait };
     }
 
