@@ -79,52 +79,53 @@ impl RemoteCluster {
     pub(crate) async fn lease(&self, target: Target) -> Result<KafkaClient, RemoteError> {
         Ok(self.connector.lease(target).await?)
     }
+}
 
-    /// The topic `name`; `None` if the source has none of that name.
-    ///
-    /// # Errors
-    /// See [`RemoteError`].
-    pub(crate) async fn topic(&self, name: &str) -> Result<Option<RemoteTopic>, RemoteError> {
-        const API: &str = "Metadata";
-        let client = self.lease(Target::Any).await?;
-        let topic = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
-        let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
-        let (_, response) = client.call(&request, METADATA_MAX, Duration::ZERO).await?;
-        let topic = response.topics.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
-        if topic.error_code == ResponseError::UnknownTopicOrPartition.code() {
-            return Ok(None);
-        }
-        check(API, topic.error_code)?;
-        let mut leaders = vec![None; topic.partitions.len()];
-        for partition in &topic.partitions {
-            let index = usize::try_from(partition.partition_index).ok();
-            let slot = index.and_then(|i| leaders.get_mut(i)).ok_or(RemoteError::Incomplete { api: API })?;
-            *slot = Some(NodeId(partition.leader_id.0)).filter(|leader| leader.0 >= 0);
-        }
-        Ok(Some(RemoteTopic { id: topic.topic_id, leaders }))
+/// The topic `name`; `None` if the source has none of that name.
+///
+/// # Errors
+/// See [`RemoteError`].
+pub(crate) async fn topic(client: &KafkaClient, name: &str) -> Result<Option<RemoteTopic>, RemoteError> {
+    const API: &str = "Metadata";
+    let topic = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+    let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+    let (_, response) = client.call(&request, METADATA_MAX, Duration::ZERO).await?;
+    let topic = response.topics.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
+    if topic.error_code == ResponseError::UnknownTopicOrPartition.code() {
+        return Ok(None);
     }
+    check(API, topic.error_code)?;
+    let mut leaders = vec![None; topic.partitions.len()];
+    for partition in &topic.partitions {
+        let index = usize::try_from(partition.partition_index).ok();
+        let slot = index.and_then(|i| leaders.get_mut(i)).ok_or(RemoteError::Incomplete { api: API })?;
+        *slot = Some(NodeId(partition.leader_id.0)).filter(|leader| leader.0 >= 0);
+    }
+    Ok(Some(RemoteTopic { id: topic.topic_id, leaders }))
+}
 
-    /// All configs of topic `name` and whether each is set on the topic itself.
-    ///
-    /// # Errors
-    /// See [`RemoteError`].
-    pub(crate) async fn topic_configs(&self, name: &str) -> Result<BTreeMap<String, (String, bool)>, RemoteError> {
-        const API: &str = "DescribeConfigs";
-        let client = self.lease(Target::Any).await?;
-        let resource = DescribeConfigsResource::default()
-            .with_resource_type(RESOURCE_TOPIC)
-            .with_resource_name(StrBytes::from_string(name.to_owned()))
-            .with_configuration_keys(None);
-        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-        let (_, response) = client.call(&request, DESCRIBE_CONFIGS_MAX, Duration::ZERO).await?;
-        let result = response.results.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
-        check(API, result.error_code)?;
-        let known = result.configs.into_iter().filter_map(|config| {
-            let value = config.value?.to_string();
-            Some((config.name.to_string(), (value, config.config_source == SOURCE_DYNAMIC_TOPIC)))
-        });
-        Ok(known.collect())
-    }
+/// All configs of topic `name` and whether each is set on the topic itself.
+///
+/// # Errors
+/// See [`RemoteError`].
+pub(crate) async fn topic_configs(
+    client: &KafkaClient,
+    name: &str,
+) -> Result<BTreeMap<String, (String, bool)>, RemoteError> {
+    const API: &str = "DescribeConfigs";
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(RESOURCE_TOPIC)
+        .with_resource_name(StrBytes::from_string(name.to_owned()))
+        .with_configuration_keys(None);
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+    let (_, response) = client.call(&request, DESCRIBE_CONFIGS_MAX, Duration::ZERO).await?;
+    let result = response.results.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
+    check(API, result.error_code)?;
+    let known = result.configs.into_iter().filter_map(|config| {
+        let value = config.value?.to_string();
+        Some((config.name.to_string(), (value, config.config_source == SOURCE_DYNAMIC_TOPIC)))
+    });
+    Ok(known.collect())
 }
 
 /// What a broker of the source holds of one partition from one offset on.

@@ -6,7 +6,7 @@ use crate::operations::{
     ClusterView, LinkState, LinkView, MirrorPartitionView, MirrorView, Operation, Outcome, Refusal, RefusalCode,
     RemoteCluster as NamedCluster, Reply, Right,
 };
-use crate::remote::RemoteError;
+use crate::remote::{self, RemoteError};
 use crate::verify::{Job, JobTopic, Verifications};
 use bytes::Bytes;
 use hawser_broker::Authorizer;
@@ -14,7 +14,7 @@ use hawser_link::{LinkConfig, LinkMode, LinkName, Properties};
 use hawser_log::Logs;
 use hawser_replicate::{LinkStatus, PartitionStatus, Phase, TopicState, TopicStatus};
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, SecretConfigs, State, TopicRecord};
-use hawser_transport::{ClientError, Principal};
+use hawser_transport::{ClientError, Principal, Target};
 use hawser_wire::TopicPartition;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -247,12 +247,14 @@ impl Service {
         }
         let cluster =
             self.links.source(link).ok_or_else(|| unavailable(&format!("Cluster link \"{link}\" is not running")))?;
-        let found = cluster.topic(&source).await.map_err(|e| remote_refusal(&e))?;
+        // One connection for both questions: over a link each costs two logins.
+        let client = cluster.lease(Target::Any).await.map_err(|e| remote_refusal(&e))?;
+        let found = remote::topic(&client, &source).await.map_err(|e| remote_refusal(&e))?;
         let Some(found) = found else {
             let message = format!("The source has no topic '{source}', or this link may not see it.");
             return Err(Refusal::new(RefusalCode::SourceTopicNotFound, message));
         };
-        let theirs = match cluster.topic_configs(&source).await {
+        let theirs = match remote::topic_configs(&client, &source).await {
             Err(RemoteError::Client(ClientError::Unsupported { .. })) => BTreeMap::new(),
             asked => asked.map_err(|e| remote_refusal(&e))?,
         };

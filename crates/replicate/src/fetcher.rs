@@ -1,5 +1,5 @@
-//! One fetcher task: the I/O of a [`Broker`]. It owns one connection to one source broker (and, rarely, a second one for
-//! questions, so that they do not wait behind a long poll), and the copies of the partitions that it fetches.
+//! One fetcher task: the I/O of a [`Broker`]. It owns one connection to one source broker (and a second one for
+//! questions once a long poll would hold them up), and the copies of the partitions that it fetches.
 //!
 //! The next Fetch is sent before the answer to the last one is written, so the line never waits for the disk; a third
 //! answer is not asked for, so at most two are in memory: one being written, one on its way.
@@ -83,7 +83,7 @@ pub(crate) struct Fetcher<S: Store> {
     outbox: VecDeque<Notice<S::Partition>>,
     to_open: VecDeque<TopicPartition>,
     line: Line,
-    /// A second connection, made when the first question is asked and let go with the first.
+    /// A second connection, made when a question would have to wait behind a fetch, and let go with the first.
     asker: Option<KafkaClient>,
     ask_after: Instant,
     fetch_after: Instant,
@@ -117,7 +117,16 @@ enum LineError {
 type Slot<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 type FetchAnswer = Result<(i16, FetchResponse), ClientError>;
 type Dialled = Result<(KafkaClient, i16, Duration), LineError>;
-type Asked = (Ask, Result<(KafkaClient, Told), LineError>);
+type Asked = (Ask, Way, Result<(KafkaClient, Told), LineError>);
+
+/// Which connection carries a question.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// That of the fetches, while there are none: the beginning of the first mirror needs no second one.
+    Line,
+    /// One of its own, so as not to wait behind a long poll.
+    Asker,
+}
 
 enum Told {
     Offsets(ListOffsetsResponse),
@@ -173,7 +182,7 @@ impl<S: Store> Fetcher<S> {
             if answered.is_none() {
                 self.start_fetch(&mut fetch);
             }
-            self.start_ask(&mut ask);
+            self.start_ask(&mut ask, fetch.is_none());
             if let Some(answer) = answered.take() {
                 let writes = self.fetch_answered(answer);
                 self.start_fetch(&mut fetch); // before the writes: see the head of this file
@@ -411,25 +420,32 @@ impl<S: Store> Fetcher<S> {
         }
     }
 
-    fn start_ask(&mut self, slot: &mut Slot<Asked>) {
-        if slot.is_some() || !matches!(self.line, Line::Up(_)) || now() < self.ask_after {
+    fn start_ask(&mut self, slot: &mut Slot<Asked>, line_is_free: bool) {
+        let Line::Up(line) = &self.line else { return };
+        if slot.is_some() || now() < self.ask_after {
             return;
         }
         let Some(ask) = self.core.broker.ask() else { return };
-        let (connector, node, client) = (self.connector.clone(), self.core.broker.node(), self.asker.clone());
+        let (way, client) = match &self.asker {
+            None if line_is_free => (Way::Line, Some(line.clone())),
+            asker => (Way::Asker, asker.clone()),
+        };
+        let (connector, node) = (self.connector.clone(), self.core.broker.node());
         *slot = Some(Box::pin(async move {
             let told = put(&ask, client, &*connector, node).await;
-            (ask, told)
+            (ask, way, told)
         }));
     }
 
-    fn asked(&mut self, (ask, told): Asked) -> Vec<(TopicPartition, Write)> {
+    fn asked(&mut self, (ask, way, told): Asked) -> Vec<(TopicPartition, Write)> {
         let now = now();
         let Core { broker, sides } = &mut self.core;
         let (Ask::Offsets(_, partitions) | Ask::Epochs(_, partitions)) = &ask;
         match told {
             Ok((client, told)) => {
-                self.asker = Some(client);
+                if way == Way::Asker {
+                    self.asker = Some(client);
+                }
                 match told {
                     Told::Offsets(answer) => broker.told_offsets(partitions, &answer, now),
                     Told::Epochs(answer) => {
@@ -443,6 +459,9 @@ impl<S: Store> Fetcher<S> {
                 self.asker = None;
                 self.ask_after = now + self.config.patience.retry_backoff;
                 broker.ask_failed(partitions);
+                if way == Way::Line && matches!(&self.line, Line::Up(line) if line.is_closed()) {
+                    self.line_down(&error, 0); // without a fetch nobody else would find out
+                }
                 Vec::new()
             }
         }
@@ -460,7 +479,7 @@ impl<S: Store> Fetcher<S> {
     }
 }
 
-/// Sends a question, on a connection of its own.
+/// Sends a question, on a connection made for it if there is none.
 async fn put(
     ask: &Ask,
     client: Option<KafkaClient>,

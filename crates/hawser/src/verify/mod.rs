@@ -366,7 +366,8 @@ impl Walk {
         if let Some(known) = place.compacted {
             return Ok(known);
         }
-        let configs = self.job.source.topic_configs(&place.topic.source).await?;
+        let client = self.job.source.lease(Target::Any).await?;
+        let configs = remote::topic_configs(&client, &place.topic.source).await?;
         let policy = configs.get("cleanup.policy").map(|(value, _)| value.as_str()).unwrap_or_default();
         let compacted = policy.contains("compact");
         place.compacted = Some(compacted);
@@ -377,7 +378,8 @@ impl Walk {
     async fn leader(&mut self, place: &Place) -> Result<KafkaClient, WalkError> {
         let name = &place.topic.source;
         if !self.leaders.contains_key(name) {
-            let topic = self.job.source.topic(name).await?.ok_or_else(|| WalkError::TopicGone(name.clone()))?;
+            let client = self.job.source.lease(Target::Any).await?;
+            let topic = remote::topic(&client, name).await?.ok_or_else(|| WalkError::TopicGone(name.clone()))?;
             if topic.id != place.topic.source_id {
                 let (pinned, now) = (place.topic.source_id, topic.id);
                 return Err(WalkError::TopicRecreated { topic: name.clone(), pinned, now });
