@@ -333,6 +333,16 @@ impl Broker {
         self.on(id, Event::Fetched(fetched), now)
     }
 
+    /// Whether the Fetch on its way only waits for new records, while there are others to fetch that it does not ask for.
+    /// Proportional to the number of partitions if there are such.
+    pub fn is_held_up(&self) -> bool {
+        let is_caught_up = |(id, asked): (&TopicPartition, &Fetching)| {
+            let entry = self.partitions.get(id);
+            entry.is_none_or(|e| e.machine.source().high_watermark.is_some_and(|end| end <= asked.at.offset))
+        };
+        self.session.has_new() && self.session.all_asked().all(is_caught_up)
+    }
+
     /// The Fetch got no answer, or not a readable one.
     pub fn fetch_failed(&mut self) {
         self.session.reset();

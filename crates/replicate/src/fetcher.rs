@@ -208,6 +208,7 @@ impl<S: Store> Fetcher<S> {
                 asked = fill(&mut ask) => {
                     let writes = self.asked(asked);
                     self.write(writes).await;
+                    self.overtake(&mut fetch);
                 }
                 permit = notices.reserve(), if !self.outbox.is_empty() => match permit {
                     Ok(permit) => {
@@ -464,6 +465,19 @@ impl<S: Store> Fetcher<S> {
                 }
                 Vec::new()
             }
+        }
+    }
+
+    /// Partitions that have just learnt where to begin need not wait for the end of an idle long poll: the connection of
+    /// the questions takes over, and the poll is given up with its own. Nothing is lost: positions are the copies'.
+    fn overtake(&mut self, fetch: &mut Slot<FetchAnswer>) {
+        if fetch.is_none() || !matches!(self.line, Line::Up(_)) || !self.core.broker.is_held_up() {
+            return;
+        }
+        if let Some(client) = self.asker.take() {
+            *fetch = None;
+            self.core.broker.fetch_failed();
+            self.line = Line::Up(client);
         }
     }
 

@@ -87,6 +87,17 @@ impl Session {
         self.wanted.iter()
     }
 
+    /// Whether the next request would fetch what the last one did not ask for.
+    pub fn has_new(&self) -> bool {
+        let at = |fetching: Option<&Fetching>| fetching.map(|f| f.at);
+        self.dirty.iter().any(|p| self.wanted.contains_key(p) && at(self.wanted.get(p)) != at(self.known.get(p)))
+    }
+
+    /// What the broker was last told about each partition, in no order.
+    pub fn all_asked(&self) -> impl Iterator<Item = (&TopicPartition, &Fetching)> {
+        self.known.iter()
+    }
+
     /// The next request.
     pub fn plan(&mut self) -> Plan {
         let mut plan = Plan { session_id: self.id, session_epoch: self.epoch, ..Plan::default() };

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const FETCH: i16 = 1;
+const API_VERSIONS: i16 = 18;
 
 /// A source, a store and the replicator between them.
 struct Bed {
@@ -137,6 +138,31 @@ async fn mirrors_what_is_there_and_what_comes() {
     assert_eq!(bed.topic("t").partitions.iter().map(|p| p.bytes).max(), Some(bed.held("t", 0).len() as u64));
     bed.replicator.stop().await;
     assert!(bed.replicator.pause("t").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_mirror_does_not_wait_for_the_long_poll_of_an_idle_one() {
+    let bed = Bed::with(1, |config| config.bounds.wait_ms_max = 200_000).await;
+    for topic in ["idle", "a", "b"] {
+        bed.source.create(topic, 3);
+        for partition in 0..3 {
+            bed.source.append(topic, partition, batches(0, 5, 0));
+        }
+    }
+    bed.mirror("idle", Start::Earliest).await;
+    bed.equal("idle", 3).await;
+    // One connection for metadata, one that learnt the addresses, and one to the broker, which is greeted once more.
+    assert_eq!(bed.source.requests(API_VERSIONS), 4);
+    for topic in ["a", "b"] {
+        bed.mirror(topic, Start::Earliest).await;
+        bed.equal(topic, 3).await;
+    }
+    // Those that were waited for before are still waited for.
+    for topic in ["idle", "a", "b"] {
+        bed.source.append(topic, 1, batches(5, 1, 0));
+        bed.equal(topic, 3).await;
+    }
+    assert!(bed.topic("idle").partitions.iter().all(|p| p.trouble.is_none()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
