@@ -1,6 +1,7 @@
 //! Which cluster this daemon speaks for: the stock cluster beside it, whose id is asked for once and pinned, or its own.
 
 use crate::config::LocalCluster;
+use crate::persist::{PersistError, persist};
 use crate::remote;
 use hawser_state::State;
 use hawser_transport::{ClientOptions, HostPort, KafkaClient};
@@ -29,7 +30,7 @@ pub(crate) enum ClusterError {
     )]
     Another { pinned: String, seen: String },
     #[error(transparent)]
-    State(#[from] hawser_state::Error),
+    State(#[from] PersistError),
 }
 
 impl Cluster {
@@ -53,7 +54,8 @@ impl Cluster {
             return Ok(id.clone());
         }
         let seen = ask(beside).await?;
-        let pinned = self.state.pin_local_cluster(&seen)?;
+        let answered = seen.clone();
+        let pinned = persist(&self.state, move |state| state.pin_local_cluster(&answered)).await?;
         if pinned != seen {
             return Err(ClusterError::Another { pinned, seen });
         }

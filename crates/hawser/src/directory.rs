@@ -31,12 +31,16 @@ impl LinkDirectory for Directory {
     }
 
     fn learned_source_cluster(&self, link: &LinkName, cluster_id: &str) {
-        let Some(mut record) = self.state.link(link.as_str()) else { return };
-        record.remote_cluster_id = Some(cluster_id.to_owned());
-        if let Err(error) = self.state.put_link(record) {
-            // It is learnt again from the next half, as long as it is not kept.
-            tracing::error!(%link, %error, "the source cluster's id could not be kept");
-        }
+        let (state, link, cluster_id) = (self.state.clone(), link.clone(), cluster_id.to_owned());
+        // Whoever tells us must not wait for the disk.
+        tokio::task::spawn_blocking(move || {
+            let Some(mut record) = state.link(link.as_str()) else { return };
+            record.remote_cluster_id = Some(cluster_id);
+            if let Err(error) = state.put_link(record) {
+                // It is learnt again from the next half, as long as it is not kept.
+                tracing::error!(%link, %error, "the source cluster's id could not be kept");
+            }
+        });
     }
 
     fn may_alter_cluster(&self, principal: &Principal) -> bool {

@@ -3,6 +3,7 @@
 
 use crate::cluster::Cluster;
 use crate::operations::{LinkState, MemberView};
+use crate::persist::persist;
 use crate::remote::{self, RemoteCluster};
 use crate::service::{link_properties, now_ms};
 use hawser_inbound::Inbound;
@@ -71,6 +72,13 @@ struct Destination {
     is_paused: bool,
 }
 
+/// A link that runs but is not one of ours yet.
+pub(crate) struct Trial {
+    /// With what the other side told.
+    record: LinkRecord,
+    running: Running,
+}
+
 /// Why a link could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
@@ -120,12 +128,12 @@ impl Links {
         }
     }
 
-    /// Starts a new link and, unless told otherwise, waits for the other side's word. Gives the record with what was
-    /// learnt; it is not in the state yet. Nothing runs after an error.
+    /// Starts a new link and, unless told otherwise, waits for the other side's word. It is to be
+    /// [kept](Self::keep) or [discarded](Self::discard). Nothing runs after an error.
     ///
     /// # Errors
     /// Wrong settings, an unreachable other side, or its refusal.
-    pub(crate) async fn start(&self, mut record: LinkRecord, unchecked: bool) -> Result<LinkRecord, StartError> {
+    pub(crate) async fn try_out(&self, mut record: LinkRecord, unchecked: bool) -> Result<Trial, StartError> {
         let own = match self.cluster.known_id() {
             Some(id) => Some(id),
             None if unchecked => None,
@@ -148,8 +156,18 @@ impl Links {
                 return Err(error);
             }
         }
-        lock(&self.running).insert(record.name.clone(), running);
-        Ok(record)
+        Ok(Trial { record, running })
+    }
+
+    /// Counts `trial` among the links from now on. Gives its record, which is to be put into the state.
+    pub(crate) fn keep(&self, trial: Trial) -> LinkRecord {
+        lock(&self.running).insert(trial.record.name.clone(), trial.running);
+        trial.record
+    }
+
+    /// Ends `trial`.
+    pub(crate) async fn discard(&self, trial: Trial) {
+        end(trial.running, RefusalCode::SourceHalfDeleted).await;
     }
 
     /// Ends link `name`, which is about to be deleted. When this returns nothing writes to its mirrors or their records.
@@ -457,9 +475,7 @@ fn obstacle_error(obstacle: Obstacle) -> &'static str {
 /// Keeps in the state what replication finds out: ids, new partitions, dead ends. Ends with the replicator.
 async fn keep(state: State, mut events: mpsc::Receiver<MirrorEvent>) {
     while let Some(event) = events.recv().await {
-        let state = state.clone();
-        let kept = tokio::task::spawn_blocking(move || apply(&state, &event)).await;
-        if let Ok(Err(error)) = kept {
+        if let Err(error) = persist(&state, move |state| apply(state, &event)).await {
             tracing::error!(%error, "what replication found out could not be kept");
         }
     }

@@ -14,6 +14,7 @@ mod logging;
 mod metrics;
 mod operations;
 mod output;
+mod persist;
 mod quickstart;
 mod remote;
 mod service;

@@ -6,6 +6,7 @@ use crate::operations::{
     ClusterView, LinkState, LinkView, MirrorPartitionView, MirrorView, Operation, Outcome, Refusal, RefusalCode,
     RemoteCluster as NamedCluster, Reply, Right,
 };
+use crate::persist::persist;
 use crate::remote::{self, RemoteError};
 use crate::verify::{Job, JobTopic, Verifications};
 use bytes::Bytes;
@@ -16,8 +17,8 @@ use hawser_replicate::{LinkStatus, PartitionStatus, Phase, TopicState, TopicStat
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, SecretConfigs, State, TopicRecord};
 use hawser_transport::{ClientError, Principal, Target};
 use hawser_wire::TopicPartition;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -48,6 +49,20 @@ pub(crate) struct Service {
     verifications: Verifications,
     /// Operations that change something are done one at a time: check and change belong together.
     changes: Mutex<()>,
+    /// Names of links whose other side is being asked.
+    being_made: std::sync::Mutex<BTreeSet<String>>,
+}
+
+/// A name in [`Service::being_made`].
+struct Reserved<'a> {
+    names: &'a std::sync::Mutex<BTreeSet<String>>,
+    name: String,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        lock(self.names).remove(&self.name);
+    }
 }
 
 impl Service {
@@ -61,7 +76,8 @@ impl Service {
         node_id: i32,
     ) -> Self {
         let (verifications, changes) = (Verifications::default(), Mutex::new(()));
-        Self { state, logs, links, cluster, authorizer, node_id, verifications, changes }
+        let being_made = std::sync::Mutex::default();
+        Self { state, logs, links, cluster, authorizer, node_id, verifications, changes, being_made }
     }
 
     /// The private API `OPERATE`: JSON in, JSON out. Never fails: what goes wrong is a refusal.
@@ -104,7 +120,6 @@ impl Service {
         match operation {
             Operation::ClusterDescribe => self.cluster_describe().await,
             Operation::LinkCreate { link, configs, remote, validate_only, skip_remote_check } => {
-                let _one_at_a_time = self.changes.lock().await;
                 self.link_create(link, configs, remote, validate_only, skip_remote_check).await
             }
             Operation::LinkList => Ok(Outcome::Links { links: self.links() }),
@@ -142,10 +157,8 @@ impl Service {
     ) -> Result<Outcome, Refusal> {
         let invalid = |message: String| Refusal::new(RefusalCode::InvalidRequest, message);
         let name = LinkName::new(&name).map_err(|e| invalid(e.to_string()))?;
-        if self.state.link(name.as_str()).is_some() {
-            let message = format!("Cluster link \"{name}\" already exists.");
-            return Err(Refusal::new(RefusalCode::LinkExists, message));
-        }
+        // The other side may take its time: only this name waits for it.
+        let _reserved = self.reserve(&name)?;
         let parsed = LinkConfig::parse(&link_properties(name.as_str(), &configs))
             .map_err(|e| Refusal::new(RefusalCode::InvalidLinkConfig, e.to_string()))?;
         for warning in &parsed.warnings {
@@ -172,15 +185,15 @@ impl Service {
             configs: SecretConfigs(configs),
             created_ms: now_ms(),
         };
-        let record = match self.links.start(record, skip_remote_check).await {
-            Ok(record) => record,
-            Err(error) => return Err(start_refusal(&error)),
-        };
+        let trial = self.links.try_out(record, skip_remote_check).await.map_err(|e| start_refusal(&e))?;
         if validate_only {
-            self.links.end(&record.name).await;
+            self.links.discard(trial).await;
             return Ok(Outcome::LinkValid);
         }
-        if let Err(error) = self.state.put_link(record.clone()) {
+        let _one_at_a_time = self.changes.lock().await;
+        let record = self.links.keep(trial);
+        let kept = record.clone();
+        if let Err(error) = persist(&self.state, move |state| state.put_link(kept)).await {
             self.links.end(&record.name).await;
             return Err(internal(&error));
         }
@@ -209,9 +222,10 @@ impl Service {
                 mirror.error = Some("LINK_DELETED".to_owned());
                 mirror.status_since_ms = now_ms();
             }
-            self.state.put_topic(topic).map_err(|e| internal(&e))?;
+            persist(&self.state, move |state| state.put_topic(topic)).await.map_err(|e| internal(&e))?;
         }
-        self.state.delete_link(name).map_err(|e| internal(&e))?;
+        let gone = name.to_owned();
+        persist(&self.state, move |state| state.delete_link(&gone)).await.map_err(|e| internal(&e))?;
         self.links.part(name);
         Ok(Outcome::LinkDeleted)
     }
@@ -286,7 +300,8 @@ impl Service {
         if self.state.topic(&topic.name).is_some() {
             return Err(topic_exists(&topic.name));
         }
-        self.state.put_topic(topic.clone()).map_err(|e| internal(&e))?;
+        let kept = topic.clone();
+        persist(&self.state, move |state| state.put_topic(kept)).await.map_err(|e| internal(&e))?;
         self.links.add_mirror(&topic).await;
         let flow = self.flow();
         let view = topic.mirror.as_ref().map(|mirror| self.mirror_view(&topic, mirror, &flow).without_partitions());
@@ -338,6 +353,20 @@ impl Service {
         }
         let job = Job { source, logs: self.logs.clone(), topics, follow };
         self.verifications.start(job).map(|verification| Outcome::VerifyStarted { verification })
+    }
+
+    /// Takes the name of a new link, so that nobody else makes one of that name meanwhile.
+    fn reserve(&self, name: &LinkName) -> Result<Reserved<'_>, Refusal> {
+        let taken = |how| Refusal::new(RefusalCode::LinkExists, format!("Cluster link \"{name}\" {how}."));
+        let names = &self.being_made;
+        if !lock(names).insert(name.as_str().to_owned()) {
+            return Err(taken("is being created by another command"));
+        }
+        let reserved = Reserved { names, name: name.as_str().to_owned() };
+        match self.state.link(name.as_str()) {
+            Some(_) => Err(taken("already exists")),
+            None => Ok(reserved),
+        }
     }
 
     fn link(&self, name: &str) -> Result<LinkRecord, Refusal> {
@@ -527,6 +556,10 @@ pub(crate) fn kafka_uuid(id: Uuid) -> String {
 fn start_offset_spec(record: &LinkRecord) -> String {
     let spec = record.configs.0.get("mirror.start.offset.spec");
     spec.map_or("earliest", |s| s.trim()).to_owned()
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_live(status: MirrorStatus) -> bool {

@@ -229,6 +229,33 @@ fn chain(source: &FakeSource) {
 }
 
 #[test]
+fn while_a_link_waits_for_the_other_side_nobody_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = daemon(folder.path(), "daemon", &[]);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let settings = "link.mode=DESTINATION,connection.mode=OUTBOUND,bootstrap.servers=";
+    let settings = format!("{settings}{}", silent.local_addr().unwrap());
+    let create = ["link", "create", "slow", "--config", &settings];
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| daemon.command(&create).unwrap());
+        let mut dialled = None;
+        until("the dial", || silent.accept().map(|(peer, _)| dialled = Some(peer)).map_err(|e| e.to_string()));
+        let other = ["link", "create", "other", "--config", "link.mode=DESTINATION,connection.mode=INBOUND"];
+        assert_eq!(daemon.run(&other).unwrap(), "Created cluster link \"other\".\n");
+        refused(&daemon.command(&create).unwrap(), "Cluster link \"slow\" is being created by another command.");
+        assert_eq!(daemon.run(&["link", "delete", "other"]).unwrap(), "Deleted cluster link \"other\".\n");
+        assert!(!waiting.is_finished());
+        drop((dialled, silent));
+        refused(&waiting.join().unwrap(), "source is not reachable");
+    });
+    // Its name is free again, and nothing of it is left.
+    refused(&daemon.command(&create).unwrap(), "nothing listens on this port");
+    assert_eq!(daemon.run(&["link", "list"]).unwrap(), "No cluster links found.\n");
+    daemon.stop().unwrap();
+}
+
+#[test]
 fn operations_take_describe_or_alter_on_the_cluster() {
     let folder = tempfile::tempdir().unwrap();
     let binary = Path::new(env!("CARGO_BIN_EXE_hawser"));
