@@ -9,8 +9,10 @@ use hawser_link::reversal::{Incarnation, LinkOpen, MemberId, OpenAnswer, Purpose
 use hawser_link::{Half, LinkName, Properties};
 use hawser_outbound::OutboundState;
 use hawser_transport::{ClientSecurity, HostPort, Target};
-use hawser_wire::messages::MetadataRequest;
-use hawser_wire::{ApiKey, NodeId, ResponseError, Uuid};
+use hawser_wire::api::encode_request;
+use hawser_wire::messages::create_acls_request::AclCreation;
+use hawser_wire::messages::{CreateAclsRequest, MetadataRequest};
+use hawser_wire::{ApiKey, NodeId, RequestFrame, ResponseError, Uuid};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -194,7 +196,7 @@ async fn forbidden_requests_and_topics_are_refused_and_counted() {
     assert_eq!(fetch_node(&client).await, 1);
     assert_eq!(source.status().refused_requests, 0);
     let (_, secret) = client.call(&fetch_request(0xB), 16, Duration::ZERO).await.expect("answered");
-    assert_eq!(secret.responses[0].partitions[0].error_code, ResponseError::UnknownTopicId.code());
+    assert_eq!(secret.responses[0].partitions[0].error_code, ResponseError::TopicAuthorizationFailed.code());
     assert_eq!(source.status().refused_requests, 1);
     // InitProducerId, version 0: answered with CLUSTER_AUTHORIZATION_FAILED, and the channel lives on.
     let body = [0xff, 0xff, 0, 0, 0, 60].as_slice().to_vec();
@@ -202,12 +204,20 @@ async fn forbidden_requests_and_topics_are_refused_and_counted() {
         client.call_raw(ApiKey::InitProducerId as i16, 0, body.into(), Duration::ZERO).await.expect("answered");
     assert_eq!(answer.get(4..6), Some(31_i16.to_be_bytes().as_slice()));
     assert_eq!(source.status().refused_requests, 2);
-    // CreateAcls has no such answer: the channel is closed.
-    let closed = client.call_raw(ApiKey::CreateAcls as i16, 1, vec![0, 0, 0, 0].into(), Duration::ZERO).await;
+    // So are two ACLs to be created, and none is.
+    let body = CreateAclsRequest::default().with_creations(vec![AclCreation::default(); 2]);
+    let frame = encode_request(1, 0, "", &body).expect("encodes");
+    let body = RequestFrame::parse(frame.slice(4..)).expect("head").body;
+    let answer = client.call_raw(ApiKey::CreateAcls as i16, 1, body, Duration::ZERO).await.expect("answered");
+    assert_eq!(answer.get(4..10), Some([0, 0, 0, 2, 0, 31].as_slice()));
+    assert_eq!(source.status().refused_requests, 3);
+    // DeleteGroups has no such answer: the channel is closed.
+    let closed = client.call_raw(ApiKey::DeleteGroups as i16, 0, vec![0, 0, 0, 0].into(), Duration::ZERO).await;
     assert!(closed.is_err());
-    eventually("counted", || source.status().refused_requests == 3).await;
+    eventually("counted", || source.status().refused_requests == 4).await;
     let seen = broker.seen.lock().unwrap();
-    assert!(!seen.contains(&(ApiKey::InitProducerId as i16)) && !seen.contains(&(ApiKey::CreateAcls as i16)));
+    let never = [ApiKey::InitProducerId, ApiKey::CreateAcls, ApiKey::DeleteGroups];
+    assert!(never.iter().all(|key| !seen.contains(&(*key as i16))));
 }
 
 #[tokio::test]

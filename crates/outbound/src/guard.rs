@@ -3,8 +3,9 @@
 //!
 //! Only reading APIs are let through, only in versions that can be checked here, and only as a consumer: a replica's
 //! fetch reads past the high watermark, a Metadata request may create topics. With a site policy, topics that may not
-//! leave are refused where a request names them, and taken out of the answers that list topics. Those answers (and the
-//! one of ApiVersions) are the only ones that are decoded.
+//! leave are refused where a request names them, and taken out of the answers that list topics. A question about offsets
+//! goes on without them, and their refusal is added to its answer. Those answers (and the one of ApiVersions) are the
+//! only ones that are decoded; a fetch's never is, so one that names a hidden topic is answered here, for that topic only.
 
 use crate::policy::Policy;
 use crate::refuse;
@@ -16,11 +17,13 @@ use hawser_wire::messages::{
     DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest, ListGroupsRequest, ListOffsetsRequest,
     MetadataRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
 };
-use hawser_wire::{ApiKey, DecodeError, RequestFrame};
+use hawser_wire::{ApiKey, DecodeError, Request, RequestFrame};
 use std::sync::Arc;
 
 /// Metadata before version 4 creates the topics that it names, and cannot be told not to.
 const METADATA_VERSION_MIN: i16 = 4;
+/// Why a topic is refused under a site policy.
+const HIDDEN: &str = "a topic may not leave this site";
 
 /// The versions of `key` that are let through; `None`: never.
 pub fn versions(key: ApiKey) -> Option<(i16, i16)> {
@@ -51,6 +54,8 @@ pub fn versions(key: ApiKey) -> Option<(i16, i16)> {
 pub(crate) enum Verdict {
     /// To the broker, as this frame; its answer as said.
     Pass(Bytes, Treatment),
+    /// As `Pass`, but without what may not leave; the treatment adds the refusal of that to the answer.
+    PassPart(Bytes, Treatment, Forbidden),
     /// Not to the broker; this frame is the answer.
     Answer(Bytes, Forbidden),
     /// Not to the broker, and no answer can be built: close the channel.
@@ -120,8 +125,7 @@ impl Guard {
                 let named = body.topics.is_some();
                 let frame = if body.allow_auto_topic_creation {
                     body.allow_auto_topic_creation = false;
-                    let client = request.client_id.as_deref().unwrap_or("");
-                    encode_request(version, request.correlation_id, client, &body)?
+                    again(request, &body)?
                 } else {
                     with_prefix(&frame)
                 };
@@ -138,35 +142,45 @@ impl Guard {
                 if body.replica_id.0 != -1 || body.replica_state.replica_id.0 != -1 {
                     return Ok(refuse::fetch(request, &body, None, "only consumers are let through, no replicas"));
                 }
-                match policy.filter(|policy| !body.topics.iter().all(|t| policy.lets_out_fetch(t))) {
-                    Some(policy) => Ok(refuse::fetch(request, &body, Some(policy), "a topic may not leave this site")),
+                match policy.filter(|policy| !body.topics.iter().all(|t| policy.lets_out_fetch(t) == Some(true))) {
+                    Some(policy) => Ok(refuse::fetch(request, &body, Some(policy), HIDDEN)),
                     None => Ok(stream(&frame)),
                 }
             }
             ApiKey::ListOffsets => {
-                let body = request.decode::<ListOffsetsRequest>()?;
+                let mut body = request.decode::<ListOffsetsRequest>()?;
                 if body.replica_id.0 != -1 {
-                    return Ok(refuse::list_offsets(request, &body, None, "only consumers are let through"));
+                    return Ok(refuse::list_offsets(request, &body.topics, "only consumers are let through"));
                 }
-                match policy.filter(|policy| !body.topics.iter().all(|t| policy.lets_out(&t.name))) {
-                    Some(policy) => {
-                        Ok(refuse::list_offsets(request, &body, Some(policy), "a topic may not leave this site"))
-                    }
-                    None => Ok(stream(&frame)),
+                let Some(policy) = policy else { return Ok(stream(&frame)) };
+                let hidden: Vec<_> = body.topics.extract_if(.., |t| !policy.lets_out(&t.name)).collect();
+                if hidden.is_empty() {
+                    return Ok(stream(&frame));
                 }
+                if body.topics.is_empty() {
+                    return Ok(refuse::list_offsets(request, &hidden, HIDDEN));
+                }
+                let denied = hidden.iter().map(refuse::denied_offsets).collect();
+                let rest = Treatment::Rewrite(Rewrite::ListOffsets { version, denied });
+                Ok(Verdict::PassPart(again(request, &body)?, rest, forbidden("ListOffsets", HIDDEN)))
             }
             ApiKey::OffsetForLeaderEpoch => {
-                let body = request.decode::<OffsetForLeaderEpochRequest>()?;
+                let mut body = request.decode::<OffsetForLeaderEpochRequest>()?;
                 // Before version 3 the request has no such field, and only a consumer's rights.
                 if version >= 3 && body.replica_id.0 != -1 {
-                    return Ok(refuse::leader_epoch(request, &body, None, "only consumers are let through"));
+                    return Ok(refuse::leader_epoch(request, &body.topics, "only consumers are let through"));
                 }
-                match policy.filter(|policy| !body.topics.iter().all(|t| policy.lets_out(&t.topic))) {
-                    Some(policy) => {
-                        Ok(refuse::leader_epoch(request, &body, Some(policy), "a topic may not leave this site"))
-                    }
-                    None => Ok(stream(&frame)),
+                let Some(policy) = policy else { return Ok(stream(&frame)) };
+                let hidden: Vec<_> = body.topics.extract_if(.., |t| !policy.lets_out(&t.topic)).collect();
+                if hidden.is_empty() {
+                    return Ok(stream(&frame));
                 }
+                if body.topics.is_empty() {
+                    return Ok(refuse::leader_epoch(request, &hidden, HIDDEN));
+                }
+                let denied = hidden.iter().map(refuse::denied_epoch).collect();
+                let rest = Treatment::Rewrite(Rewrite::OffsetForLeaderEpoch { version, denied });
+                Ok(Verdict::PassPart(again(request, &body)?, rest, forbidden("OffsetForLeaderEpoch", HIDDEN)))
             }
             _ => {
                 let Some(policy) = policy.map(Arc::clone) else { return Ok(stream(&frame)) };
@@ -189,6 +203,12 @@ impl Guard {
 
 pub(crate) fn forbidden(api: impl ToString, reason: impl ToString) -> Forbidden {
     Forbidden { api: api.to_string(), reason: reason.to_string() }
+}
+
+/// The request with another body.
+fn again<M: Request>(request: &RequestFrame, body: &M) -> Result<Bytes, DecodeError> {
+    let client = request.client_id.as_deref().unwrap_or("");
+    encode_request(request.api_version, request.correlation_id, client, body)
 }
 
 fn with_prefix(frame: &[u8]) -> Bytes {

@@ -5,17 +5,26 @@ use crate::guard::{Forbidden, Verdict, forbidden, versions};
 use crate::policy::Policy;
 use bytes::Bytes;
 use hawser_wire::api::encode_response;
+use hawser_wire::messages::alter_configs_response::AlterConfigsResourceResponse as AlterConfigsResult;
 use hawser_wire::messages::api_versions_response::ApiVersion;
+use hawser_wire::messages::create_acls_response::AclCreationResult;
+use hawser_wire::messages::create_partitions_response::CreatePartitionsTopicResult;
 use hawser_wire::messages::create_topics_response::CreatableTopicResult;
+use hawser_wire::messages::delete_acls_response::DeleteAclsFilterResult;
+use hawser_wire::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use hawser_wire::messages::delete_topics_response::DeletableTopicResult;
 use hawser_wire::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use hawser_wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use hawser_wire::messages::list_offsets_request::ListOffsetsTopic;
 use hawser_wire::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use hawser_wire::messages::offset_for_leader_epoch_request::OffsetForLeaderTopic;
 use hawser_wire::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use hawser_wire::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use hawser_wire::messages::{
-    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest,
-    CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, EndTxnRequest, EndTxnResponse, FetchRequest,
+    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AlterConfigsRequest, AlterConfigsResponse, ApiVersionsRequest,
+    ApiVersionsResponse, CreateAclsRequest, CreateAclsResponse, CreatePartitionsRequest, CreatePartitionsResponse,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteAclsRequest, DeleteAclsResponse, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, EndTxnRequest, EndTxnResponse, FetchRequest,
     FetchResponse, HeartbeatRequest, HeartbeatResponse, IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse, InitProducerIdRequest, InitProducerIdResponse, JoinGroupRequest,
     JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListOffsetsRequest, ListOffsetsResponse,
@@ -35,7 +44,12 @@ pub(crate) fn api(key: ApiKey, request: &RequestFrame) -> Verdict {
         ApiKey::Produce => produce(request),
         ApiKey::CreateTopics => create_topics(request),
         ApiKey::DeleteTopics => delete_topics(request),
-        ApiKey::IncrementalAlterConfigs => alter_configs(request),
+        ApiKey::CreatePartitions => create_partitions(request),
+        ApiKey::DeleteRecords => delete_records(request),
+        ApiKey::AlterConfigs => alter_configs(request),
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs(request),
+        ApiKey::CreateAcls => create_acls(request),
+        ApiKey::DeleteAcls => delete_acls(request),
         ApiKey::InitProducerId => {
             respond::<InitProducerIdRequest>(request, InitProducerIdResponse::default().with_error_code(cluster))
         }
@@ -85,10 +99,13 @@ pub(crate) fn fetch(
 ) -> Verdict {
     let topics = body.topics.iter().map(|topic| {
         let error = match policy {
-            Some(policy) if policy.lets_out_fetch(topic) => 0,
-            // An id that was never seen: the client has to ask for Metadata, and so shows it here.
-            Some(_) if !topic.topic_id.is_nil() => ResponseError::UnknownTopicId.code(),
-            Some(_) | None => ResponseError::TopicAuthorizationFailed.code(),
+            None => ResponseError::TopicAuthorizationFailed.code(),
+            Some(policy) => match policy.lets_out_fetch(topic) {
+                Some(true) => 0,
+                Some(false) => ResponseError::TopicAuthorizationFailed.code(),
+                // The client has to ask for Metadata, and so shows it here.
+                None => ResponseError::UnknownTopicId.code(),
+            },
         };
         let partition = |index: i32| {
             PartitionData::default()
@@ -113,55 +130,39 @@ pub(crate) fn fetch(
     )
 }
 
-/// A ListOffsets: forbidden topics are named, the others are to be asked again.
-pub(crate) fn list_offsets(
-    request: &RequestFrame,
-    body: &ListOffsetsRequest,
-    policy: Option<&std::sync::Arc<Policy>>,
-    reason: &str,
-) -> Verdict {
-    let topics = body.topics.iter().map(|topic| {
-        let error = topic_error(policy, &topic.name);
-        let partition = |index: i32| {
-            ListOffsetsPartitionResponse::default()
-                .with_partition_index(index)
-                .with_error_code(error)
-                .with_offset(-1)
-                .with_timestamp(-1)
-        };
-        ListOffsetsTopicResponse::default()
-            .with_name(topic.name.clone())
-            .with_partitions(topic.partitions.iter().map(|p| partition(p.partition_index)).collect())
-    });
-    let response = ListOffsetsResponse::default().with_topics(topics.collect());
-    let answer = encode_response::<ListOffsetsRequest>(request.api_version, request.correlation_id, &response);
-    verdict(answer, forbidden("ListOffsets", reason))
+/// A ListOffsets of which nothing is let through.
+pub(crate) fn list_offsets(request: &RequestFrame, topics: &[ListOffsetsTopic], reason: &str) -> Verdict {
+    let response = ListOffsetsResponse::default().with_topics(topics.iter().map(denied_offsets).collect());
+    verdict(respond::<ListOffsetsRequest>(request, response), forbidden("ListOffsets", reason))
 }
 
-/// An OffsetForLeaderEpoch, likewise.
-pub(crate) fn leader_epoch(
-    request: &RequestFrame,
-    body: &OffsetForLeaderEpochRequest,
-    policy: Option<&std::sync::Arc<Policy>>,
-    reason: &str,
-) -> Verdict {
-    let topics = body.topics.iter().map(|topic| {
-        let error = topic_error(policy, &topic.topic);
-        let partition = |index: i32| EpochEndOffset::default().with_partition(index).with_error_code(error);
-        OffsetForLeaderTopicResult::default()
-            .with_topic(topic.topic.clone())
-            .with_partitions(topic.partitions.iter().map(|p| partition(p.partition)).collect())
-    });
-    let response = OffsetForLeaderEpochResponse::default().with_topics(topics.collect());
-    let answer = encode_response::<OffsetForLeaderEpochRequest>(request.api_version, request.correlation_id, &response);
-    verdict(answer, forbidden("OffsetForLeaderEpoch", reason))
+/// What ListOffsets says of a topic that may not leave.
+pub(crate) fn denied_offsets(topic: &ListOffsetsTopic) -> ListOffsetsTopicResponse {
+    let partition = |index| {
+        ListOffsetsPartitionResponse::default()
+            .with_partition_index(index)
+            .with_error_code(ResponseError::TopicAuthorizationFailed.code())
+            .with_offset(-1)
+            .with_timestamp(-1)
+    };
+    ListOffsetsTopicResponse::default()
+        .with_name(topic.name.clone())
+        .with_partitions(topic.partitions.iter().map(|p| partition(p.partition_index)).collect())
 }
 
-fn topic_error(policy: Option<&std::sync::Arc<Policy>>, topic: &str) -> i16 {
-    match policy {
-        Some(policy) if policy.lets_out(topic) => ResponseError::LeaderNotAvailable.code(),
-        Some(_) | None => ResponseError::TopicAuthorizationFailed.code(),
-    }
+/// An OffsetForLeaderEpoch of which nothing is let through.
+pub(crate) fn leader_epoch(request: &RequestFrame, topics: &[OffsetForLeaderTopic], reason: &str) -> Verdict {
+    let response = OffsetForLeaderEpochResponse::default().with_topics(topics.iter().map(denied_epoch).collect());
+    verdict(respond::<OffsetForLeaderEpochRequest>(request, response), forbidden("OffsetForLeaderEpoch", reason))
+}
+
+/// What OffsetForLeaderEpoch says of a topic that may not leave.
+pub(crate) fn denied_epoch(topic: &OffsetForLeaderTopic) -> OffsetForLeaderTopicResult {
+    let error = ResponseError::TopicAuthorizationFailed.code();
+    let partition = |index| EpochEndOffset::default().with_partition(index).with_error_code(error);
+    OffsetForLeaderTopicResult::default()
+        .with_topic(topic.topic.clone())
+        .with_partitions(topic.partitions.iter().map(|p| partition(p.partition)).collect())
 }
 
 fn produce(request: &RequestFrame) -> Result<Bytes, DecodeError> {
@@ -201,7 +202,7 @@ fn delete_topics(request: &RequestFrame) -> Result<Bytes, DecodeError> {
     )
 }
 
-fn alter_configs(request: &RequestFrame) -> Result<Bytes, DecodeError> {
+fn incremental_alter_configs(request: &RequestFrame) -> Result<Bytes, DecodeError> {
     let error = ResponseError::ClusterAuthorizationFailed.code();
     let body = request.decode::<IncrementalAlterConfigsRequest>()?;
     let results = body.resources.into_iter().map(|resource| {
@@ -212,6 +213,59 @@ fn alter_configs(request: &RequestFrame) -> Result<Bytes, DecodeError> {
     });
     let response = IncrementalAlterConfigsResponse::default().with_responses(results.collect());
     respond::<IncrementalAlterConfigsRequest>(request, response)
+}
+
+fn alter_configs(request: &RequestFrame) -> Result<Bytes, DecodeError> {
+    let error = ResponseError::ClusterAuthorizationFailed.code();
+    let body = request.decode::<AlterConfigsRequest>()?;
+    let results = body.resources.into_iter().map(|resource| {
+        AlterConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name)
+            .with_error_code(error)
+    });
+    respond::<AlterConfigsRequest>(request, AlterConfigsResponse::default().with_responses(results.collect()))
+}
+
+fn create_partitions(request: &RequestFrame) -> Result<Bytes, DecodeError> {
+    let error = ResponseError::TopicAuthorizationFailed.code();
+    let body = request.decode::<CreatePartitionsRequest>()?;
+    let result = |name| CreatePartitionsTopicResult::default().with_name(name).with_error_code(error);
+    let results = body.topics.into_iter().map(|topic| result(topic.name)).collect();
+    respond::<CreatePartitionsRequest>(request, CreatePartitionsResponse::default().with_results(results))
+}
+
+fn delete_records(request: &RequestFrame) -> Result<Bytes, DecodeError> {
+    let error = ResponseError::TopicAuthorizationFailed.code();
+    let body = request.decode::<DeleteRecordsRequest>()?;
+    let partition = |index| {
+        DeleteRecordsPartitionResult::default()
+            .with_partition_index(index)
+            .with_low_watermark(-1)
+            .with_error_code(error)
+    };
+    let topics = body.topics.into_iter().map(|topic| {
+        DeleteRecordsTopicResult::default()
+            .with_name(topic.name)
+            .with_partitions(topic.partitions.iter().map(|p| partition(p.partition_index)).collect())
+    });
+    respond::<DeleteRecordsRequest>(request, DeleteRecordsResponse::default().with_topics(topics.collect()))
+}
+
+/// One result for each ACL asked for, in their order.
+fn create_acls(request: &RequestFrame) -> Result<Bytes, DecodeError> {
+    let error = ResponseError::ClusterAuthorizationFailed.code();
+    let asked = request.decode::<CreateAclsRequest>()?.creations;
+    let results = asked.iter().map(|_| AclCreationResult::default().with_error_code(error)).collect();
+    respond::<CreateAclsRequest>(request, CreateAclsResponse::default().with_results(results))
+}
+
+/// Likewise, one for each filter.
+fn delete_acls(request: &RequestFrame) -> Result<Bytes, DecodeError> {
+    let error = ResponseError::ClusterAuthorizationFailed.code();
+    let asked = request.decode::<DeleteAclsRequest>()?.filters;
+    let results = asked.iter().map(|_| DeleteAclsFilterResult::default().with_error_code(error)).collect();
+    respond::<DeleteAclsRequest>(request, DeleteAclsResponse::default().with_filter_results(results))
 }
 
 fn respond<M: Request>(request: &RequestFrame, response: M::Response) -> Result<Bytes, DecodeError> {

@@ -1,13 +1,16 @@
 //! The answers that are decoded on their way out: ApiVersions, so that it offers exactly what the guard lets through,
-//! and, under a site policy, those that list topics.
+//! and, under a site policy, those that list topics or lack some that were asked for.
 
 use crate::guard::versions;
 use crate::policy::Policy;
 use bytes::Bytes;
 use hawser_wire::api::{decode_response, encode_response, split_response};
+use hawser_wire::messages::list_offsets_response::ListOffsetsTopicResponse;
+use hawser_wire::messages::offset_for_leader_epoch_response::OffsetForLeaderTopicResult;
 use hawser_wire::messages::{
     ApiVersionsRequest, DescribeAclsRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    DescribeTopicPartitionsRequest, MetadataRequest, OffsetFetchRequest,
+    DescribeTopicPartitionsRequest, ListOffsetsRequest, MetadataRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest,
 };
 use hawser_wire::{ApiKey, DecodeError, Request, ResponseError};
 use std::sync::Arc;
@@ -19,6 +22,8 @@ const TOPIC: i8 = 2;
 #[derive(Clone, Debug)]
 pub(crate) enum Rewrite {
     ApiVersions { version: i16 },
+    ListOffsets { version: i16, denied: Vec<ListOffsetsTopicResponse> },
+    OffsetForLeaderEpoch { version: i16, denied: Vec<OffsetForLeaderTopicResult> },
     Metadata { version: i16, named: bool, policy: Arc<Policy> },
     DescribeConfigs { version: i16, policy: Arc<Policy> },
     OffsetFetch { version: i16, policy: Arc<Policy> },
@@ -36,6 +41,14 @@ impl Rewrite {
         let denied = ResponseError::TopicAuthorizationFailed.code();
         match self {
             Self::ApiVersions { version } => api_versions(*version, frame),
+            Self::ListOffsets { version, denied } => edit::<ListOffsetsRequest>(*version, frame, |response| {
+                response.topics.extend_from_slice(denied);
+            }),
+            Self::OffsetForLeaderEpoch { version, denied } => {
+                edit::<OffsetForLeaderEpochRequest>(*version, frame, |response| {
+                    response.topics.extend_from_slice(denied);
+                })
+            }
             Self::Metadata { version, named, policy } => edit::<MetadataRequest>(*version, frame, |response| {
                 response.topics.retain_mut(|topic| {
                     let name = topic.name.as_ref().map_or("", |name| name.as_str());

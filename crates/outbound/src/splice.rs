@@ -178,8 +178,12 @@ impl Splice {
                 },
             };
             let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else { return Err(End::Destination) };
-            match self.guard.judge(frame) {
-                Verdict::Pass(frame, treatment) => {
+            let verdict = self.guard.judge(frame);
+            if let Verdict::PassPart(_, _, why) = &verdict {
+                self.counts.refused(why);
+            }
+            match verdict {
+                Verdict::Pass(frame, treatment) | Verdict::PassPart(frame, treatment, _) => {
                     // Expected before it is asked: an answer never finds the queue without it.
                     let _ = expect.send(Expected::Broker(treatment, permit)).await;
                     to.write_all(&frame).await.map_err(End::BrokerIo)?;

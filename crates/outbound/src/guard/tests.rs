@@ -61,7 +61,11 @@ fn answer<M: Request>(version: i16, verdict: Verdict) -> M::Response {
 
 /// What the rewriting of `response` makes of it.
 fn rewritten<M: Request>(verdict: Verdict, version: i16, response: &M::Response) -> M::Response {
-    let Verdict::Pass(_, Treatment::Rewrite(rewrite)) = verdict else { panic!("{verdict:?}") };
+    let (Verdict::Pass(_, Treatment::Rewrite(rewrite)) | Verdict::PassPart(_, Treatment::Rewrite(rewrite), _)) =
+        verdict
+    else {
+        panic!("{verdict:?}")
+    };
     let frame = encode_response::<M>(version, 77, response).expect("encodes");
     let out = rewrite.apply(frame.slice(4..)).expect("rewrites");
     let (id, body) = split_response(M::KEY, version, out.slice(4..)).expect("head");
@@ -87,7 +91,7 @@ fn every_api_key_by_table() {
             }
             let Ok(frame) = encode_raw_request(number, version, 77, "c", &[0; 64]) else { continue };
             let verdict = open().judge(frame.slice(4..));
-            assert!(!matches!(verdict, Verdict::Pass(..)), "{key:?} version {version}");
+            assert!(!matches!(verdict, Verdict::Pass(..) | Verdict::PassPart(..)), "{key:?} version {version}");
         }
     }
     for key in [hawser_wire::api::private::LINK_OPEN, hawser_wire::api::private::OPERATE] {
@@ -194,7 +198,45 @@ fn writing_and_admin_requests_are_answered_with_their_own_errors() {
     }
     let sasl = answer::<SaslAuthenticateRequest>(2, open().judge(frame(2, &SaslAuthenticateRequest::default())));
     assert_eq!(sasl.error_code, ResponseError::IllegalSaslState.code());
-    assert!(matches!(open().judge(frame(2, &CreateAclsRequest::default())), Verdict::Close(_)));
+    assert!(matches!(open().judge(frame(2, &DeleteGroupsRequest::default())), Verdict::Close(_)));
+}
+
+/// One result for each thing asked for, in every version that the codec has: a client matches them by place or by name.
+#[test]
+fn admin_requests_are_answered_in_every_version() {
+    fn check<M: Request>(request: &M, error: ResponseError, errors: impl Fn(M::Response) -> Vec<i16>) {
+        let (min, max) = supported_versions::<M>().expect("versions");
+        for version in min..=max {
+            let said = answer::<M>(version, open().judge(frame(version, request)));
+            assert_eq!(errors(said), [error.code(); 2], "{} version {version}", M::KEY);
+        }
+    }
+    let name = StrBytes::from_static_str("t");
+    let (topics, cluster) = (ResponseError::TopicAuthorizationFailed, ResponseError::ClusterAuthorizationFailed);
+
+    let asked = create_partitions_request::CreatePartitionsTopic::default().with_name(topic("t"));
+    let asked = CreatePartitionsRequest::default().with_topics(vec![asked; 2]);
+    check(&asked, topics, |said| said.results.iter().map(|r| r.error_code).collect());
+
+    let partition = delete_records_request::DeleteRecordsPartition::default().with_partition_index(3);
+    let asked = delete_records_request::DeleteRecordsTopic::default().with_name(topic("t"));
+    let asked = DeleteRecordsRequest::default().with_topics(vec![asked.with_partitions(vec![partition; 2])]);
+    check(&asked, topics, |said| {
+        assert_eq!((said.topics.len(), said.topics[0].name.as_str()), (1, "t"));
+        said.topics[0].partitions.iter().filter(|p| p.partition_index == 3).map(|p| p.error_code).collect()
+    });
+
+    let asked = alter_configs_request::AlterConfigsResource::default().with_resource_name(name.clone());
+    let asked = AlterConfigsRequest::default().with_resources(vec![asked; 2]);
+    check(&asked, cluster, |said| said.responses.iter().map(|r| r.error_code).collect());
+    let asked = incremental_alter_configs_request::AlterConfigsResource::default().with_resource_name(name);
+    let asked = IncrementalAlterConfigsRequest::default().with_resources(vec![asked; 2]);
+    check(&asked, cluster, |said| said.responses.iter().map(|r| r.error_code).collect());
+
+    let asked = CreateAclsRequest::default().with_creations(vec![create_acls_request::AclCreation::default(); 2]);
+    check(&asked, cluster, |said| said.results.iter().map(|r| r.error_code).collect());
+    let asked = DeleteAclsRequest::default().with_filters(vec![delete_acls_request::DeleteAclsFilter::default(); 2]);
+    check(&asked, cluster, |said| said.filter_results.iter().map(|r| r.error_code).collect());
 }
 
 #[test]
@@ -299,23 +341,67 @@ fn a_site_policy_refuses_topics_by_name_and_by_id() {
     let said = answer::<FetchRequest>(16, guard.judge(frame(16, &asked)));
     assert_eq!(said.responses.len(), 1);
     assert_eq!(said.responses[0].topic_id, Uuid::from_u128(3));
+    assert_eq!(said.responses[0].partitions[0].error_code, denied);
+}
 
+#[test]
+fn questions_about_offsets_go_on_without_the_topics_that_are_hidden() {
+    let (guard, _) = site();
+    let denied = ResponseError::TopicAuthorizationFailed.code();
     let list = |name| {
         ListOffsetsTopic::default().with_name(topic(name)).with_partitions(vec![ListOffsetsPartition::default()])
     };
-    let asked =
-        ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![list("hr"), list("orders.eu")]);
-    let said = answer::<ListOffsetsRequest>(7, guard.judge(frame(7, &asked)));
-    let errors: Vec<i16> = said.topics.iter().map(|t| t.partitions[0].error_code).collect();
-    assert_eq!(errors, [denied, ResponseError::LeaderNotAvailable.code()]);
-
+    let list_all = |topics: &[_]| {
+        ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(topics.to_vec()).with_timeout_ms(9)
+    };
     let epoch = |name| {
         OffsetForLeaderTopic::default()
             .with_topic(topic(name))
             .with_partitions(vec![OffsetForLeaderPartition::default()])
     };
-    let asked = OffsetForLeaderEpochRequest::default().with_replica_id((-1).into()).with_topics(vec![epoch("hr")]);
-    let said = answer::<OffsetForLeaderEpochRequest>(4, guard.judge(frame(4, &asked)));
+    let epochs_all =
+        |topics: &[_]| OffsetForLeaderEpochRequest::default().with_replica_id((-1).into()).with_topics(topics.to_vec());
+
+    let (min, max) = versions(ApiKey::ListOffsets).unwrap();
+    for version in min..=max {
+        let mut mixed = list_all(&[list("hr"), list("orders.eu"), list("orders.secret")]);
+        mixed.timeout_ms = if version < 10 { 0 } else { 9 };
+        let verdict = guard.judge(frame(version, &mixed));
+        let Verdict::PassPart(passed, _, why) = &verdict else { panic!("{verdict:?}") };
+        assert_eq!(why.api, "ListOffsets");
+        let passed = RequestFrame::parse(passed.slice(4..)).unwrap();
+        assert_eq!((passed.correlation_id, passed.client_id.as_deref()), (77, Some("c")));
+        assert_eq!(passed.decode::<ListOffsetsRequest>().unwrap(), mixed.clone().with_topics(vec![list("orders.eu")]));
+        let partition = list_offsets_response::ListOffsetsPartitionResponse::default().with_offset(5);
+        let told = list_offsets_response::ListOffsetsTopicResponse::default()
+            .with_name(topic("orders.eu"))
+            .with_partitions(vec![partition]);
+        let told = ListOffsetsResponse::default().with_topics(vec![told]);
+        let said = rewritten::<ListOffsetsRequest>(verdict, version, &told).topics;
+        let said: Vec<_> = said.iter().map(|t| (t.name.as_str(), t.partitions[0].error_code)).collect();
+        assert_eq!(said, [("orders.eu", 0), ("hr", denied), ("orders.secret", denied)]);
+    }
+    assert!(matches!(guard.judge(frame(7, &list_all(&[list("orders.eu")]).with_timeout_ms(0))), Verdict::Pass(..)));
+    let alone = list_all(&[list("hr")]).with_timeout_ms(0);
+    let said = answer::<ListOffsetsRequest>(7, guard.judge(frame(7, &alone)));
+    assert_eq!(said.topics[0].partitions[0].error_code, denied);
+
+    let (min, max) = versions(ApiKey::OffsetForLeaderEpoch).unwrap();
+    for version in min..=max {
+        let verdict = guard.judge(frame(version, &epochs_all(&[epoch("hr"), epoch("orders.eu")])));
+        let Verdict::PassPart(passed, ..) = &verdict else { panic!("{verdict:?}") };
+        let passed = RequestFrame::parse(passed.slice(4..)).unwrap().decode::<OffsetForLeaderEpochRequest>().unwrap();
+        assert_eq!(passed.topics, [epoch("orders.eu")]);
+        let end = offset_for_leader_epoch_response::EpochEndOffset::default().with_end_offset(5);
+        let told = offset_for_leader_epoch_response::OffsetForLeaderTopicResult::default()
+            .with_topic(topic("orders.eu"))
+            .with_partitions(vec![end]);
+        let told = OffsetForLeaderEpochResponse::default().with_topics(vec![told]);
+        let said = rewritten::<OffsetForLeaderEpochRequest>(verdict, version, &told).topics;
+        let said: Vec<_> = said.iter().map(|t| (t.topic.as_str(), t.partitions[0].error_code)).collect();
+        assert_eq!(said, [("orders.eu", 0), ("hr", denied)]);
+    }
+    let said = answer::<OffsetForLeaderEpochRequest>(4, guard.judge(frame(4, &epochs_all(&[epoch("hr")]))));
     assert_eq!(said.topics[0].partitions[0].error_code, denied);
 }
 
