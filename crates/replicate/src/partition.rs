@@ -33,6 +33,10 @@ use hawser_store::{Position, StoreError};
 use hawser_wire::{BatchError, LeaderEpoch, NodeId, Offset, ResponseError};
 use std::time::{Duration, Instant};
 
+/// Longest wait of a partition that the source does not let us read, in place of `fetch_backoff` if that is shorter: the
+/// right comes back by an operator's hand, who can wait for half a minute.
+const UNAUTHORIZED_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
 /// The leader of a partition at the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leader {
@@ -693,6 +697,11 @@ impl Partition {
             TroubleKind::Leadership | TroubleKind::EpochBehind => {
                 retry_backoff.saturating_mul(1 << self.attempts.min(16)).min(fetch_backoff.max(retry_backoff))
             }
+            // Each try may cost the other partitions of the broker a turn: a source half that does not let the topic out
+            // answers the whole fetch itself.
+            TroubleKind::Unauthorized => fetch_backoff
+                .saturating_mul(1 << self.attempts.min(16))
+                .min(fetch_backoff.max(UNAUTHORIZED_BACKOFF_MAX)),
             _ => fetch_backoff,
         };
         self.attempts = self.attempts.saturating_add(1);

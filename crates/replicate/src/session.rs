@@ -144,6 +144,9 @@ impl Session {
         match (self.epoch, session_id) {
             (0, 0) => self.id = 0, // no room for a session: the next request is a full one again
             (0, id) => (self.id, self.epoch) = (id, 1),
+            // The session is over, but what is said along with that is good (as `FetchSessionHandler` has it). A source
+            // half that answers itself does it so: the broker still has the session, and the next request closes it.
+            (_, 0) => self.epoch = 0,
             (_, id) if id != self.id => {
                 self.epoch = 0;
                 return false;

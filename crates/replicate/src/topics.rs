@@ -42,8 +42,15 @@ struct Topic {
 enum State {
     Unseen,
     Present,
-    Absent { since: Instant },
-    Doubtful { since: Instant, failure: Failure },
+    /// It answers with an error that says nothing about its being there: not authorised, for one.
+    Refused,
+    Absent {
+        since: Instant,
+    },
+    Doubtful {
+        since: Instant,
+        failure: Failure,
+    },
     Failed,
 }
 
@@ -175,6 +182,9 @@ impl Topics {
                 }
                 error => {
                     let detail = error.map_or_else(|| format!("error code {}", answered.error_code), |e| e.to_string());
+                    if matches!(topic.state, State::Unseen | State::Present) {
+                        topic.state = State::Refused;
+                    }
                     changes.push(Change::Unavailable { topic: name.clone(), detail });
                     false
                 }
@@ -244,7 +254,9 @@ impl Topic {
             return false;
         }
         match std::mem::replace(&mut self.state, State::Present) {
-            State::Absent { .. } | State::Doubtful { .. } => changes.push(Change::Available { topic: name.clone() }),
+            State::Refused | State::Absent { .. } | State::Doubtful { .. } => {
+                changes.push(Change::Available { topic: name.clone() })
+            }
             State::Unseen | State::Present | State::Failed => {}
         }
         if self.id.is_none() {

@@ -49,27 +49,28 @@ pub struct FakeCluster {
     pub fetch_bytes: usize,
 }
 
+/// Takes the `local.*` login of [`Source`].
+pub async fn local_listener(lifetime: Option<Duration>) -> Listener {
+    let mut text = format!(
+        "sasl.enabled.mechanisms=SCRAM-SHA-512\n\
+         listener.name.local.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule \
+         required user_mirror=\"{LOCAL_PASSWORD}\";\n"
+    );
+    if let Some(lifetime) = lifetime {
+        text += &format!("connections.max.reauth.ms={}\n", lifetime.as_millis());
+    }
+    let properties = Properties::parse("broker", &text);
+    let security = ServerSecurity::from_properties(&properties, "local", SecurityProtocol::SaslPlaintext);
+    Listener::bind("127.0.0.1:0".parse().unwrap(), security.expect("fake broker")).await.expect("bind")
+}
+
 impl FakeCluster {
     pub fn new(id: &str, fetch_bytes: usize) -> Self {
         Self { id: id.to_owned(), brokers: Arc::default(), fetch_bytes }
     }
 
     pub async fn broker(&self, node: i32, lifetime: Option<Duration>) -> FakeBroker {
-        let mut text = format!(
-            "sasl.enabled.mechanisms=SCRAM-SHA-512\n\
-             listener.name.local.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule \
-             required user_mirror=\"{LOCAL_PASSWORD}\";\n"
-        );
-        if let Some(lifetime) = lifetime {
-            text += &format!("connections.max.reauth.ms={}\n", lifetime.as_millis());
-        }
-        let security = ServerSecurity::from_properties(
-            &Properties::parse("broker", &text),
-            "local",
-            SecurityProtocol::SaslPlaintext,
-        )
-        .expect("fake broker");
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), security).await.expect("bind");
+        let listener = local_listener(lifetime).await;
         let address = listener.local_addr();
         self.brokers.lock().unwrap().insert(node, address);
         let seen = Arc::new(Mutex::new(Vec::new()));

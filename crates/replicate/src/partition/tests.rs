@@ -441,6 +441,22 @@ fn leadership_backs_off_further_each_time() {
 }
 
 #[test]
+fn a_missing_right_backs_off_up_to_half_a_minute() {
+    let mut rig = Rig::led(at(0, 10, 3));
+    for millis in [1000, 2000, 4000, 8000, 16000, 30000, 30000] {
+        rig.on(Event::Refused(code(ResponseError::TopicAuthorizationFailed)));
+        rig.wait(millis - 1);
+        assert_eq!(rig.fetches(), None);
+        rig.wait(1);
+        assert!(rig.fetches().is_some());
+    }
+    rig.on(brought(10, 0, &[])).on(Event::Stored(at(0, 10, 3)));
+    rig.on(Event::Refused(code(ResponseError::TopicAuthorizationFailed)));
+    rig.wait(1000);
+    assert!(rig.fetches().is_some(), "begins anew");
+}
+
+#[test]
 fn a_newer_leader_ends_the_wait_and_an_older_one_is_ignored() {
     let mut rig = Rig::led(at(0, 10, 3));
     rig.on(Event::Refused(code(ResponseError::FencedLeaderEpoch))).on(Event::Leader(leader(1, 5)));

@@ -107,6 +107,15 @@ fn another_session_id_is_not_believed() {
 }
 
 #[test]
+fn an_answer_that_ends_the_session_is_good() {
+    let mut session = established();
+    session.plan();
+    assert!(session.answered(0, 0));
+    let plan = session.plan();
+    assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (9, 0, 3));
+}
+
+#[test]
 fn without_a_session_every_request_is_full() {
     let mut session = Session::default();
     session.want(&id(0), at(0));
