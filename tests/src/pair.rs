@@ -9,7 +9,7 @@ use hawser_testkit::daemon::{Daemon, DaemonSpec, LINK_LOGIN, LINK_PASSWORD, jaas
 use hawser_testkit::kafka::{Driver, Kafka, scratch_folder};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The link of every test.
@@ -90,8 +90,17 @@ impl Pair {
     /// # Errors
     /// When a half is refused.
     pub fn link_through(&self, address: &str) -> Result<()> {
+        self.link_with(address, "")
+    }
+
+    /// As [`link_through`](Self::link_through), with further lines in the source half's file.
+    ///
+    /// # Errors
+    /// When a half is refused.
+    pub fn link_with(&self, address: &str, lines: &str) -> Result<()> {
         self.create_destination_half()?;
-        let file = self.source_half_file(address)?;
+        let file = self.folder.path().join("clusterlink-CP-src.config");
+        fs::write(&file, self.source_half(address) + lines)?;
         let words = ["link", "create", LINK, "--destination-cluster", &self.destination_id, "--config-file"];
         self.source.run(&[&words[..], &[&path(&file)]].concat()).map(drop)
     }
@@ -107,17 +116,7 @@ impl Pair {
         self.destination.run(&["link", "create", LINK, "--source-cluster", id, "--config-file", &path(&file)]).map(drop)
     }
 
-    /// Writes the source half's file of scenario A, with `address` as the way to the destination.
-    ///
-    /// # Errors
-    /// File errors.
-    pub fn source_half_file(&self, address: &str) -> Result<PathBuf> {
-        let file = self.folder.path().join("clusterlink-CP-src.config");
-        fs::write(&file, self.source_half(address))?;
-        Ok(file)
-    }
-
-    /// The text of [`source_half_file`](Self::source_half_file).
+    /// The source half's file of scenario A, with `address` as the way to the destination.
     pub fn source_half(&self, address: &str) -> String {
         let plain = "org.apache.kafka.common.security.plain.PlainLoginModule";
         let scram = "org.apache.kafka.common.security.scram.ScramLoginModule";

@@ -199,7 +199,7 @@ fn all_errors_of_a_daemons_file_come_at_once() -> Result<()> {
          # no log.dirs\n\
          log.segment.bytes=3\n\
          security.protocl=SSL\n\
-         sasl.enabled.mechanisms=SCRAM-SHA-1\n\
+         ssl.client.auth=sometimes\n\
          allow.everyone.if.no.acl.found=perhaps\n\
          metrics.listener=nowhere\n\
          listener.name.sasl_ssl.plain.sasl.jaas.config=no jaas line with secret-word\n",
@@ -211,7 +211,7 @@ fn all_errors_of_a_daemons_file_come_at_once() -> Result<()> {
         (1, "node.id"),
         (4, "log.segment.bytes"),
         (5, "security.protocl"),
-        (6, "sasl.enabled.mechanisms"),
+        (6, "ssl.client.auth"),
         (7, "allow.everyone.if.no.acl.found"),
         (8, "metrics.listener"),
         (9, "listener.name.sasl_ssl.plain.sasl.jaas.config"),

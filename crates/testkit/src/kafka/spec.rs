@@ -95,8 +95,8 @@ impl ClusterSpec {
              transaction.state.log.num.partitions=5\n\
              share.coordinator.state.topic.num.partitions=5\n\
              group.initial.rebalance.delay.ms=0\n\
-             broker.session.timeout.ms=2000\n\
-             broker.heartbeat.interval.ms=300\n\
+             broker.session.timeout.ms=6000\n\
+             broker.heartbeat.interval.ms=500\n\
              log.cleaner.backoff.ms=500\n\
              log.retention.check.interval.ms=1000\n\
              log.initial.task.delay.ms=500\n\
