@@ -31,9 +31,10 @@ pub fn advertised_apis() -> &'static [ApiRange] {
 }
 
 /// What a SASL listener answers to ApiVersions before the login: all of [`advertised_apis`], as some clients ask only
-/// once, and the login itself.
+/// once, and the login itself. librdkafka takes a listener for one without SASL unless SaslHandshake begins at version 0, so
+/// it is offered, and refused by name to the clients from before Kafka 1.0 that use it.
 pub fn api_versions_before_login() -> ApiVersionsResponse {
-    let login = [(ApiKey::SaslHandshake, 1, 1), (ApiKey::SaslAuthenticate, 0, 2)];
+    let login = [(ApiKey::SaslHandshake, 0, 1), (ApiKey::SaslAuthenticate, 0, 2)];
     let login = login.map(|(key, min, max)| ApiRange { key: key as i16, min, max });
     ApiVersionsResponse::default().with_api_keys(login.iter().chain(APIS.iter()).map(ApiRange::shown).collect())
 }

@@ -232,7 +232,7 @@ fn api_versions() -> ApiVersionsResponse {
     let version =
         |key: i16, min, max| ApiVersion::default().with_api_key(key).with_min_version(min).with_max_version(max);
     let mut keys: Vec<_> = advertised_apis().iter().map(|api| version(api.key, api.min, api.max)).collect();
-    keys.push(version(ApiKey::SaslHandshake as i16, 1, 1));
+    keys.push(version(ApiKey::SaslHandshake as i16, 0, 1));
     keys.push(version(ApiKey::SaslAuthenticate as i16, 0, 2));
     ApiVersionsResponse::default().with_api_keys(keys)
 }

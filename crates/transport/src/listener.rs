@@ -97,12 +97,12 @@ impl Listener {
             ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)
         };
         let keys =
-            vec![api(ApiKey::SaslHandshake, 1, 1), api(ApiKey::ApiVersions, 0, 4), api(ApiKey::SaslAuthenticate, 0, 2)];
+            vec![api(ApiKey::SaslHandshake, 0, 1), api(ApiKey::ApiVersions, 0, 4), api(ApiKey::SaslAuthenticate, 0, 2)];
         Self::bind_serving(address, security, ApiVersionsResponse::default().with_api_keys(keys)).await
     }
 
     /// As [`bind`](Self::bind), answering ApiVersions before the login with `api_versions`: the whole table of what is
-    /// served after it, SaslHandshake 1 and SaslAuthenticate 0–2 included.
+    /// served after it, SaslHandshake 0–1 (librdkafka looks for version 0) and SaslAuthenticate 0–2 included.
     ///
     /// # Errors
     /// As `bind(2)`.

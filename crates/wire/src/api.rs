@@ -103,12 +103,17 @@ pub fn supported_versions<M: Request>() -> Option<(i16, i16)> {
     (min <= max).then_some((min, max))
 }
 
-/// Decodes a request body of `M` behind the guard; trailing bytes are an error.
+/// Decodes a request body of `M` behind the guard. Bytes after the request are left alone, as Kafka's own broker does:
+/// librdkafka's Metadata request for all topics carries three.
 ///
 /// # Errors
 /// As [`RequestFrame::decode`].
-pub fn decode_request<M: Request>(version: i16, body: Bytes) -> Result<M, Error> {
+pub fn decode_request<M: Request>(version: i16, mut body: Bytes) -> Result<M, Error> {
     in_range::<M>(version)?;
+    if let Some(schema) = guard::request(M::KEY) {
+        let length = schema.measure(version, &body).map_err(|refusal| malformed(schema.name, refusal))?;
+        body.truncate(length);
+    }
     decode(guard::request(M::KEY), M::KEY, version, body)
 }
 

@@ -34,11 +34,21 @@ type Step<T = ()> = Result<T, Box<Refusal>>;
 impl Message {
     /// Accepts `body` only if it is exactly one message of this schema at `version`, which must be in range.
     pub(crate) fn check(&self, version: i16, body: &[u8]) -> Step {
+        let walk = self.walk(version, body)?;
+        if walk.rest.is_empty() { Ok(()) } else { Err(walk.refuse("trailing bytes")) }
+    }
+
+    /// Accepts `body` if it begins with one message of this schema, and says how many bytes that takes.
+    pub(crate) fn measure(&self, version: i16, body: &[u8]) -> Step<usize> {
+        self.walk(version, body).map(|walk| walk.position())
+    }
+
+    fn walk<'a>(&self, version: i16, body: &'a [u8]) -> Step<Walk<'a>> {
         let mut walk = Walk::new(body);
         walk.version = version;
         walk.flexible = version >= self.flexible_from;
         walk.fields(&self.body)?;
-        if walk.rest.is_empty() { Ok(()) } else { Err(walk.refuse("trailing bytes")) }
+        Ok(walk)
     }
 }
 
