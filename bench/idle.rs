@@ -39,5 +39,6 @@ fn fetched(halves: &Halves) -> Result<u64> {
     let text = halves.destination.run(&["mirror", "describe", TOPIC, "--output", "json"])?;
     let description: serde_json::Value = serde_json::from_str(&text).context("mirror describe")?;
     let partitions = description["partitions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    Ok(partitions.iter().filter(|p| !p["source_high_watermark"].is_null()).count() as u64)
+    let fetched = |p: &&serde_json::Value| p["last_source_high_watermark"].as_i64().is_some_and(|offset| offset >= 0);
+    Ok(partitions.iter().filter(fetched).count() as u64)
 }
