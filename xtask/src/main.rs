@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The project's tasks: `cargo xtask test`, `layers`, `kafka`.
+//! The project's tasks: `cargo xtask test`, `layers`, `kafka`, `bench-kafka`.
 
 mod clients;
 mod kafka;
@@ -7,9 +7,10 @@ mod layers;
 mod prerequisites;
 mod test;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Tasks of the Hawser project")]
@@ -30,6 +31,8 @@ enum Task {
         #[arg(long)]
         version: Vec<String>,
     },
+    /// Measure the link on stock Kafka, next to a stock follower and a tuned MirrorMaker 2 (see bench/kafka.rs)
+    BenchKafka,
 }
 
 fn main() -> Result<()> {
@@ -40,7 +43,20 @@ fn main() -> Result<()> {
             kafka::run(&version)?;
             clients::run()
         }
+        Task::BenchKafka => bench_kafka(),
     }
+}
+
+fn bench_kafka() -> Result<()> {
+    prerequisites::check(&[prerequisites::JDK, prerequisites::MAVEN])?;
+    kafka::run(&[])?;
+    let status = Command::new(env!("CARGO"))
+        .args(["bench", "--package", "hawser", "--bench", "kafka"])
+        .current_dir(root())
+        .status()
+        .context("start cargo bench")?;
+    ensure!(status.success(), "cargo bench: {status}");
+    Ok(())
 }
 
 /// The root of the workspace.
