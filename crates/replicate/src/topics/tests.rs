@@ -103,6 +103,7 @@ fn a_missing_topic_is_retried_and_then_deleted() {
 fn a_topic_that_may_not_be_read_is_available_once_it_may() {
     let mut table = Table::new(Some(ID), 1);
     assert_eq!(table.at(0, answer(ID, &[1])), [leader(0, 1)]);
+    table.topics.mark_stale("t");
     assert!(matches!(table.at(1, refused(29)).as_slice(), [Change::Unavailable { .. }]));
     assert!(table.topics.has_stale());
     assert_eq!(table.at(1000, answer(ID, &[1])), [Change::Available { topic: "t".into() }, leader(0, 1)]);
