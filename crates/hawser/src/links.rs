@@ -15,7 +15,7 @@ use hawser_replicate::{LinkStatus, MirrorEvent, MirrorSpec, ReplicateConfig, Rep
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_store::{EmbeddedStore, TopicSpec};
 use hawser_transport::{
-    ClientError, ClientOptions, ClientSecurity, Connector, Direct, HostPort, LeaseError, Obstacle, Target,
+    ClientError, ClientOptions, ClientSecurity, Connector, Direct, HostPort, KafkaClient, LeaseError, Obstacle, Target,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -196,10 +196,11 @@ impl Links {
         ends.join_all().await;
     }
 
-    /// Begins to replicate a mirror that is in the state.
-    pub(crate) async fn add_mirror(&self, topic: &TopicRecord) {
+    /// Begins to replicate a mirror that is in the state. `client` leads to a broker of its source.
+    pub(crate) async fn add_mirror(&self, topic: &TopicRecord, client: KafkaClient) {
         let Some(mirror) = &topic.mirror else { return };
         let Some((replicator, is_paused)) = self.replicator(&mirror.link) else { return };
+        let _ = replicator.lend(client).await; // an end shows below
         if replicator.add_mirror(mirror_spec(topic, mirror, is_paused)).await.is_err() {
             // The link ends just now; its next start takes the mirror from the state.
             tracing::warn!(topic = topic.name, link = mirror.link, "the link is not replicating");

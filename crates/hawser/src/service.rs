@@ -261,7 +261,7 @@ impl Service {
         }
         let cluster =
             self.links.source(link).ok_or_else(|| unavailable(&format!("Cluster link \"{link}\" is not running")))?;
-        // One connection for both questions: over a link each costs two logins.
+        // One connection for these questions and those of the replicator: over a link each costs two logins.
         let client = cluster.lease(Target::Any).await.map_err(|e| remote_refusal(&e))?;
         let found = remote::topic(&client, &source).await.map_err(|e| remote_refusal(&e))?;
         let Some(found) = found else {
@@ -302,7 +302,7 @@ impl Service {
         }
         let kept = topic.clone();
         persist(&self.state, move |state| state.put_topic(kept)).await.map_err(|e| internal(&e))?;
-        self.links.add_mirror(&topic).await;
+        self.links.add_mirror(&topic, client).await;
         let flow = self.flow();
         let view = topic.mirror.as_ref().map(|mirror| self.mirror_view(&topic, mirror, &flow).without_partitions());
         view.map(Outcome::MirrorCreated).ok_or_else(|| internal(&"the mirror is gone"))

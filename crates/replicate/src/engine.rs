@@ -146,6 +146,7 @@ enum Call {
     Remove(Arc<str>, oneshot::Sender<()>),
     Pause(Arc<str>, oneshot::Sender<()>),
     Resume(Arc<str>, oneshot::Sender<()>),
+    Lend(KafkaClient),
     Stop(oneshot::Sender<()>),
 }
 
@@ -194,6 +195,15 @@ impl Replicator {
     /// When the replication has stopped.
     pub async fn add_mirror(&self, spec: MirrorSpec) -> Result<(), Stopped> {
         self.call(|done| Call::Add(Box::new(spec), done)).await
+    }
+
+    /// Gives a connection to any broker of the source to ask for metadata on. Spares the first mirror one of its own; one
+    /// that is not needed is closed.
+    ///
+    /// # Errors
+    /// When the replication has stopped.
+    pub async fn lend(&self, client: KafkaClient) -> Result<(), Stopped> {
+        self.calls.send(Call::Lend(client)).await.map_err(|_| Stopped)
     }
 
     /// Stops mirroring `topic` (its name here). When this returns nothing writes to its copies any more.
@@ -362,6 +372,10 @@ impl<S: Store> Coordinator<S> {
             Call::Resume(topic, done) => {
                 self.set_paused(&topic, false).await;
                 done
+            }
+            Call::Lend(client) => {
+                self.client.get_or_insert(client);
+                return;
             }
             Call::Stop(done) => done,
         };

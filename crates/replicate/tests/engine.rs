@@ -7,7 +7,7 @@ use hawser_replicate::{
 use hawser_store::{FakeStore, TopicSpec};
 use hawser_testkit::batches::BatchBuilder;
 use hawser_testkit::fake_source::FakeSource;
-use hawser_transport::{ClientOptions, ClientSecurity, Direct, HostPort, Listener, ServerSecurity};
+use hawser_transport::{ClientOptions, ClientSecurity, Direct, HostPort, KafkaClient, Listener, ServerSecurity};
 use hawser_wire::{Offset, TopicPartition, Uuid};
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,9 +149,14 @@ async fn a_new_mirror_does_not_wait_for_the_long_poll_of_an_idle_one() {
             bed.source.append(topic, partition, batches(0, 5, 0));
         }
     }
+    let at = bed.source.addresses()[0];
+    let at = HostPort::new(at.ip().to_string(), at.port());
+    let stream = ClientSecurity::plaintext().dial(&at, PATIENCE).await.expect("connects");
+    let client = KafkaClient::start(stream, ClientOptions::default()).await.expect("starts");
+    bed.replicator.lend(client).await.expect("runs");
     bed.mirror("idle", Start::Earliest).await;
     bed.equal("idle", 3).await;
-    // One connection for metadata, one that learnt the addresses, and one to the broker, which is greeted once more.
+    // The connection lent for metadata, one that learnt the addresses, and one to the broker, which is greeted once more.
     assert_eq!(bed.source.requests(API_VERSIONS), 4);
     for topic in ["a", "b"] {
         bed.mirror(topic, Start::Earliest).await;
