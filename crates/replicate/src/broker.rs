@@ -205,10 +205,10 @@ impl Broker {
 
     /// Fires what is due. A deadline never orders a write by itself, so there is nothing to perform.
     pub fn tick(&mut self, now: Instant) {
-        while let Some((at, id)) = self.timers.first().cloned()
-            && at <= now
-        {
-            self.timers.pop_first();
+        let due: Vec<_> = self.timers.iter().take_while(|(at, _)| *at <= now).cloned().collect();
+        for timer in due {
+            self.timers.remove(&timer);
+            let (_, id) = timer;
             if let Some(entry) = self.partitions.get_mut(&id) {
                 entry.timer = None;
             }
