@@ -129,6 +129,8 @@ fn story(source: &FakeSource, at: &str) {
 
     // Everything comes back by itself, however it ended.
     cloud.kill9().unwrap();
+    await_state(&on_prem, "UNAVAILABLE", "nothing listens on this port");
+    assert_eq!(json(&on_prem, &["link", "describe", "l"])["error"], "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR");
     on_prem.stop().unwrap();
     for partition in 0..PARTITIONS {
         source.append("orders", partition, batches(100, Codec::Zstd));
