@@ -4,7 +4,6 @@ use anyhow::Result;
 use hawser_testkit::certificates::Authority;
 use hawser_testkit::daemon::{Daemon, DaemonSpec, LINK_LOGIN, LINK_PASSWORD, jaas};
 use hawser_testkit::kafka::scratch_folder;
-use hawser_testkit::ports::free_port;
 use std::path::{Path, PathBuf};
 
 const LINK: &str = "bench";
@@ -14,29 +13,31 @@ const BINARY: &str = env!("CARGO_BIN_EXE_hawser");
 pub(crate) struct Halves {
     pub(crate) source: Daemon,
     pub(crate) destination: Daemon,
-    plain_port: u16,
     folder: tempfile::TempDir,
 }
 
 impl Halves {
     /// Starts both and links them. `source_bootstrap` is an open (PLAINTEXT) listener of the source cluster.
-    pub(crate) fn start(source_bootstrap: &str) -> Result<Self> {
+    /// `consumers` is the port of one more listener of the destination, without login, if consumers are to be measured.
+    pub(crate) fn start(source_bootstrap: &str, consumers: Option<u16>) -> Result<Self> {
         let folder = scratch_folder("bench")?;
         let authority = Authority::new("bench-ca")?;
         let binary = Path::new(BINARY);
-        let plain_port = free_port();
         let destination = DaemonSpec::destination(binary, folder.path(), "cloud", &authority)?;
-        let (secure, plain) = (destination.listener().to_owned(), format!("PLAINTEXT://127.0.0.1:{plain_port}"));
+        let listeners = match consumers {
+            Some(port) => format!("{},PLAINTEXT://127.0.0.1:{port}", destination.listener()),
+            None => destination.listener().to_owned(),
+        };
         let destination = destination
-            .property("listeners", &format!("{secure},{plain}"))
-            .property("advertised.listeners", &format!("{secure},{plain}"))
+            .property("listeners", &listeners)
+            .property("advertised.listeners", &listeners)
             .property("super.users", "User:admin;User:ANONYMOUS")
             .start()?;
         let source = DaemonSpec::new(binary, folder.path(), "on-prem", "PLAINTEXT")
             .property("super.users", "User:ANONYMOUS")
             .property("local.bootstrap.servers", source_bootstrap)
             .start()?;
-        let halves = Self { source, destination, plain_port, folder };
+        let halves = Self { source, destination, folder };
         halves.link()?;
         Ok(halves)
     }
@@ -63,11 +64,6 @@ impl Halves {
     /// Begins to mirror `topic`.
     pub(crate) fn mirror(&self, topic: &str) -> Result<()> {
         self.destination.run(&["mirror", "create", topic, "--link", LINK]).map(drop)
-    }
-
-    /// The destination's open listener, for consumers.
-    pub(crate) fn plain_bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.plain_port)
     }
 
     /// Where the mirrors' segments are.

@@ -16,7 +16,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(120);
 /// Prints CPU as a share of one core, and resident memory, of both halves.
 pub(crate) fn measure() -> Result<()> {
     let source = Source::start(TOPIC, PARTITIONS, Path::new("/dev/null"), 0)?;
-    let mut halves = Halves::start(source.bootstrap())?;
+    let mut halves = Halves::start(source.bootstrap(), None)?;
     halves.mirror(TOPIC)?;
     let began = Instant::now();
     while fetched(&halves)? < PARTITIONS {

@@ -5,6 +5,7 @@
 //! 100 ms; CPU is that of the candidate's own processes over the same stretch, so a JVM's start is not in it. The link runs
 //! over TLS with SASL on both ends; the follower and MirrorMaker 2 run over plain TCP, as they come. Nothing is asserted.
 
+mod disk;
 mod halves;
 mod kafka_paths;
 mod latency;

@@ -1,7 +1,8 @@
 //! The data sets, and the ways to copy them: a stock follower, a tuned MirrorMaker 2, and the link.
 
+use crate::disk::segment_bytes;
 use crate::halves::Halves;
-use crate::slope::{Slope, segment_bytes};
+use crate::slope::Slope;
 use anyhow::{Result, ensure};
 use hawser_testkit::Kafka;
 use hawser_testkit::kafka::{Jvm, scratch_folder};
@@ -142,7 +143,7 @@ fn reassign(source: &Kafka, set: Set, replicas: &str) -> Result<()> {
 }
 
 fn link(source: &Kafka, set: Set, total: u64) -> Result<Slope> {
-    let mut halves = Halves::start(&source.bootstrap())?;
+    let mut halves = Halves::start(&source.bootstrap(), None)?;
     halves.mirror(set.topic())?;
     let pids = halves.pids()?;
     Slope::watch(&halves.log_dir(), set.topic(), total, &pids)

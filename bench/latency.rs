@@ -5,6 +5,7 @@ use crate::halves::Halves;
 use anyhow::{Context, Result, ensure};
 use hawser_testkit::Kafka;
 use hawser_testkit::kafka::Jvm;
+use hawser_testkit::ports::free_port;
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,10 +28,11 @@ pub(crate) fn measure(source: &Kafka) -> Result<()> {
     ensure!(status.success(), "javac: {status}");
 
     source.create_topic(TOPIC, 1, 1, &["min.insync.replicas=1"])?;
-    let halves = Halves::start(&source.bootstrap())?;
+    let port = free_port();
+    let halves = Halves::start(&source.bootstrap(), Some(port))?;
     halves.mirror(TOPIC)?;
     println!("\ntrickle: {PER_SECOND} records/s of 1 KiB, acks=1; ms");
-    for (path, consumer) in [("at the source", source.bootstrap()), ("through the link", halves.plain_bootstrap())] {
+    for (path, consumer) in [("at the source", source.bootstrap()), ("through the link", format!("127.0.0.1:{port}"))] {
         let mut run = source
             .home()
             .program("Trickle", Jvm::steady(256), Some(&classes))

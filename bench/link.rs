@@ -6,11 +6,11 @@
 //!
 //! The last part looks at 10,000 idle partitions.
 
+mod disk;
 mod halves;
 mod idle;
 mod pipe;
 mod segment;
-mod slope;
 mod source;
 mod tls;
 mod usage;
@@ -102,14 +102,14 @@ fn run_link(folder: &Path, bytes: u64) -> Result<(Usage, Usage)> {
     let times = (bytes / PARTITIONS).div_ceil(SEGMENT_BYTES as u64);
     let source = Source::start(TOPIC, PARTITIONS, &folder.join("segment"), times)?;
     let total = times * PARTITIONS * std::fs::metadata(folder.join("segment"))?.len();
-    let mut halves = Halves::start(source.bootstrap())?;
+    let mut halves = Halves::start(source.bootstrap(), None)?;
     let pids = halves.pids()?;
     let cpu_before = [usage::cpu_seconds(pids[0])?, usage::cpu_seconds(pids[1])?];
     halves.mirror(TOPIC)?;
     let began = Instant::now();
     let mut first = None;
     loop {
-        let there = slope::segment_bytes(&halves.log_dir(), TOPIC)?;
+        let there = disk::segment_bytes(&halves.log_dir(), TOPIC)?;
         if there > 0 {
             first.get_or_insert_with(Instant::now);
         }

@@ -1,5 +1,6 @@
 //! The steady stretch of one copy: from 10 % to 90 % of the bytes.
 
+use crate::disk::segment_bytes;
 use crate::usage::{cpu_seconds, rss_bytes};
 use anyhow::{Result, bail};
 use std::fmt;
@@ -66,25 +67,6 @@ impl fmt::Display for Slope {
         let rss = self.rss_peak_bytes / 1_000_000;
         write!(f, "{:>5.0} MB/s  {:>5.2} CPU-s/GB  RSS {rss} MB", self.mb_per_second, self.cpu_seconds_per_gb)
     }
-}
-
-/// Bytes of `.log` files in the partition folders of `topic`.
-pub(crate) fn segment_bytes(folder: &Path, topic: &str) -> Result<u64> {
-    let mut total = 0;
-    let Ok(partitions) = std::fs::read_dir(folder) else { return Ok(0) };
-    for partition in partitions.flatten() {
-        let name = partition.file_name();
-        let is_ours =
-            name.to_str().and_then(|n| n.rsplit_once('-')).is_some_and(|(t, n)| t == topic && n.parse::<u32>().is_ok());
-        if !is_ours {
-            continue;
-        }
-        let Ok(files) = std::fs::read_dir(partition.path()) else { continue };
-        for file in files.flatten().filter(|f| f.path().extension().is_some_and(|e| e == "log")) {
-            total += file.metadata().map_or(0, |m| m.len());
-        }
-    }
-    Ok(total)
 }
 
 fn wait_for(folder: &Path, topic: &str, total: u64) -> Result<()> {
