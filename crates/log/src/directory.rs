@@ -7,7 +7,7 @@ use crate::disk::Disk;
 use crate::files::OpenFiles;
 use crate::flush::flush_together;
 use crate::partition::{PartitionLog, Status, lock};
-use crate::{LogConfig, checkpoint};
+use crate::{Error, LogConfig, checkpoint};
 use hawser_wire::{Offset, TopicPartition};
 use std::collections::BTreeMap;
 use std::io;
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How old checkpoints of high watermarks, recovery points and log starts may be (Kafka: 5 s, 60 s and 60 s).
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// A full disk fails every partition at every turn; one line each so often names one of them and counts the others.
+const WARN_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(crate) struct Directory {
     pub(crate) root: PathBuf,
@@ -156,6 +158,7 @@ impl Queue {
     pub(crate) fn run(&self, directory: &Weak<Directory>, flush_interval: Option<Duration>) {
         let mut flushed_at = Instant::now();
         let mut written_at = Instant::now();
+        let mut warned_at: Option<Instant> = None;
         loop {
             let mut work = lock(&self.work);
             let (dirty, checkpoints_stale) = loop {
@@ -186,13 +189,12 @@ impl Queue {
                 flushed_at = Instant::now();
             }
             let dirty: Vec<_> = dirty.iter().filter_map(Weak::upgrade).collect();
-            for log in flush_together(dirty) {
-                if let Err(error) = log.flush().or_else(|_| log.resume())
-                    && log.status() != Status::Closed
-                {
-                    // Its status says why. It is tried again at the next turn, or by who appends next.
-                    tracing::warn!(id = %log.id, %error, "background flush");
-                    log.mark_dirty(false);
+            let mut failures = flush_together(dirty).into_iter().filter_map(|log| Some((flush_or_requeue(&log)?, log)));
+            if let Some((error, log)) = failures.next() {
+                let others = failures.count();
+                if warned_at.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
+                    warned_at = Some(Instant::now());
+                    tracing::warn!(id = %log.id, %error, others, "background flush failed and is tried again");
                 }
             }
             if checkpoints_stale && let Some(directory) = directory.upgrade() {
@@ -203,4 +205,17 @@ impl Queue {
             }
         }
     }
+}
+
+/// Flushes a dirty log in the background. What must be done again, at the next turn or by who appends next: a flush that
+/// failed before its fsync, which leaves the log online, and the way back of a log that is offline.
+fn flush_or_requeue(log: &PartitionLog) -> Option<Error> {
+    let error = log.flush().err()?;
+    let error = match log.status() {
+        Status::Closed => return None,
+        Status::Offline(_) => log.resume().err()?,
+        Status::Online | Status::Failing(_) => error,
+    };
+    log.mark_dirty(false);
+    Some(error)
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{answers, answers_to, config, contents, copy, folder, id, joined, plain, zoo};
 use hawser_log::disk::{Act, Disk, Faults, Verdict};
-use hawser_log::{Error, Logs, PartitionLog, Status, Watermarks};
+use hawser_log::{Error, LogConfig, Logs, PartitionLog, Status, Watermarks};
 use hawser_wire::{Batch, Offset, TopicPartition};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -13,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const NO_SPACE: i32 = 28;
 const IO: i32 = 5;
@@ -221,6 +222,38 @@ fn after_a_failed_fsync_nothing_unflushed_is_trusted() {
         let (_logs, log) = open(Disk::default(), root.path(), segment_bytes).expect("opens");
         assert_eq!(answers(&log), answers_to(&zoo));
     }
+}
+
+/// Fails the first act on a file of this name.
+struct FirstOn {
+    name: &'static str,
+    met: AtomicBool,
+}
+
+impl Faults for FirstOn {
+    fn before(&self, _: Act, path: &Path) -> Verdict {
+        if path.ends_with(self.name) && !self.met.swap(true, Ordering::Relaxed) {
+            return Verdict::Fail(error(NO_SPACE));
+        }
+        Verdict::Proceed
+    }
+}
+
+#[tokio::test]
+async fn a_background_flush_that_fails_before_its_fsync_is_tried_again() {
+    let faults = Arc::new(FirstOn { name: "leader-epoch-checkpoint.tmp", met: AtomicBool::new(false) });
+    let root = folder();
+    let config = LogConfig { flush_interval: Some(Duration::from_millis(5)), ..config(1 << 20) };
+    let logs = Logs::open_on(Disk::with_faults(faults.clone()), root.path(), config).expect("opens");
+    let log = logs.open_partition(&id(), common::TOPIC_ID).expect("opens");
+    let mut changes = log.changes();
+    let end = log.append(&zoo()).expect("appends").log_end;
+    // Nothing more is appended: nobody but the flusher brings this log to its end.
+    let flushed = changes.wait_for(|_| log.watermarks().flushed == end);
+    tokio::time::timeout(Duration::from_secs(20), flushed).await.expect("is flushed").expect("is there");
+    assert!(faults.met.load(Ordering::Relaxed), "the first try failed");
+    assert_eq!(log.status(), Status::Online);
+    assert_eq!(log.losses(), 0, "no fsync failed");
 }
 
 /// Knows what a power cut would leave: the contents of each file (by inode) as last synced, under the names that their
