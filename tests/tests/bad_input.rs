@@ -202,6 +202,7 @@ fn all_errors_of_a_daemons_file_come_at_once() -> Result<()> {
          ssl.client.auth=sometimes\n\
          allow.everyone.if.no.acl.found=perhaps\n\
          metrics.listener=nowhere\n\
+         sasl.enabled.mechanisms=PLAIN\n\
          listener.name.sasl_ssl.plain.sasl.jaas.config=no jaas line with secret-word\n",
     )?;
     let output = Command::new(binary()?).args(["serve", "--dump-config"]).arg(&file).output()?;
@@ -214,7 +215,7 @@ fn all_errors_of_a_daemons_file_come_at_once() -> Result<()> {
         (6, "ssl.client.auth"),
         (7, "allow.everyone.if.no.acl.found"),
         (8, "metrics.listener"),
-        (9, "listener.name.sasl_ssl.plain.sasl.jaas.config"),
+        (10, "listener.name.sasl_ssl.plain.sasl.jaas.config"),
     ];
     for (line, key) in expected {
         let place = format!("bad.properties:{line}: {key}: ");

@@ -60,7 +60,9 @@ fn the_sources_login_never_crosses_and_no_secret_is_told() -> Result<()> {
 #[ignore = "needs stock Kafka: cargo xtask kafka"]
 fn a_topic_outside_the_sites_policy_does_not_leave() -> Result<()> {
     let kafka = Kafka::one_node().security(Security::ScramPlaintext).start()?;
-    let mut pair = Pair::start_with(kafka, |source| source.property("hawser.egress.topics", "public-*"), |d, _| Ok(d))?;
+    let mut pair = Pair::unlinked(kafka, |s| s, |d, _| Ok(d))?;
+    let policy = r#"hawser.egress.topics.filters={"topicFilters":[{"name":"public-","patternType":"PREFIXED","filterType":"INCLUDE"}]}"#;
+    pair.link_with(&pair.destination.bootstrap(), policy)?;
     for topic in ["public-prices", "salaries"] {
         pair.origin.create_topic(topic, 1, 1, &[])?;
         pair.origin.send(topic, 0, 10, 100, "none")?;
