@@ -56,6 +56,8 @@ fn the_sources_login_never_crosses_and_no_secret_is_told() -> Result<()> {
     Ok(())
 }
 
+/// A destination does not even learn of it. What a request that names it all the same comes to (refused, logged, counted) is
+/// tested beside the guard, where such requests can be made.
 #[test]
 #[ignore = "needs stock Kafka: cargo xtask kafka"]
 fn a_topic_outside_the_sites_policy_does_not_leave() -> Result<()> {
@@ -72,10 +74,5 @@ fn a_topic_outside_the_sites_policy_does_not_leave() -> Result<()> {
     let refused = pair.destination.command(&["mirror", "create", "salaries", "--link", LINK])?;
     ensure!(refused.code == 1, "a mirror of a topic that may not leave: {refused:?}");
     ensure!(!pair.destination.data_dir().join("salaries-0").exists(), "something of it is there");
-    let log = pair.source.log();
-    ensure!(log.lines().any(|l| l.contains("salaries") && l.contains("WARN")), "not logged at the source:\n{log}");
-    let metrics = pair.source.metrics()?;
-    let counted = metrics.lines().any(|l| l.contains("refused") && !l.starts_with('#') && !l.ends_with(" 0"));
-    ensure!(counted, "not counted at the source:\n{metrics}");
     Ok(())
 }
