@@ -6,7 +6,7 @@
 //!
 //! When the disk loses what was not flushed (see `hawser_log::Status::Offline`), the log end goes back. Appends are then refused
 //! until the caller has asked for the [`position`](MirrorPartition::position) anew: one at the old end would pass for a gap of
-//! compaction. The partition comes back by itself, through the flusher or the next call.
+//! compaction. So is a log start above the new end, which the caller could not know. The partition comes back by itself, through the flusher or the next call.
 
 use crate::conformance::Inspect;
 use crate::{MirrorPartition, Position, Store, StoreError, TopicSpec};
@@ -119,8 +119,7 @@ impl MirrorPartition for EmbeddedPartition {
     async fn append(&mut self, batches: &[Batch]) -> Result<Position, StoreError> {
         self.refuse_if_fenced()?;
         if self.losses_seen.load(Ordering::Acquire) != self.log.losses() {
-            let source = io::Error::other("what was not flushed is lost: ask for the position");
-            return Err(StoreError::Io { what: format!("append to {}", self.log.id()), source });
+            return Err(lost("append to", &self.log).into());
         }
         self.outcome(self.log.append(batches).map_err(StoreError::from)).await
     }
@@ -136,7 +135,13 @@ impl MirrorPartition for EmbeddedPartition {
     }
 
     async fn advance_log_start(&mut self, offset: Offset) -> Result<Position, StoreError> {
-        self.on_disk(move |log| log.advance_log_start(offset)).await
+        let losses_seen = self.losses_seen.load(Ordering::Acquire);
+        self.on_disk(move |log| match log.advance_log_start(offset) {
+            // It was not above the end that the caller knows.
+            Err(Error::OutOfRange { .. }) if log.losses() != losses_seen => Err(lost("raise the log start of", log)),
+            outcome => outcome,
+        })
+        .await
     }
 
     async fn restart_at(&mut self, offset: Offset) -> Result<Position, StoreError> {
@@ -182,6 +187,11 @@ impl From<Error> for StoreError {
             other => Self::Refused(other.to_string()),
         }
     }
+}
+
+fn lost(what: &str, log: &PartitionLog) -> Error {
+    let source = io::Error::other("what was not flushed is lost: ask for the position");
+    Error::Io { what: format!("{what} {}", log.id()), source }
 }
 
 fn position(at: Watermarks) -> Position {
@@ -259,5 +269,30 @@ mod tests {
         writer.flush().await.expect_err("offline: this attempt brings it back");
         writer.append(&[batch(10, 10, 1), batch(20, 10, 1)]).await.expect("appends");
         assert_eq!(writer.flush().await.expect("flushes").flushed, Offset(30));
+    }
+
+    #[tokio::test]
+    async fn a_log_start_above_what_was_lost_is_no_refusal() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        let faults = Arc::new(FailingSync::default());
+        let config = LogConfig { flush_interval: None, ..LogConfig::default() };
+        let logs = Logs::open_on(Disk::with_faults(faults.clone()), root.path(), config).expect("opens");
+        let store = EmbeddedStore::new(Arc::new(logs));
+        let mut writer = store.open(&topic("t"), 0).await.expect("opens");
+        writer.append(&[batch(0, 10, 1)]).await.expect("appends");
+        writer.flush().await.expect("flushes");
+        writer.append(&[batch(10, 10, 1)]).await.expect("appends");
+        faults.0.store(true, Ordering::Relaxed);
+        writer.log().flush().expect_err("fsync fails in the background");
+        faults.0.store(false, Ordering::Relaxed);
+        writer.log().resume().expect("the flusher brings it back");
+
+        let blind = writer.advance_log_start(Offset(15)).await.expect_err("the log ends at 10 again");
+        assert!(blind.is_retriable(), "{blind}");
+        assert_eq!(writer.position().log_end, Offset(10));
+        let mistaken = writer.advance_log_start(Offset(15)).await.expect_err("the caller knows where it ends");
+        assert!(!mistaken.is_retriable(), "{mistaken}");
+        writer.append(&[batch(10, 10, 1)]).await.expect("appends");
+        assert_eq!(writer.advance_log_start(Offset(15)).await.expect("raises").log_start, Offset(15));
     }
 }
