@@ -86,6 +86,7 @@ fn mirror(name: String, partitions: i32) -> TopicRecord {
         source_topic: name.clone(),
         source_topic_id: Uuid::new_v4(),
         start_offset_spec: "earliest".into(),
+        started: [].into(),
         status: MirrorStatus::Active,
         error: None,
         status_since_ms: 0,

@@ -504,9 +504,13 @@ fn apply(state: &State, event: &MirrorEvent) -> Result<(), hawser_state::Error> 
             change(topic, &|record, _| record.partitions = (*to).max(record.partitions))
         }
         // A copy that has begun knows where by itself; a partition that comes later begins at its beginning.
-        MirrorEvent::Started { topic } => {
-            change(topic, &|_, mirror| "earliest".clone_into(&mut mirror.start_offset_spec))
-        }
+        MirrorEvent::Started { topic } => change(topic, &|_, mirror| {
+            "earliest".clone_into(&mut mirror.start_offset_spec);
+            mirror.started.clear();
+        }),
+        MirrorEvent::PartitionStarted { topic, partition } => change(topic, &|_, mirror| {
+            mirror.started.insert(*partition);
+        }),
         MirrorEvent::Failed { topic, partition: None, failure } => {
             tracing::error!(%topic, %failure, "the mirror failed");
             change(topic, &|_, mirror| {
@@ -557,6 +561,7 @@ fn mirror_spec(topic: &TopicRecord, mirror: &MirrorRecord, link_is_paused: bool)
             Some(StartOffset::Timestamp(ms)) => Start::Timestamp(ms),
             Some(StartOffset::Earliest) | None => Start::Earliest,
         },
+        started: mirror.started.clone(),
         paused: link_is_paused || mirror.status == MirrorStatus::Paused,
     }
 }

@@ -289,6 +289,7 @@ impl Service {
                 source_topic: source,
                 source_topic_id: found.id,
                 start_offset_spec: start_offset_spec(&record),
+                started: [].into(),
                 status: MirrorStatus::Active,
                 error: None,
                 status_since_ms: now_ms(),

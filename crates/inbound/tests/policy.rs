@@ -52,7 +52,15 @@ impl Bed {
         let topic = TopicSpec { name: topic.into(), id: Uuid::new_v4(), configs: Default::default() };
         let source_topic = topic.name.clone();
         let start = Start::Earliest;
-        let spec = MirrorSpec { topic, source_topic, source_topic_id: None, partitions: 0, start, paused: false };
+        let spec = MirrorSpec {
+            topic,
+            source_topic,
+            source_topic_id: None,
+            partitions: 0,
+            start,
+            started: [].into(),
+            paused: false,
+        };
         self.replicator.add_mirror(spec).await.expect("runs");
     }
 

@@ -126,6 +126,7 @@ async fn run(megabytes: u64, partitions: u64, batch_kb: u64) {
         source_topic_id: None,
         partitions: 0,
         start: Start::Earliest,
+        started: [].into(),
         paused: false,
     };
     let (begun, cpu) = (Instant::now(), cpu_seconds());

@@ -5,6 +5,7 @@ use crate::partition::{Patience, Start};
 use hawser_link::LinkConfig;
 use hawser_store::TopicSpec;
 use hawser_wire::Uuid;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct MirrorSpec {
     /// Where copies that are still empty begin. Once [`crate::MirrorEvent::Started`] was seen, the daemon
     /// passes `Earliest`: a copy that began elsewhere knows it by its own position.
     pub start: Start,
+    /// Partitions whose beginning is history already (see [`crate::MirrorEvent::PartitionStarted`]), whatever `start` says.
+    pub started: BTreeSet<i32>,
     /// Whether it is paused from the beginning.
     pub paused: bool,
 }

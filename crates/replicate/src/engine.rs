@@ -67,6 +67,15 @@ pub enum MirrorEvent {
         /// The mirror.
         topic: Arc<str>,
     },
+    /// The beginning of one partition is stored, while others have none yet: keep it until [`MirrorEvent::Started`], and
+    /// pass it in [`MirrorSpec::started`]. An empty copy does not tell by itself that it began at 0, and would look for
+    /// its start offset anew, behind what came meanwhile. Only for mirrors that do not begin at the earliest offset.
+    PartitionStarted {
+        /// The mirror.
+        topic: Arc<str>,
+        /// Its partition.
+        partition: i32,
+    },
     /// The topic does not answer at the source; it is retried.
     Unavailable {
         /// The mirror.
@@ -298,12 +307,21 @@ struct Mirror {
     start: Start,
     partitions: i32,
     paused: bool,
+    /// Known from an earlier life.
+    started: BTreeSet<i32>,
     not_started: BTreeSet<i32>,
     failure: Option<Failure>,
     unavailable: Option<String>,
 }
 
 impl Mirror {
+    /// Where an empty copy of `partition`, which was there when the mirror was made, begins. One that has started is one
+    /// that began at 0.
+    fn start_of(&self, partition: i32) -> Start {
+        let is_new = self.not_started.contains(&partition) && !self.started.contains(&partition);
+        if is_new { self.start } else { Start::Earliest }
+    }
+
     fn state(&self) -> TopicState {
         match (&self.failure, &self.unavailable, self.paused) {
             (Some(failure), _, _) => TopicState::Failed(failure.clone()),
@@ -383,7 +401,7 @@ impl<S: Store> Coordinator<S> {
     }
 
     async fn add(&mut self, spec: MirrorSpec) {
-        let MirrorSpec { topic, source_topic, source_topic_id, partitions, start, paused } = spec;
+        let MirrorSpec { topic, source_topic, source_topic_id, partitions, start, started, paused } = spec;
         self.remove(&topic.name).await;
         let name = topic.name.clone();
         let mirror = Mirror {
@@ -392,6 +410,7 @@ impl<S: Store> Coordinator<S> {
             start,
             partitions: 0,
             paused,
+            started,
             not_started: BTreeSet::new(),
             failure: None,
             unavailable: None,
@@ -400,15 +419,17 @@ impl<S: Store> Coordinator<S> {
         self.names.insert(name, source_topic.clone());
         self.mirrors.insert(source_topic.clone(), mirror);
         self.topics.add(source_topic.clone(), source_topic_id, partitions);
-        self.grow(&source_topic, partitions, start);
+        self.grow(&source_topic, partitions, true);
     }
 
     /// Makes machines for the partitions up to `to`; they are parked until a leader is known.
-    fn grow(&mut self, source_topic: &Arc<str>, to: i32, start: Start) {
+    fn grow(&mut self, source_topic: &Arc<str>, to: i32, is_first: bool) {
         let Some(mirror) = self.mirrors.get_mut(source_topic) else { return };
         for index in mirror.partitions..to {
             mirror.not_started.insert(index);
             let id = TopicPartition::new(source_topic.clone(), index);
+            // What is added to a topic later is newer than its mirror: all of it is wanted.
+            let start = if is_first { mirror.start_of(index) } else { Start::Earliest };
             let mut machine = Partition::new(start, self.config.patience);
             if mirror.paused {
                 machine.on(Event::Pause, now());
@@ -480,8 +501,16 @@ impl<S: Store> Coordinator<S> {
         let (topic, partition) = (mirror.spec.name.clone(), id.partition);
         let event = match report {
             Report::Started { .. } => {
-                let last = mirror.not_started.remove(&partition) && mirror.not_started.is_empty();
-                last.then(|| MirrorEvent::Started { topic: topic.clone() })
+                let is_news = mirror.not_started.remove(&partition);
+                match mirror.start {
+                    _ if !is_news => None,
+                    _ if mirror.not_started.is_empty() => Some(MirrorEvent::Started { topic: topic.clone() }),
+                    Start::Earliest => None,
+                    _ if mirror.started.contains(&partition) => None,
+                    Start::Latest | Start::Timestamp(_) => {
+                        Some(MirrorEvent::PartitionStarted { topic: topic.clone(), partition })
+                    }
+                }
             }
             Report::Gap { from, to } => Some(MirrorEvent::Gap { topic: topic.clone(), partition, from, to }),
             Report::Truncated { from, to } => {
@@ -571,9 +600,7 @@ impl<S: Store> Coordinator<S> {
             Change::Grew { topic, from, to } => {
                 let Some(mirror) = self.mirrors.get(&topic) else { return };
                 let name = mirror.spec.name.clone();
-                // What is added to a topic later is newer than its mirror: all of it is wanted.
-                let start = if from == 0 { mirror.start } else { Start::Earliest };
-                self.grow(&topic, to, start);
+                self.grow(&topic, to, from == 0);
                 self.tell_daemon(Some(MirrorEvent::PartitionsGrew { topic: name, from, to })).await;
             }
             Change::Unavailable { topic, detail } => {
@@ -687,9 +714,7 @@ impl<S: Store> Coordinator<S> {
         for id in lost {
             self.placed.remove(&id);
             let Some(mirror) = self.mirrors.get(&id.topic) else { continue };
-            // An empty copy of a mirror that has started is one that began at 0.
-            let start = if mirror.not_started.contains(&id.partition) { mirror.start } else { Start::Earliest };
-            let mut machine = Partition::new(start, self.config.patience);
+            let mut machine = Partition::new(mirror.start_of(id.partition), self.config.patience);
             if mirror.paused {
                 machine.on(Event::Pause, now());
             }

@@ -53,9 +53,15 @@ impl Bed {
     }
 
     async fn mirror(&self, topic: &str, start: Start) {
+        self.mirror_again(topic, 0, start, &[]).await;
+    }
+
+    /// As after a restart, with what was kept.
+    async fn mirror_again(&self, topic: &str, partitions: i32, start: Start, started: &[i32]) {
+        let started = started.iter().copied().collect();
         let topic = TopicSpec { name: topic.into(), id: Uuid::from_u128(5), configs: Default::default() };
         let source_topic = topic.name.clone();
-        let spec = MirrorSpec { topic, source_topic, source_topic_id: None, partitions: 0, start, paused: false };
+        let spec = MirrorSpec { topic, source_topic, source_topic_id: None, partitions, start, started, paused: false };
         self.replicator.add_mirror(spec).await.expect("runs");
     }
 
@@ -350,6 +356,30 @@ async fn new_partitions_are_mirrored_from_their_beginning() {
     });
     assert_eq!(grown.await, (1, 3));
     until("the new one", || bed.end("t", 2) == 70).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_partition_that_began_skips_nothing_after_a_restart() {
+    const NOBODY: i32 = -1;
+    let mut bed = Bed::new(1).await;
+    bed.source.create("t", 2);
+    bed.source.lead("t", 1, NOBODY);
+    bed.mirror("t", Start::Latest).await;
+    let began = bed.event("begun", |event| match event {
+        MirrorEvent::PartitionStarted { partition, .. } => Some(partition),
+        MirrorEvent::Started { .. } => panic!("partition 1 has no leader"),
+        _ => None,
+    });
+    assert_eq!(began.await, 0);
+    bed.replicator.remove("t").await.expect("runs");
+    bed.source.append("t", 0, batches(0, 3, 0));
+    bed.mirror_again("t", 2, Start::Latest, &[0]).await;
+    bed.equal("t", 1).await;
+    bed.source.append("t", 1, batches(0, 3, 0));
+    bed.source.lead("t", 1, 1);
+    bed.event("started", |event| matches!(event, MirrorEvent::Started { .. }).then_some(())).await;
+    assert_eq!(bed.end("t", 1), 30, "the other one still begins at the latest offset");
+    assert!(bed.held("t", 1).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 //! the format number in `disk`.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use uuid::Uuid;
 
@@ -57,6 +57,9 @@ pub struct MirrorRecord {
     pub source_topic_id: Uuid,
     /// Where the mirror began: `earliest`, `latest` or an ISO-8601 instant.
     pub start_offset_spec: String,
+    /// Partitions that have begun, while others have not: for them `start_offset_spec` is history.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub started: BTreeSet<i32>,
     /// The status, as §2.1 of the reference names it.
     pub status: MirrorStatus,
     /// Why it FAILED, as §2.2 names it.

@@ -12,6 +12,7 @@ fn topic(name: &str, id: u128) -> TopicRecord {
         source_topic: name.into(),
         source_topic_id: Uuid::from_u128(id + 1000),
         start_offset_spec: "earliest".into(),
+        started: [].into(),
         status: MirrorStatus::Active,
         error: None,
         status_since_ms: 7,

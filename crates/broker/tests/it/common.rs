@@ -119,6 +119,7 @@ impl Bench {
             source_topic: name.into(),
             source_topic_id: Uuid::from_u128(77),
             start_offset_spec: "earliest".into(),
+            started: [].into(),
             status: MirrorStatus::Active,
             error: None,
             status_since_ms: 0,

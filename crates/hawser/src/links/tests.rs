@@ -35,3 +35,31 @@ fn a_refusal_is_told_from_unreachability_whatever_its_words() {
         assert_eq!(cause_error(Cause::Refused(code)), "REMOTE_LINK_NOT_FOUND_ERROR");
     }
 }
+
+#[test]
+fn a_partition_that_began_does_not_look_for_its_beginning_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = State::open(&dir.path().join("state.redb")).expect("opens");
+    let mirror = MirrorRecord {
+        link: "dr".into(),
+        source_topic: "t".into(),
+        source_topic_id: Uuid::from_u128(1),
+        start_offset_spec: "latest".into(),
+        started: [].into(),
+        status: MirrorStatus::Active,
+        error: None,
+        status_since_ms: 0,
+    };
+    let id = Uuid::from_u128(2);
+    let topic = TopicRecord { name: "t".into(), id, partitions: 2, configs: BTreeMap::new(), mirror: Some(mirror) };
+    state.put_topic(topic).expect("stored");
+    let spec = || {
+        let topic = state.topic("t").expect("stored");
+        let spec = mirror_spec(&topic, topic.mirror.as_ref().expect("a mirror"), false);
+        (spec.start, spec.started)
+    };
+    apply(&state, &MirrorEvent::PartitionStarted { topic: "t".into(), partition: 0 }).expect("stored");
+    assert_eq!(spec(), (Start::Latest, [0].into()));
+    apply(&state, &MirrorEvent::Started { topic: "t".into() }).expect("stored");
+    assert_eq!(spec(), (Start::Earliest, [].into()));
+}
