@@ -307,9 +307,12 @@ impl Broker {
         now: Instant,
     ) -> Option<Write> {
         let asked = self.session.asked(id)?.at;
-        let wanted = self.partitions.get(id)?.machine.want();
-        if wanted != Want::Fetch(asked) {
+        let machine = &self.partitions.get(id)?.machine;
+        if machine.want() != Want::Fetch(asked) {
             return None; // asked before a write failed, the leader moved, or a pause
+        }
+        if machine.is_writing() {
+            return None; // the answer names it twice, which no honest broker does
         }
         if data.error_code != 0 {
             let write = self.on(id, Event::Refused(data.error_code), now);
@@ -564,3 +567,6 @@ fn epochs_request(asked: &[(TopicPartition, Want)]) -> OffsetForLeaderEpochReque
     });
     OffsetForLeaderEpochRequest::default().with_replica_id(CONSUMER.into()).with_topics(topics.collect())
 }
+
+#[cfg(test)]
+mod tests;

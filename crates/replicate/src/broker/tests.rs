@@ -1,0 +1,42 @@
+//! What a source may say that no honest one says.
+
+use super::*;
+use crate::partition::{Patience, Phase};
+use hawser_store::Position;
+use hawser_wire::messages::fetch_response::FetchableTopicResponse;
+use std::time::Duration;
+
+const BOUNDS: FetchBounds =
+    FetchBounds { wait_ms_max: 500, bytes_min: 1, response_bytes_max: 1 << 20, partition_bytes_max: 1 << 20 };
+
+#[test]
+fn a_partition_named_twice_in_one_answer_is_heard_once() {
+    let now = Instant::now();
+    let (id, topic_id) = (TopicPartition::new("t", 0), Uuid::from_u128(7));
+    let pause = Duration::from_secs(1);
+    let patience = Patience { retry_backoff: pause, fetch_backoff: pause, retry_timeout: pause };
+    let mut broker = Broker::new(NodeId(1), BOUNDS);
+    broker.connected(FETCH_BY_ID);
+    broker.assign(id.clone(), topic_id, Partition::new(Start::Earliest, patience));
+    let end = Offset(10);
+    let position = Position { log_start: Offset(0), log_end: end, flushed: end, last_epoch: LeaderEpoch(1) };
+    assert!(broker.on(&id, Event::Opened(position), now).is_none());
+    let leader = Leader { node: NodeId(1), epoch: LeaderEpoch(1) };
+    assert!(broker.on(&id, Event::Leader(leader), now).is_none());
+    broker.fetch_request().expect("a partition to fetch");
+
+    let entry = |high_watermark| PartitionData::default().with_high_watermark(high_watermark).with_log_start_offset(0);
+    let topic = FetchableTopicResponse::default().with_topic_id(topic_id).with_partitions(vec![
+        entry(10),
+        entry(11),
+        entry(12).with_error_code(1),
+    ]);
+    let answer = FetchResponse::default().with_session_id(9).with_responses(vec![topic]);
+    let writes = broker.fetched(answer, &|_, _| None, now);
+    let [(written, write)] = &writes[..] else { panic!("one write, not {writes:?}") };
+    assert_eq!((written, write.high_watermark), (&id, Some(Offset(10))));
+
+    assert!(broker.on(&id, Event::Stored(position), now).is_none());
+    let machine = broker.partition(&id).expect("assigned");
+    assert_eq!((machine.phase(), machine.source().high_watermark), (Phase::Fetching, Some(Offset(10))));
+}
