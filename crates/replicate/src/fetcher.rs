@@ -20,7 +20,7 @@ use hawser_wire::messages::{
     ApiKey, ApiVersionsRequest, FetchResponse, ListOffsetsResponse, OffsetForLeaderEpochResponse,
 };
 use hawser_wire::{NodeId, StrBytes, TopicPartition, Uuid};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -81,6 +81,8 @@ pub(crate) struct Fetcher<S: Store> {
     pub(crate) notices: mpsc::Sender<Notice<S::Partition>>,
     core: Core<S::Partition>,
     outbox: VecDeque<Notice<S::Partition>>,
+    /// Topics to be told stale after that: each once, however often the line goes down while the coordinator waits.
+    stale: BTreeSet<Arc<str>>,
     to_open: VecDeque<TopicPartition>,
     line: Line,
     /// A second connection, made when a question would have to wait behind a fetch, and let go with the first.
@@ -159,6 +161,7 @@ impl<S: Store> Fetcher<S> {
             commands,
             notices,
             outbox: VecDeque::new(),
+            stale: BTreeSet::new(),
             to_open: VecDeque::new(),
             line: Line::Down { retry_at: now, attempts: 0 },
             asker: None,
@@ -210,9 +213,9 @@ impl<S: Store> Fetcher<S> {
                     self.write(writes).await;
                     self.overtake(&mut fetch);
                 }
-                permit = notices.reserve(), if !self.outbox.is_empty() => match permit {
+                permit = notices.reserve(), if !self.outbox.is_empty() || !self.stale.is_empty() => match permit {
                     Ok(permit) => {
-                        if let Some(notice) = self.outbox.pop_front() {
+                        if let Some(notice) = self.next_notice() {
                             permit.send(notice);
                         }
                     }
@@ -222,6 +225,10 @@ impl<S: Store> Fetcher<S> {
                 () = std::future::ready(()), if !self.to_open.is_empty() => {}
             }
         }
+    }
+
+    fn next_notice(&mut self) -> Option<Notice<S::Partition>> {
+        self.outbox.pop_front().or_else(|| self.stale.pop_first().map(Notice::Stale))
     }
 
     fn obey(&mut self, command: Command<S::Partition>) {
@@ -290,7 +297,7 @@ impl<S: Store> Fetcher<S> {
                 self.outbox.push_back(Notice::Returned(Box::new(Held { id, machine, side })));
             }
         }
-        self.outbox.extend(self.core.broker.take_stale().into_iter().map(Notice::Stale));
+        self.stale.extend(self.core.broker.take_stale());
         for (id, report) in self.core.broker.take_reports() {
             log(&self.config.link, &id, &report);
             self.counters.count(&report);
@@ -352,10 +359,7 @@ impl<S: Store> Fetcher<S> {
         self.line = Line::Down { retry_at: now() + wait, attempts: attempts.saturating_add(1) };
         self.asker = None;
         self.core.broker.fetch_failed();
-        let mut topics: Vec<_> = self.core.sides.keys().map(|id| id.topic.clone()).collect();
-        topics.sort_unstable();
-        topics.dedup();
-        self.outbox.extend(topics.into_iter().map(Notice::Stale));
+        self.stale.extend(self.core.sides.keys().map(|id| id.topic.clone()));
     }
 
     fn start_fetch(&mut self, slot: &mut Slot<FetchAnswer>) {
@@ -551,3 +555,6 @@ fn log(link: &str, partition: &TopicPartition, report: &Report) {
         Report::Failed(failure) => tracing::error!(link, %partition, %failure, "failed"),
     }
 }
+
+#[cfg(test)]
+mod tests;
