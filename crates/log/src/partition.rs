@@ -66,7 +66,8 @@ pub(crate) struct State {
     /// The epoch checkpoint on disk is older than `epochs`.
     pub(crate) epochs_dirty: bool,
     pub(crate) transactions: Transactions,
-    /// Counts what takes data away from readers: truncations, restarts, segments below the log start.
+    /// Counts what takes files away from readers and flushes: truncations, restarts, segments below the log start or
+    /// renamed.
     pub(crate) removals: u64,
     /// Counts failed fsyncs after which the log end went back.
     pub(crate) losses: u64,
@@ -354,6 +355,7 @@ impl PartitionLog {
         let old = {
             let mut state = self.lock();
             state.names_dirty = true;
+            state.removals += 1; // who is about to open or sync the old file finds it gone
             std::mem::replace(&mut state.segments, vec![made])
         };
         for segment in old.iter().rev() {

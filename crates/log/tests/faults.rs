@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 const NO_SPACE: i32 = 28;
@@ -254,6 +254,36 @@ async fn a_background_flush_that_fails_before_its_fsync_is_tried_again() {
     assert!(faults.met.load(Ordering::Relaxed), "the first try failed");
     assert_eq!(log.status(), Status::Online);
     assert_eq!(log.losses(), 0, "no fsync failed");
+}
+
+/// While the first file of the log is about to be synced, appends a batch that holds the log start, for which that file
+/// gives way to another.
+#[derive(Default)]
+struct RenamesMeanwhile(OnceLock<Arc<PartitionLog>>, AtomicBool);
+
+impl Faults for RenamesMeanwhile {
+    fn before(&self, act: Act, path: &Path) -> Verdict {
+        match self.0.get() {
+            Some(log) if act == Act::Sync && path.ends_with("00000000000000000105.log") => {
+                log.append(&[plain(100, 10, 1)]).expect("appends");
+                self.1.store(true, Ordering::Relaxed);
+                Verdict::Fail(io::ErrorKind::NotFound.into())
+            }
+            _ => Verdict::Proceed,
+        }
+    }
+}
+
+#[test]
+fn a_file_that_gives_way_to_another_is_no_failed_fsync() {
+    let faults = Arc::new(RenamesMeanwhile::default());
+    let root = folder();
+    let (_logs, log) = open(Disk::with_faults(faults.clone()), root.path(), 400).expect("opens");
+    log.restart_at(Offset(105)).expect("restarts");
+    assert!(faults.0.set(log.clone()).is_ok());
+    assert_eq!(log.flush().expect("looks again").flushed, Offset(110));
+    assert!(faults.1.load(Ordering::Relaxed), "the file went away meanwhile");
+    assert_eq!((log.status(), log.losses()), (Status::Online, 0));
 }
 
 /// Knows what a power cut would leave: the contents of each file (by inode) as last synced, under the names that their

@@ -6,7 +6,8 @@
 //!
 //! When the disk loses what was not flushed (see `hawser_log::Status::Offline`), the log end goes back. Appends are then refused
 //! until the caller has asked for the [`position`](MirrorPartition::position) anew: one at the old end would pass for a gap of
-//! compaction. So is a log start above the new end, which the caller could not know. The partition comes back by itself, through the flusher or the next call.
+//! compaction. So is a log start above the new end, which the caller could not know. The partition comes back by itself,
+//! through the flusher or the next call.
 
 use crate::conformance::Inspect;
 use crate::{MirrorPartition, Position, Store, StoreError, TopicSpec};
