@@ -331,13 +331,21 @@ impl Task {
         };
         let reports = self.reports(conn);
         self.tasks.spawn(async move {
-            let given_up = async move {
+            // Whoever leased turns to another member as soon as this one is found dead, answered or not.
+            let mut given_up = Box::pin(async move {
                 // Ends when the sender is dropped.
                 let _ = abandoned.await;
                 "the source half is gone".to_owned()
-            };
+            });
+            let answer = [answer];
             let started = async {
-                connection.write(&[answer]).await.map_err(|error| error.to_string())?;
+                tokio::select! {
+                    written = tokio::time::timeout(options.request_timeout, connection.write(&answer)) => {
+                        written.map_err(|_| "its answer could not be written in time".to_owned())?
+                            .map_err(|error| error.to_string())?;
+                    }
+                    reason = &mut given_up => return Err(reason),
+                }
                 let client = KafkaClient::start_until(connection.into_stream(), options, given_up).await;
                 client.map_err(|error| error.to_string())
             };

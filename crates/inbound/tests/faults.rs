@@ -5,10 +5,12 @@ mod common;
 use common::relay::Relay;
 use common::*;
 use hawser_inbound::LinkFacts;
-use hawser_link::reversal::{Incarnation, LinkOpen, MemberId, OpenAnswer, Purpose, RefusalCode, Ticket};
+use hawser_link::reversal::{
+    ControlFrame, Incarnation, LinkOpen, MemberId, Node, OpenAnswer, Purpose, RefusalCode, Ticket,
+};
 use hawser_link::{Half, LinkName, Properties};
 use hawser_outbound::OutboundState;
-use hawser_transport::{ClientSecurity, HostPort, Target};
+use hawser_transport::{ClientSecurity, HostPort, LeaseError, Target};
 use hawser_wire::api::encode_request;
 use hawser_wire::messages::create_acls_request::AclCreation;
 use hawser_wire::messages::{CreateAclsRequest, MetadataRequest};
@@ -267,9 +269,49 @@ fn refused(answer: &OpenAnswer) -> Option<RefusalCode> {
     }
 }
 
+/// The next ticket for broker 1 that comes over a control connection.
+async fn ticket_for_one(control: &mut hawser_transport::Stream) -> Ticket {
+    loop {
+        let length = control.read_u32().await.expect("frame");
+        let mut frame = vec![0; length as usize];
+        control.read_exact(&mut frame).await.expect("frame");
+        if let ControlFrame::LinkDial { tickets, node, .. } = ControlFrame::decode(&frame).expect("frame") {
+            assert_eq!(node, Some(NodeId(1)));
+            return tickets[0];
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_dies_after_its_ticket_holds_no_lease_up() {
+    let mut options = quick();
+    options.beats_missed_max = 20;
+    let destination = Destination::start(options).await;
+    // As in production: far longer than a dead member takes to be found.
+    let patient = LinkFacts { request_timeout: Duration::from_secs(60), ..facts() };
+    destination.directory.links.lock().unwrap().insert(link().to_string(), patient);
+    let nodes = vec![Node { id: NodeId(1), near: true }];
+    let (mut control, answer) = open_by_hand(&destination, Purpose::Control { nodes }, 1).await;
+    assert_eq!(refused(&answer), None);
+    let broker = FakeCluster::new("ONPREM", 10).broker(1, None).await;
+    let connector = destination.inbound.connector(&link());
+    let held = tokio::spawn(async move { connector.lease(Target::Node(NodeId(1))).await });
+    let ticket = ticket_for_one(&mut control).await;
+    let (_silent, answer) = open_by_hand(&destination, Purpose::Channel { node: Some(NodeId(1)), ticket }, 1).await;
+    assert_eq!(refused(&answer), None);
+    // From here on the member is silent, its sockets open; the other one is there.
+    let _other = Source { member: 2, ..Source::new(destination.address, broker.address) }.spawn();
+    let begun = Instant::now();
+    let failed = tokio::time::timeout(Duration::from_secs(20), held).await.expect("told in time").expect("no panic");
+    let Err(LeaseError::Unavailable(reason)) = failed else { panic!("leased from a dead member") };
+    assert!(reason.contains("the source half is gone"), "{reason}");
+    let client = destination.lease(node(1)).await.expect("the other member covers");
+    assert_eq!(fetch_node(&client).await, 1);
+    assert!(begun.elapsed() < Duration::from_secs(20), "took {:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn tickets_work_once_and_only_for_their_channel() {
-    use hawser_link::reversal::{ControlFrame, Node};
     let mut options = quick();
     // Nobody beats by hand.
     options.beats_missed_max = 200;
@@ -279,15 +321,7 @@ async fn tickets_work_once_and_only_for_their_channel() {
     assert_eq!(refused(&answer), None);
     let connector = destination.inbound.connector(&link());
     let lease = tokio::spawn(async move { connector.lease(Target::Node(NodeId(1))).await.map(|_| ()) });
-    let mut next_ticket = async || loop {
-        let length = control.read_u32().await.expect("frame");
-        let mut frame = vec![0; length as usize];
-        control.read_exact(&mut frame).await.expect("frame");
-        if let ControlFrame::LinkDial { tickets, node, .. } = ControlFrame::decode(&frame).expect("frame") {
-            assert_eq!(node, Some(NodeId(1)));
-            return tickets[0];
-        }
-    };
+    let mut next_ticket = async || ticket_for_one(&mut control).await;
     let channel = |node, ticket| Purpose::Channel { node: Some(NodeId(node)), ticket };
 
     let (_, answer) = open_by_hand(&destination, channel(1, Ticket([3; 16])), 1).await;

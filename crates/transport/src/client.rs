@@ -120,10 +120,11 @@ impl KafkaClient {
         Self::start_until(stream, options, std::future::pending()).await
     }
 
-    /// As [`start`](Self::start), and closes the connection under its users when `given_up` resolves, with the reason.
+    /// As [`start`](Self::start), and closes the connection under its users when `given_up` resolves, with the reason:
+    /// also while ApiVersions is asked.
     ///
     /// # Errors
-    /// When ApiVersions fails.
+    /// When ApiVersions fails, or [`ClientError::Closed`] when it is given up before.
     pub async fn start_until(
         mut stream: Stream,
         options: ClientOptions,
@@ -131,7 +132,11 @@ impl KafkaClient {
     ) -> Result<Self, ClientError> {
         let mut frames = FrameReader::dialled(options.response_bytes_max);
         let timeout = options.request_timeout;
-        let asked = tokio::time::timeout(timeout, api_versions(&mut stream, &mut frames, &options.client_id)).await;
+        let mut given_up = Box::pin(given_up);
+        let asked = tokio::select! {
+            asked = tokio::time::timeout(timeout, api_versions(&mut stream, &mut frames, &options.client_id)) => asked,
+            reason = &mut given_up => return Err(ClientError::Closed(reason)),
+        };
         let versions = asked.map_err(|_| ClientError::Timeout { api: "ApiVersions", after: timeout })??;
         let (calls, queue) = mpsc::channel(QUEUE);
         let (closing, closed) = watch::channel(None);

@@ -252,3 +252,16 @@ async fn answers_reuse_memory() {
     let ((), places) = tokio::join!(serve, ask);
     assert!(places <= 2, "{places} buffers for answers that were dropped at once");
 }
+
+#[tokio::test]
+async fn giving_up_does_not_wait_for_api_versions() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    // Accepted, and never answered.
+    let _peer = listener.accept().await.unwrap();
+    let stream = Stream::from_tcp(tcp).unwrap();
+    let given_up = async { "gone".to_owned() };
+    let started = KafkaClient::start_until(stream, ClientOptions::default(), given_up);
+    let started = tokio::time::timeout(Duration::from_secs(10), started).await.expect("long before the time-out");
+    assert!(matches!(started, Err(ClientError::Closed(reason)) if reason == "gone"));
+}
