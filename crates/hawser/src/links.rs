@@ -15,7 +15,8 @@ use hawser_replicate::{LinkStatus, MirrorEvent, MirrorSpec, ReplicateConfig, Rep
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_store::{EmbeddedStore, TopicSpec};
 use hawser_transport::{
-    ClientError, ClientOptions, ClientSecurity, Connector, Direct, HostPort, KafkaClient, LeaseError, Obstacle, Target,
+    ClientError, ClientOptions, ClientSecurity, Connector, Direct, HostPort, KafkaClient, LeaseError, Obstacle,
+    RESPONSE_BYTES_MAX, Target,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -27,9 +28,6 @@ use uuid::Uuid;
 
 /// How long the making of a link waits for the other side's word.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Largest response of a source: a whole batch may be larger than any fetch bound.
-const RESPONSE_BYTES_MAX: usize = 256 << 20;
 
 /// The reference's names of link errors that stand here more than once.
 const NO_ERROR: &str = "NO_ERROR";

@@ -8,7 +8,7 @@ use hawser_link::reversal::{
     ConnId, ControlFrame, DestinationAction, DestinationEvent, DestinationLink, DestinationSettings, Entropy,
     LeaseFailure, LeaseId, LinkOpen, OpenAnswer, Purpose, RefusalCode,
 };
-use hawser_transport::{ClientOptions, KafkaClient, ServerConnection};
+use hawser_transport::{ClientOptions, KafkaClient, RESPONSE_BYTES_MAX, ServerConnection};
 use hawser_wire::NodeId;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -327,7 +327,7 @@ impl Task {
         let options = ClientOptions {
             client_id: format!("hawser-link-{}", self.link),
             request_timeout: self.facts.request_timeout,
-            ..ClientOptions::default()
+            response_bytes_max: RESPONSE_BYTES_MAX,
         };
         let reports = self.reports(conn);
         self.tasks.spawn(async move {

@@ -10,10 +10,11 @@ use hawser_link::reversal::{
 };
 use hawser_link::{Half, LinkName, Properties};
 use hawser_outbound::OutboundState;
-use hawser_transport::{ClientSecurity, HostPort, LeaseError, Target};
-use hawser_wire::api::encode_request;
+use hawser_transport::{ClientError, ClientSecurity, HostPort, LeaseError, RESPONSE_BYTES_MAX, Target};
+use hawser_wire::api::{encode_request, encode_response};
+use hawser_wire::messages::api_versions_response::ApiVersion;
 use hawser_wire::messages::create_acls_request::AclCreation;
-use hawser_wire::messages::{CreateAclsRequest, MetadataRequest};
+use hawser_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, CreateAclsRequest, MetadataRequest};
 use hawser_wire::{ApiKey, NodeId, RequestFrame, ResponseError, Uuid};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -308,6 +309,38 @@ async fn a_member_that_dies_after_its_ticket_holds_no_lease_up() {
     let client = destination.lease(node(1)).await.expect("the other member covers");
     assert_eq!(fetch_node(&client).await, 1);
     assert!(begun.elapsed() < Duration::from_secs(20), "took {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_reversed_channel_takes_answers_as_large_as_a_dialled_one() {
+    let mut options = quick();
+    options.beats_missed_max = 200;
+    let destination = Destination::start(options).await;
+    let nodes = vec![Node { id: NodeId(1), near: true }];
+    let (mut control, _) = open_by_hand(&destination, Purpose::Control { nodes }, 1).await;
+    let connector = destination.inbound.connector(&link());
+    let held = tokio::spawn(async move { connector.lease(Target::Node(NodeId(1))).await });
+    let ticket = ticket_for_one(&mut control).await;
+    let (mut channel, _) = open_by_hand(&destination, Purpose::Channel { node: Some(NodeId(1)), ticket }, 1).await;
+    let asked = request_by_hand(&mut channel).await;
+    let apis = ApiVersion::default().with_api_key(ApiKey::Metadata as i16).with_max_version(12);
+    let apis = ApiVersionsResponse::default().with_api_keys(vec![apis]);
+    let answer = encode_response::<ApiVersionsRequest>(asked.api_version, asked.correlation_id, &apis);
+    channel.write_all(&answer.expect("encodes")).await.expect("write");
+    let client = held.await.expect("no panic").expect("lease");
+    let called = tokio::spawn(async move { client.call(&MetadataRequest::default(), 12, Duration::ZERO).await });
+    request_by_hand(&mut channel).await;
+    channel.write_u32(u32::try_from(RESPONSE_BYTES_MAX + 1).unwrap()).await.expect("write");
+    let refused = called.await.expect("no panic").map(|_| ());
+    let limited = matches!(refused, Err(ClientError::TooLarge { limit: RESPONSE_BYTES_MAX, .. }));
+    assert!(limited, "{refused:?}");
+}
+
+async fn request_by_hand(channel: &mut hawser_transport::Stream) -> RequestFrame {
+    let length = channel.read_u32().await.expect("request");
+    let mut frame = vec![0; length as usize];
+    channel.read_exact(&mut frame).await.expect("request");
+    RequestFrame::parse(frame.into()).expect("request")
 }
 
 #[tokio::test]

@@ -26,6 +26,9 @@ use tokio::time::Instant;
 
 /// Calls that wait for the driver: as many as may be in flight, so that it never runs dry.
 const QUEUE: usize = driver::IN_FLIGHT_MAX;
+/// Largest answer that a link takes from its source, in bytes, dialled or reversed. A fetch's own bounds are far below, but
+/// a broker sends the first batch whole however large it is (KIP-74), and a site may have raised `message.max.bytes`.
+pub const RESPONSE_BYTES_MAX: usize = 256 << 20;
 /// Newest ApiVersions that is asked for; older brokers answer with what they have (KIP-511).
 const API_VERSIONS: i16 = 3;
 const UNSUPPORTED_VERSION: i16 = 35;
@@ -89,7 +92,7 @@ impl Default for ClientOptions {
         Self {
             client_id: "hawser".to_owned(),
             request_timeout: Duration::from_secs(30),
-            response_bytes_max: 128 * 1024 * 1024,
+            response_bytes_max: RESPONSE_BYTES_MAX,
         }
     }
 }

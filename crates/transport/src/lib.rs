@@ -19,7 +19,7 @@ mod sasl;
 mod security;
 mod stream;
 
-pub use client::{ClientError, ClientOptions, KafkaClient};
+pub use client::{ClientError, ClientOptions, KafkaClient, RESPONSE_BYTES_MAX};
 pub use connector::{Connector, Direct, LeaseError, Target};
 pub use dial::{DialError, Obstacle};
 pub use frames::{FrameError, FrameReader};
