@@ -205,6 +205,17 @@ impl PartitionLog {
         Ok(watermarks)
     }
 
+    /// Whether appending `batches` now would begin a segment, which may wait for an fsync; an append that does not is writes
+    /// into the page cache. Cheap. Only a guess while others append.
+    pub fn rolls_at(&self, batches: &[Batch]) -> bool {
+        let Some(mut active) = self.lock().segments.last().cloned() else { return true };
+        batches.iter().map(|batch| Header::from(&batch.header)).any(|header| {
+            let rolls = !active.has_room_for(&header, self.directory.config.segment_bytes);
+            active.size += header.size;
+            rolls
+        })
+    }
+
     /// Writes all batches, rolling where a segment is full.
     fn write(&self, draft: &mut Draft, batches: &[Batch]) -> Result<(), (&'static str, io::Error)> {
         let config = &self.directory.config;

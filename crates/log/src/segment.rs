@@ -77,7 +77,7 @@ impl Segment {
     /// Whether a batch can be appended without a roll (`LogSegment.shouldRoll`). Any batch fits an empty segment, but for
     /// an offset too far from its base.
     pub(crate) fn has_room_for(&self, header: &Header, segment_bytes: u64) -> bool {
-        let relative = header.last.0 - self.base().0;
+        let relative = header.last.0.saturating_sub(self.base().0);
         (self.size == 0 || self.size + header.size <= segment_bytes)
             && i32::try_from(relative).is_ok()
             && u64::from(self.offset_entries) < INDEX_BYTES_MAX / OFFSET_ENTRY_BYTES

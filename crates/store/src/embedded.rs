@@ -1,8 +1,8 @@
 //! The embedded store: mirrors in Hawser's own log directory, in Kafka's format.
 //!
 //! The calls block on files, and run where they are called: an append is a write into the page cache (tens of microseconds
-//! for a fetch response), less than handing it to another thread and back. An fsync is not: flush, truncation and restart
-//! hand over to tokio's blocking threads.
+//! for a fetch response), less than handing it to another thread and back. An fsync is not: flush, truncation, restart and
+//! an append that begins a segment hand over to tokio's blocking threads.
 //!
 //! When the disk loses what was not flushed (see `hawser_log::Status::Offline`), the log end goes back. Appends are then refused
 //! until the caller has asked for the [`position`](MirrorPartition::position) anew: one at the old end would pass for a gap of
@@ -30,10 +30,16 @@ pub struct EmbeddedStore {
 /// The write side of one partition of an [`EmbeddedStore`].
 pub struct EmbeddedPartition {
     log: Arc<PartitionLog>,
-    generation: u64,
-    latest: Arc<AtomicU64>,
+    turn: Turn,
     /// What [`PartitionLog::losses`] was when the caller asked for the position last.
     losses_seen: AtomicU64,
+}
+
+/// One writer's time with a partition, until the partition is opened again.
+#[derive(Clone)]
+struct Turn {
+    generation: u64,
+    latest: Arc<AtomicU64>,
 }
 
 impl EmbeddedStore {
@@ -63,7 +69,7 @@ impl Store for EmbeddedStore {
         let latest = self.writers.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().clone();
         let generation = latest.fetch_add(1, Ordering::AcqRel) + 1;
         let losses_seen = AtomicU64::new(log.losses());
-        Ok(EmbeddedPartition { log, generation, latest, losses_seen })
+        Ok(EmbeddedPartition { log, turn: Turn { generation, latest }, losses_seen })
     }
 }
 
@@ -74,17 +80,14 @@ impl EmbeddedPartition {
     }
 
     fn refuse_if_fenced(&self) -> Result<(), StoreError> {
-        if self.latest.load(Ordering::Acquire) == self.generation {
-            return Ok(());
-        }
-        Err(StoreError::Fenced(format!("{} was opened again", self.log.id())))
+        self.turn.refuse_if_over(&self.log)
     }
 
     /// Hands the outcome on. If the partition is offline, tries to bring it back, for the caller's next attempt.
     async fn outcome(&self, outcome: Result<Watermarks, StoreError>) -> Result<Position, StoreError> {
         if outcome.is_err() && matches!(self.log.status(), Status::Offline(_)) {
             let log = self.log.clone();
-            if let Err(error) = blocking(move || log.resume()).await {
+            if let Err(error) = blocking(move || Ok(log.resume()?)).await {
                 tracing::debug!(id = %self.log.id(), %error, "still offline");
             }
         }
@@ -97,9 +100,22 @@ impl EmbeddedPartition {
         call: impl FnOnce(&PartitionLog) -> Result<Watermarks, Error> + Send + 'static,
     ) -> Result<Position, StoreError> {
         self.refuse_if_fenced()?;
-        let log = self.log.clone();
-        let outcome = blocking(move || call(&log)).await;
+        let (log, turn) = (self.log.clone(), self.turn.clone());
+        let outcome = blocking(move || {
+            turn.refuse_if_over(&log)?; // it may have waited for a thread
+            Ok(call(&log)?)
+        })
+        .await;
         self.outcome(outcome).await
+    }
+}
+
+impl Turn {
+    fn refuse_if_over(&self, log: &PartitionLog) -> Result<(), StoreError> {
+        if self.latest.load(Ordering::Acquire) == self.generation {
+            return Ok(());
+        }
+        Err(StoreError::Fenced(format!("{} was opened again", log.id())))
     }
 }
 
@@ -121,6 +137,11 @@ impl MirrorPartition for EmbeddedPartition {
         self.refuse_if_fenced()?;
         if self.losses_seen.load(Ordering::Acquire) != self.log.losses() {
             return Err(lost("append to", &self.log).into());
+        }
+        if self.log.rolls_at(batches) {
+            // Refcounts of the batches' bytes.
+            let batches = batches.to_vec();
+            return self.on_disk(move |log| log.append(&batches)).await;
         }
         self.outcome(self.log.append(batches).map_err(StoreError::from)).await
     }
@@ -200,10 +221,10 @@ fn position(at: Watermarks) -> Position {
 }
 
 async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    call: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(call).await {
-        Ok(outcome) => Ok(outcome?),
+        Ok(outcome) => outcome,
         Err(stopped) => {
             let source = io::Error::other(stopped);
             Err(StoreError::Io { what: "file call was not finished".into(), source })
@@ -219,6 +240,7 @@ mod tests {
     use hawser_log::disk::{Act, Disk, Faults, Verdict};
     use std::path::Path;
     use std::sync::atomic::AtomicBool;
+    use std::thread::ThreadId;
 
     #[tokio::test]
     async fn conforms() {
@@ -295,5 +317,43 @@ mod tests {
         assert!(!mistaken.is_retriable(), "{mistaken}");
         writer.append(&[batch(10, 10, 1)]).await.expect("appends");
         assert_eq!(writer.advance_log_start(Offset(15)).await.expect("raises").log_start, Offset(15));
+    }
+
+    /// Notes what was done to files on which thread.
+    #[derive(Default)]
+    struct Threads(Mutex<Vec<(Act, ThreadId)>>);
+
+    impl Faults for Threads {
+        fn before(&self, act: Act, _: &Path) -> Verdict {
+            self.0.lock().expect("not poisoned").push((act, std::thread::current().id()));
+            Verdict::Proceed
+        }
+    }
+
+    impl Threads {
+        fn of(&self, asked: impl Fn(Act) -> bool) -> Vec<ThreadId> {
+            let acts = self.0.lock().expect("not poisoned");
+            acts.iter().filter(|(act, _)| asked(*act)).map(|(_, thread)| *thread).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_append_that_rolls_leaves_its_thread() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        let threads = Arc::new(Threads::default());
+        let config = LogConfig { flush_interval: None, ..LogConfig::default() };
+        let logs = Logs::open_on(Disk::with_faults(threads.clone()), root.path(), config).expect("opens");
+        let store = EmbeddedStore::new(Arc::new(logs));
+        let mut writer = store.open(&topic("t"), 0).await.expect("opens");
+        let here = std::thread::current().id();
+        threads.0.lock().expect("not poisoned").clear();
+        writer.append(&[batch(0, 10, 1), batch(10, 10, 1)]).await.expect("appends");
+        assert_eq!(threads.of(|_| true), [here; 2], "two writes, at once");
+
+        threads.0.lock().expect("not poisoned").clear();
+        let far = 1 << 32; // for a 32-bit relative offset: the segment before is synced first
+        assert_eq!(writer.append(&[batch(far, 10, 1)]).await.expect("appends").log_end, Offset(far + 10));
+        assert!(!threads.of(|act| act == Act::Sync).is_empty());
+        assert!(!threads.of(|_| true).contains(&here));
     }
 }
