@@ -6,10 +6,13 @@
 //! leave are refused where a request names them, and taken out of the answers that list topics. A question about offsets
 //! goes on without them, and their refusal is added to its answer. Those answers (and the one of ApiVersions) are the
 //! only ones that are decoded; a fetch's never is, so one that names a hidden topic is answered here, for that topic only.
+//! A fetch may continue only a session that was given on its own channel ([`Sessions`]): what another one holds was never
+//! judged here.
 
 use crate::policy::Policy;
 use crate::refuse;
 use crate::rewrite::Rewrite;
+use crate::sessions::Sessions;
 use bytes::{BufMut, Bytes, BytesMut};
 use hawser_wire::api::{encode_request, supported_versions};
 use hawser_wire::messages::{
@@ -67,6 +70,11 @@ pub(crate) enum Verdict {
 pub(crate) enum Treatment {
     /// Stream it through.
     Stream,
+    /// Stream it through, and remember the session that it gives.
+    Fetch {
+        /// Of the request.
+        version: i16,
+    },
     /// Gather, rewrite and send it.
     Rewrite(Rewrite),
 }
@@ -81,14 +89,20 @@ pub(crate) struct Forbidden {
 }
 
 /// Judges requests; one for a channel.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Guard {
     policy: Option<Arc<Policy>>,
+    sessions: Sessions,
 }
 
 impl Guard {
     pub(crate) fn new(policy: Option<Arc<Policy>>) -> Self {
-        Self { policy }
+        Self { policy, sessions: Sessions::default() }
+    }
+
+    /// The fetch sessions of the channel; the answers that give them do not come through here.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// Judges a frame (without its length prefix).
@@ -142,9 +156,12 @@ impl Guard {
                 if body.replica_id.0 != -1 || body.replica_state.replica_id.0 != -1 {
                     return Ok(refuse::fetch(request, &body, None, "only consumers are let through, no replicas"));
                 }
+                if !self.sessions.holds(body.session_id) {
+                    return Ok(refuse::session(request));
+                }
                 match policy.filter(|policy| !body.topics.iter().all(|t| policy.lets_out_fetch(t) == Some(true))) {
                     Some(policy) => Ok(refuse::fetch(request, &body, Some(policy), HIDDEN)),
-                    None => Ok(stream(&frame)),
+                    None => Ok(Verdict::Pass(with_prefix(&frame), Treatment::Fetch { version })),
                 }
             }
             ApiKey::ListOffsets => {

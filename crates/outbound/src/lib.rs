@@ -2,8 +2,8 @@
 //! The source half of a link, beside the cluster that it lends: dials out to the destination, keeps the control channel,
 //! brings channels when it is asked to, and lets through what the guard allows. Nothing here listens.
 //!
-//! Which file decides: `guard` what the destination may ask, `policy` which topics may leave, `splice` how bytes flow,
-//! `hawser_link::reversal` everything about connections.
+//! Which file decides: `guard` what the destination may ask, `sessions` which fetch sessions it may continue, `policy`
+//! which topics may leave, `splice` how bytes flow, `hawser_link::reversal` everything about connections.
 
 mod channel;
 mod config;
@@ -15,6 +15,7 @@ mod pass;
 mod policy;
 mod refuse;
 mod rewrite;
+mod sessions;
 mod shared;
 mod splice;
 mod status;

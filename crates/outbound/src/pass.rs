@@ -61,6 +61,16 @@ impl Pass {
         }
     }
 
+    /// The next `bytes` bytes (far fewer than [`IDLE_BYTES`]), which stay unread.
+    pub(crate) async fn peek<R: AsyncRead + Unpin>(&mut self, from: &mut R, bytes: usize) -> io::Result<&[u8]> {
+        while self.unread().len() < bytes {
+            if self.fill(from).await? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed inside an answer"));
+            }
+        }
+        Ok(self.unread().get(..bytes).unwrap_or_default())
+    }
+
     /// Takes what is there of the next `left` bytes, reading if there is nothing.
     pub(crate) async fn chunk<R: AsyncRead + Unpin>(&mut self, from: &mut R, left: usize) -> io::Result<&[u8]> {
         if self.is_empty() && self.fill(from).await? == 0 {

@@ -130,6 +130,12 @@ pub(crate) fn fetch(
     )
 }
 
+/// A fetch that continues or closes a session which was not given on its channel: as if there were none of that id.
+pub(crate) fn session(request: &RequestFrame) -> Verdict {
+    let response = FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
+    verdict(respond::<FetchRequest>(request, response), forbidden("Fetch", "not a session of this channel"))
+}
+
 /// A ListOffsets of which nothing is let through.
 pub(crate) fn list_offsets(request: &RequestFrame, topics: &[ListOffsetsTopic], reason: &str) -> Verdict {
     let response = ListOffsetsResponse::default().with_topics(topics.iter().map(denied_offsets).collect());

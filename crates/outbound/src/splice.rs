@@ -13,6 +13,7 @@
 use crate::guard::{Forbidden, Guard, Treatment, Verdict};
 use crate::pass::{BUSY_BYTES, Pass};
 use crate::rewrite::Rewrite;
+use crate::sessions;
 use crate::throttle::Throttle;
 use bytes::Bytes;
 use hawser_transport::{DialError, FrameReader, Reauthentication};
@@ -232,6 +233,9 @@ impl Splice {
                 None => std::future::pending().await,
                 Some(Expected::Own(answer, _permit)) => self.send(&answer, to).await,
                 Some(Expected::Broker(Treatment::Stream, _permit)) => self.stream(pass, from, to).await,
+                Some(Expected::Broker(Treatment::Fetch { version }, _permit)) => {
+                    self.fetch(version, pass, from, to).await
+                }
                 Some(Expected::Broker(Treatment::Rewrite(rewrite), _permit)) => {
                     self.rewrite(&rewrite, pass, from, to).await
                 }
@@ -258,6 +262,19 @@ impl Splice {
             to.write_all(chunk).await.map_err(End::DestinationIo)?;
         }
         to.flush().await.map_err(End::DestinationIo)
+    }
+
+    /// Streams the answer to a fetch. Its session is known before the destination can have read of it.
+    async fn fetch<R, W>(&self, version: i16, pass: &mut Pass, from: &mut R, to: &mut W) -> Result<(), End>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let Some(length) = pass.frame_bytes(from).await.map_err(End::BrokerIo)? else { return Err(End::Broker) };
+        let start = sessions::start_bytes(version).min(length.saturating_add(4));
+        let start = pass.peek(from, start).await.map_err(End::BrokerIo)?;
+        self.guard.sessions().learn(version, start);
+        self.stream(pass, from, to).await
     }
 
     async fn rewrite<R, W>(&self, rewrite: &Rewrite, pass: &mut Pass, from: &mut R, to: &mut W) -> Result<(), End>

@@ -106,7 +106,9 @@ fn every_allowed_api_passes_unchanged_in_every_version() {
         for version in min..=max {
             let frame = frame(version, &M::default());
             match open().judge(frame.clone()) {
-                Verdict::Pass(passed, Treatment::Stream) => assert_eq!(passed.slice(4..), frame),
+                Verdict::Pass(passed, Treatment::Stream | Treatment::Fetch { .. }) => {
+                    assert_eq!(passed.slice(4..), frame);
+                }
                 Verdict::Pass(passed, Treatment::Rewrite(Rewrite::ApiVersions { .. })) => {
                     assert_eq!(M::KEY, ApiKey::ApiVersions as i16);
                     assert_eq!(passed.slice(4..), frame);
@@ -327,7 +329,7 @@ fn a_site_policy_refuses_topics_by_name_and_by_id() {
     assert_eq!(said.responses[0].topic, topic("hr"));
     assert_eq!(said.responses[0].partitions[0].error_code, denied);
     let asked = FetchRequest::default().with_topics(vec![by_name("orders.eu")]);
-    assert!(matches!(guard.judge(frame(12, &asked)), Verdict::Pass(_, Treatment::Stream)));
+    assert!(matches!(guard.judge(frame(12, &asked)), Verdict::Pass(_, Treatment::Fetch { version: 12 })));
 
     let by_id =
         |id| FetchTopic::default().with_topic_id(Uuid::from_u128(id)).with_partitions(vec![FetchPartition::default()]);
@@ -336,12 +338,36 @@ fn a_site_policy_refuses_topics_by_name_and_by_id() {
     assert_eq!(unknown.responses[0].partitions[0].error_code, ResponseError::UnknownTopicId.code());
     assert!(policy.learn("orders.eu", Uuid::from_u128(1)));
     assert!(!policy.learn("hr", Uuid::from_u128(3)));
-    assert!(matches!(guard.judge(frame(16, &asked)), Verdict::Pass(_, Treatment::Stream)));
+    assert!(matches!(guard.judge(frame(16, &asked)), Verdict::Pass(_, Treatment::Fetch { version: 16 })));
     let asked = FetchRequest::default().with_topics(vec![by_id(1), by_id(3)]);
     let said = answer::<FetchRequest>(16, guard.judge(frame(16, &asked)));
     assert_eq!(said.responses.len(), 1);
     assert_eq!(said.responses[0].topic_id, Uuid::from_u128(3));
     assert_eq!(said.responses[0].partitions[0].error_code, denied);
+}
+
+#[test]
+fn only_sessions_of_the_channel_are_continued_with_and_without_a_policy() {
+    for guard in [open(), site().0] {
+        let (min, max) = versions(ApiKey::Fetch).unwrap();
+        // Version 7 is the first with sessions.
+        for version in min.max(7)..=max {
+            let id = 1000 + i32::from(version);
+            for epoch in [-1, 0, 1, i32::MAX] {
+                let asked = FetchRequest::default().with_session_id(id).with_session_epoch(epoch);
+                let said = answer::<FetchRequest>(version, guard.judge(frame(version, &asked)));
+                assert_eq!(said.error_code, ResponseError::FetchSessionIdNotFound.code());
+                assert_eq!((said.session_id, said.responses.len()), (0, 0));
+            }
+            let given = FetchResponse::default().with_session_id(id);
+            let given = encode_response::<FetchRequest>(version, 77, &given).unwrap();
+            guard.sessions().learn(version, &given);
+            for epoch in [-1, 0, 1, i32::MAX] {
+                let asked = FetchRequest::default().with_session_id(id).with_session_epoch(epoch);
+                assert!(matches!(guard.judge(frame(version, &asked)), Verdict::Pass(..)));
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use super::*;
 use crate::guard::Guard;
 use bytes::{BufMut, BytesMut};
-use hawser_wire::api::encode_request;
-use hawser_wire::messages::{DescribeClusterRequest, FetchRequest, InitProducerIdRequest};
+use hawser_wire::api::{encode_request, encode_response};
+use hawser_wire::messages::{DescribeClusterRequest, FetchRequest, FetchResponse, InitProducerIdRequest};
 use tokio::io::{AsyncReadExt, DuplexStream};
 
 /// What a duplex pipe holds, in bytes.
@@ -100,6 +100,33 @@ async fn a_refusal_keeps_its_place_between_answers() {
         let frame = read_exactly(&mut rig.destination, length as usize).await;
         assert_eq!(frame[..4], i32::to_be_bytes(id));
     }
+    assert_eq!(rig.counts.refused.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_foreign_session_is_refused_and_an_own_one_continued() {
+    let mut rig = rig(None, LONG);
+    let asked = |id, session| {
+        let body = FetchRequest::default().with_session_id(session).with_session_epoch(1);
+        encode_request(12, id, "c", &body).unwrap()
+    };
+    // Guessed: answered here, and the broker sees nothing of it.
+    rig.destination.write_all(&asked(1, 4711)).await.unwrap();
+    let none = FetchResponse::default().with_error_code(70);
+    let none = encode_response::<FetchRequest>(12, 1, &none).unwrap();
+    assert_eq!(read_exactly(&mut rig.destination, none.len()).await, none);
+    assert_eq!(rig.counts.refused.load(Ordering::Relaxed), 1);
+    // Given by the broker, in an answer that comes byte by byte.
+    rig.destination.write_all(&fetch(2)).await.unwrap();
+    assert_eq!(read_exactly(&mut rig.broker, fetch(2).len()).await, fetch(2));
+    let given = encode_response::<FetchRequest>(12, 2, &FetchResponse::default().with_session_id(4711)).unwrap();
+    for byte in given.iter() {
+        rig.broker.write_all(&[*byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(read_exactly(&mut rig.destination, given.len()).await, given);
+    rig.destination.write_all(&asked(3, 4711)).await.unwrap();
+    assert_eq!(read_exactly(&mut rig.broker, asked(3, 4711).len()).await, asked(3, 4711));
     assert_eq!(rig.counts.refused.load(Ordering::Relaxed), 1);
 }
 
