@@ -1,11 +1,14 @@
 //! `metrics.listener`: Prometheus' text, and whether the daemon lives and is ready. Counters come from where they are
 //! counted; the state of links and mirrors is rendered from what holds now, so a series goes with its partition.
 
+mod crowd;
+
 use crate::service::Service;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use crowd::Crowd;
 use metrics::NoopRecorder;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
@@ -23,6 +26,10 @@ const MIRROR_PREFIX: &str = "hawser_mirror_";
 const LATENCY_BUCKETS_SECONDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// How often the recorder folds its histograms, so that they stay small without anyone asking.
 const UPKEEP: Duration = Duration::from_secs(10);
+
+/// How long a connection may live, idle or not: longer than the usual scrape interval, so that a scraper that keeps its
+/// connection mostly finds it open.
+const LIFETIME: Duration = Duration::from_secs(90);
 
 /// What the endpoint shows.
 #[derive(Clone)]
@@ -54,7 +61,7 @@ impl Endpoint {
         Self { recorder, service, ready }
     }
 
-    /// Serves until `shutdown`.
+    /// Serves until `shutdown`. What strangers can cost is bounded by [`Crowd`].
     pub(crate) async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         let recorder = self.recorder.clone();
         let routes = axum::Router::new()
@@ -68,7 +75,8 @@ impl Endpoint {
                 recorder.run_upkeep();
             }
         };
-        let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned());
+        let server =
+            axum::serve(Crowd::new(listener, LIFETIME), routes).with_graceful_shutdown(shutdown.cancelled_owned());
         tokio::select! {
             result = server => if let Err(error) = result {
                 tracing::error!(%error, "the metrics endpoint failed");
