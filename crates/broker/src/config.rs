@@ -11,6 +11,9 @@ pub struct BrokerConfig {
     pub node_id: NodeId,
     /// `broker.rack`, if any.
     pub rack: Option<String>,
+    /// Most bytes of request frames that are decoded, handled or being answered at a time, over all connections; larger
+    /// ones wait, small ones are not counted. Decoded, a frame takes up to 16 times its length.
+    pub request_memory_bytes: usize,
     /// `fetch.max.bytes`: most bytes of records in one response, whatever the client asks for; one batch that is larger
     /// is still sent whole. Kafka's is 55 MiB; ours bounds what a slow reader can hold in memory.
     pub fetch_max_bytes: usize,
@@ -41,6 +44,7 @@ impl Default for BrokerConfig {
         Self {
             node_id: NodeId(1),
             rack: None,
+            request_memory_bytes: 64 << 20,
             fetch_max_bytes: 16 << 20,
             fetch_memory_bytes: 256 << 20,
             fetch_sessions_max: 1000,

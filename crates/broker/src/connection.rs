@@ -9,7 +9,7 @@ use hawser_wire::RequestFrame;
 use hawser_wire::api::private;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -19,6 +19,10 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 /// stalled; it would hold the memory of its response for ever.
 const WRITE_BYTES: usize = 1 << 20;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A charged answer holds up other large requests, so its peer has this long for the whole of it.
+const CHARGED_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Ids, a name and a nonce; it is decoded outside the budget of requests, because it has no answer to end its charge.
+const LINK_OPEN_BYTES_MAX: usize = 16 * 1024;
 
 pub(crate) async fn serve(
     broker: &Arc<Broker>,
@@ -43,6 +47,9 @@ pub(crate) async fn serve(
             Err(error) => break Err(Hangup::Decode(error)),
         };
         if frame.api_key == private::LINK_OPEN {
+            if frame.body.len() > LINK_OPEN_BYTES_MAX {
+                break Err(Hangup::LinkOpenTooLarge(frame.body.len()));
+            }
             // Nothing is read ahead here: the reversed stream begins right behind this frame.
             broker.private.link_open(frame, connection).await;
             return;
@@ -104,7 +111,8 @@ async fn handle(
 }
 
 async fn write(connection: &mut ServerConnection, reply: Reply) -> Result<(), Hangup> {
-    let Reply { slices, memory } = reply;
+    let Reply { slices, memory, charge } = reply;
+    let deadline = charge.is_some().then(|| Instant::now() + CHARGED_WRITE_TIMEOUT);
     let mut rest = slices.as_slice();
     while !rest.is_empty() {
         let mut bytes = 0;
@@ -113,11 +121,13 @@ async fn write(connection: &mut ServerConnection, reply: Reply) -> Result<(), Ha
             bytes <= WRITE_BYTES
         });
         let (now, later) = rest.split_at(fits.count().max(1));
-        timeout(WRITE_TIMEOUT, connection.write(now)).await.map_err(|_| Hangup::Stalled)??;
+        let piece = Instant::now() + WRITE_TIMEOUT;
+        let until = deadline.map_or(piece, |deadline| deadline.min(piece));
+        timeout_at(until, connection.write(now)).await.map_err(|_| Hangup::Stalled)??;
         rest = later;
     }
     metrics::counter!("hawser_response_bytes_total").increment(fetch::total_bytes(&slices) as u64);
-    drop(memory);
+    drop((memory, charge));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! From a request frame to its handler and back to bytes.
 
-use crate::{Broker, Operation, Resource, apis};
+use crate::{Broker, Operation, Resource, apis, fetch, requests};
 use bytes::{BufMut, Bytes, BytesMut};
 use hawser_transport::{HostPort, Principal};
 use hawser_wire::api::{encode_response, private};
@@ -29,6 +29,8 @@ pub(crate) struct Caller {
 pub(crate) struct Reply {
     pub(crate) slices: Vec<Bytes>,
     pub(crate) memory: Option<OwnedSemaphorePermit>,
+    /// What is left of the charge for the request.
+    pub(crate) charge: Option<OwnedSemaphorePermit>,
 }
 
 /// Why a connection is closed by this side.
@@ -38,6 +40,8 @@ pub(crate) enum Hangup {
     Decode(#[from] DecodeError),
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    #[error("LinkOpen of {0} bytes")]
+    LinkOpenTooLarge(usize),
     #[error("peer took no bytes for too long")]
     Stalled,
     /// A producer with acks=0 hears of an error only this way (`KafkaApis.handleProduceRequest`).
@@ -47,7 +51,7 @@ pub(crate) enum Hangup {
 
 impl From<Bytes> for Reply {
     fn from(frame: Bytes) -> Self {
-        Self { slices: vec![frame], memory: None }
+        Self { slices: vec![frame], memory: None, charge: None }
     }
 }
 
@@ -60,8 +64,13 @@ impl Broker {
         shutdown: &CancellationToken,
     ) -> Result<Reply, Hangup> {
         let api = api_name(frame.api_key);
+        let charge = self.requests.charge(frame.body.len()).await;
         let begun = Instant::now();
-        let reply = self.route(caller, &frame, shutdown).await;
+        let mut reply = self.route(caller, &frame, shutdown).await;
+        if let (Ok(reply), Some(mut charge)) = (&mut reply, charge) {
+            requests::keep_for_answer(&mut charge, fetch::total_bytes(&reply.slices));
+            reply.charge = Some(charge);
+        }
         metrics::counter!("hawser_requests_total", "api" => api).increment(1);
         metrics::histogram!("hawser_request_duration_seconds", "api" => api).record(begun.elapsed().as_secs_f64());
         reply
@@ -170,7 +179,7 @@ fn private_reply(correlation_id: i32, body: &Bytes) -> Reply {
     let mut head = BytesMut::with_capacity(8);
     head.put_i32(i32::try_from(body.len()).unwrap_or(i32::MAX).saturating_add(4));
     head.put_i32(correlation_id);
-    Reply { slices: vec![head.freeze(), body.clone()], memory: None }
+    Reply { slices: vec![head.freeze(), body.clone()], memory: None, charge: None }
 }
 
 /// A name for metrics; few and fixed, whatever a peer sends.

@@ -3,7 +3,7 @@
 //! with committed offsets; producing to a mirror is refused.
 //!
 //! [`Broker::serve`] owns one connection at a time: requests are answered in the order in which they came, one is
-//! handled while at most one more is read ahead. Bodies are decoded behind the guard of `hawser_wire`; what cannot be
+//! handled while at most one more is read ahead. Large ones wait for a process-wide budget of memory. Bodies are decoded behind the guard of `hawser_wire`; what cannot be
 //! decoded ends that connection and nothing else. Record bytes go from the log to the socket as slices.
 
 mod apis;
@@ -18,6 +18,7 @@ mod groups;
 mod offsets;
 mod partitions;
 mod produce;
+mod requests;
 
 pub use apis::{ApiRange, advertised_apis, api_versions_before_login};
 pub use authorizer::{Authorizer, Operation, Resource};
@@ -68,6 +69,7 @@ pub struct Broker {
     config: BrokerConfig,
     partitions: partitions::Partitions,
     fetch: fetch::Fetches,
+    requests: requests::RequestMemory,
     groups: Arc<groups::Coordinator>,
     /// The next producer id; see `produce`.
     producer_ids: AtomicI64,
@@ -84,6 +86,7 @@ impl Broker {
         let groups = groups::Coordinator::start(state.clone(), config.clone())?;
         let partitions = partitions::Partitions::new(logs);
         let fetch = fetch::Fetches::new(&config);
+        let requests = requests::RequestMemory::new(config.request_memory_bytes);
         Ok(Arc::new(Self {
             state,
             authorizer,
@@ -91,6 +94,7 @@ impl Broker {
             config,
             partitions,
             fetch,
+            requests,
             groups,
             producer_ids: AtomicI64::new(0),
         }))

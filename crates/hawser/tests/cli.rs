@@ -80,7 +80,7 @@ fn a_good_file_is_dumped_without_its_secrets() {
     let output = hawser(&["serve", "--dump-config", &path]);
     let dump = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(dump.contains("log.dirs=/data\n") && dump.contains("socket.request.max.bytes=104857600\n"), "{dump}");
+    assert!(dump.contains("log.dirs=/data\n") && dump.contains("socket.request.max.bytes=16777216\n"), "{dump}");
     assert!(!dump.contains("hunter2"), "{dump}");
 }
 

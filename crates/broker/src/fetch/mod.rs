@@ -92,13 +92,13 @@ impl Broker {
             Ok(begun) => begun,
             Err(error) => {
                 let slices = response::encode(version, frame.correlation_id, error.code(), 0, &[])?;
-                return Ok(Reply { slices, memory: None });
+                return Ok(Reply { slices, memory: None, charge: None });
             }
         };
         let (answers, memory) = self.fetch_answers(caller, &begun.wants, terms, shutdown).await;
         let topics = begun.filter(answers);
         let slices = response::encode(version, frame.correlation_id, 0, begun.session_id, &topics)?;
-        Ok(Reply { slices, memory })
+        Ok(Reply { slices, memory, charge: None })
     }
 
     /// One answer per want, in order; returns when enough is there, something is wrong, or the deadline passes.

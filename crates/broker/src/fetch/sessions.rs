@@ -19,6 +19,9 @@ const EVICTION_AGE: Duration = Duration::from_secs(120);
 const EPOCH_INITIAL: i32 = 0;
 const EPOCH_FINAL: i32 = -1;
 const NO_SESSION: i32 = 0;
+/// Partitions that one request or one session may name: every one costs some hundred bytes while the request waits, so
+/// that this bounds a connection's poll to some megabytes. Few clusters give one client a tenth of it.
+const PARTITIONS_MAX: usize = 20_000;
 /// Session ids are looked for at random this often before the client gets none.
 const ID_ATTEMPTS: usize = 8;
 
@@ -95,6 +98,9 @@ impl Sessions {
 
     /// `FetchManager.newContext`.
     pub(super) fn begin(&self, owner: &str, version: i16, request: FetchRequest) -> Result<Begun, ResponseError> {
+        if named(&request) > PARTITIONS_MAX {
+            return Err(ResponseError::InvalidRequest);
+        }
         let (id, epoch) = (request.session_id, request.session_epoch);
         let uses_ids = version >= 13;
         let is_full = version < 7 || epoch == EPOCH_INITIAL || epoch == EPOCH_FINAL;
@@ -134,8 +140,13 @@ impl Sessions {
             // Epochs run from 1 and wrap to 1 (`FetchMetadata.nextEpoch`).
             session.epoch = session.epoch.checked_add(1).unwrap_or(1);
             session.change(&request);
-            (session.order.iter().map(|cached| cached.want.clone()).collect::<Vec<_>>(), session.order.len())
+            let wants = session.order.iter().take(PARTITIONS_MAX);
+            (wants.map(|cached| cached.want.clone()).collect::<Vec<_>>(), session.order.len())
         };
+        if partitions > PARTITIONS_MAX {
+            self.close(id, owner);
+            return Err(ResponseError::InvalidRequest);
+        }
         if partitions == 0 || !self.recount(id, partitions) {
             // Empty, or grown beyond the bound: answered this once, then the client begins anew.
             self.close(id, owner);
@@ -286,12 +297,29 @@ impl Begun {
     }
 }
 
+/// Everything that the request names and that is kept for a while: topics may be empty, partitions named twice.
+fn named(request: &FetchRequest) -> usize {
+    let wanted = request.topics.iter().map(|topic| topic.partitions.len().max(1));
+    let forgotten = request.forgotten_topics_data.iter().map(|topic| topic.partitions.len().max(1));
+    wanted.chain(forgotten).fold(0, usize::saturating_add)
+}
+
+/// What is wanted, each partition once: the last word on it counts, in the place of the first (`FetchRequest.fetchData`
+/// is a `LinkedHashMap`).
 fn wants_of(request: &FetchRequest) -> Vec<Want> {
-    let of_topic = |topic: &hawser_wire::messages::fetch_request::FetchTopic| {
+    let mut wants: Vec<Want> = Vec::new();
+    let mut places: HashMap<(TopicKey, i32), usize> = HashMap::new();
+    for topic in &request.topics {
         let key = TopicKey { name: Arc::from(topic.topic.as_str()), id: topic.topic_id };
-        topic.partitions.iter().map(|partition| want(&key, partition)).collect::<Vec<_>>()
-    };
-    request.topics.iter().flat_map(of_topic).collect()
+        for partition in &topic.partitions {
+            let place = *places.entry((key.clone(), partition.partition)).or_insert(wants.len());
+            match wants.get_mut(place) {
+                Some(earlier) => *earlier = want(&key, partition),
+                None => wants.push(want(&key, partition)),
+            }
+        }
+    }
+    wants
 }
 
 fn want(topic: &TopicKey, partition: &FetchPartition) -> Want {

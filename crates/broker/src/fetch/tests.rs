@@ -212,3 +212,34 @@ fn sessions_are_checked_and_bounded() {
     // Old versions know no sessions.
     assert_eq!(sessions.begin("User:a", 4, request(0, -1, &[("t", 0, 0)])).map(|b| b.session_id), Ok(0));
 }
+
+#[test]
+fn a_request_names_a_bounded_number_of_partitions_and_each_once() {
+    let sessions = Sessions::new(10, 1_000_000);
+    // The last word counts, in the place of the first.
+    let twice = request(0, -1, &[("t", 0, 1), ("u", 0, 2), ("t", 0, 3)]);
+    assert_eq!(shown(&sessions.begin("User:a", 12, twice).unwrap().wants), [("t".into(), 0, 3), ("u".into(), 0, 2)]);
+    let many = |epoch, from: i32, count| {
+        let partitions = (from..from + count).map(|index| FetchPartition::default().with_partition(index)).collect();
+        let name = TopicName(StrBytes::from_static_str("t"));
+        let topic = FetchTopic::default().with_topic(name).with_partitions(partitions);
+        FetchRequest::default().with_session_epoch(epoch).with_topics(vec![topic])
+    };
+    let refusal = Some(ResponseError::InvalidRequest);
+    for (version, epoch) in [(4, -1), (12, 0), (12, -1)] {
+        assert_eq!(sessions.begin("User:a", version, many(epoch, 0, 20_001)).err(), refusal);
+        assert_eq!(sessions.begin("User:a", version, many(epoch, 0, 20_000)).unwrap().wants.len(), 20_000);
+    }
+    let empty = FetchRequest::default().with_topics(vec![FetchTopic::default(); 20_001]);
+    assert_eq!(sessions.begin("User:a", 12, empty).err(), refusal);
+    let forgetful = FetchRequest::default()
+        .with_forgotten_topics_data(vec![ForgottenTopic::default().with_partitions(vec![0; 20_001])]);
+    assert_eq!(sessions.begin("User:a", 12, forgetful).err(), refusal);
+    // Nor does a session grow beyond it, little by little.
+    let id = sessions.begin("User:a", 12, many(0, 0, 15_000)).unwrap().session_id;
+    let grown = sessions.begin("User:a", 12, many(1, 15_000, 5_000).with_session_id(id)).unwrap();
+    assert_eq!(grown.wants.len(), 20_000);
+    assert_eq!(sessions.begin("User:a", 12, many(2, 20_000, 1).with_session_id(id)).err(), refusal);
+    let gone = sessions.begin("User:a", 12, request(id, 3, &[])).err();
+    assert_eq!(gone, Some(ResponseError::FetchSessionIdNotFound));
+}

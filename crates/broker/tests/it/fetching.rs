@@ -8,8 +8,9 @@ use hawser_testkit::batches::BatchBuilder;
 use hawser_transport::KafkaClient;
 use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use hawser_wire::messages::fetch_response::PartitionData;
-use hawser_wire::messages::{FetchRequest, FetchResponse, TopicName};
+use hawser_wire::messages::{FetchRequest, FetchResponse, ListGroupsRequest, TopicName};
 use hawser_wire::{Batch, Offset, ResponseError, StrBytes};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -168,11 +169,10 @@ async fn a_waiting_request_does_not_hold_up_its_neighbours_nor_outlive_its_peer(
     let other = bench.client().await;
     assert_eq!(error(&at(&other, 12, &fetch(vec![partition(0, 0)])).await), None);
     // On one connection, answers come in the order of the questions.
-    let (slow, quick) = tokio::join!(
-        async { (at(&other, 12, &fetch(vec![partition(0, 0)]).with_max_wait_ms(200)).await, Instant::now()) },
-        async { (call(&other, &hawser_wire::messages::ListGroupsRequest::default()).await, Instant::now()) },
-    );
-    assert!(slow.1 <= quick.1);
+    let begun = Instant::now();
+    let (slow, quick) = (fetch(vec![partition(0, 0)]).with_max_wait_ms(200), ListGroupsRequest::default());
+    let (_, quick) = tokio::join!(at(&other, 12, &slow), async { (call(&other, &quick).await, begun.elapsed()) });
+    assert!(quick.1 >= Duration::from_millis(200), "{:?}", quick.1);
     // A stop does not wait for the long poll.
     let begun = Instant::now();
     bench.stop.cancel();
@@ -278,5 +278,31 @@ async fn the_memory_of_responses_is_bounded() {
     }
     while let Some(reader) = readers.join_next().await {
         reader.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn large_requests_share_one_budget_and_small_ones_need_none() {
+    let config = BrokerConfig { request_memory_bytes: 4 << 10, ..quick() };
+    let bench = Bench::with(config, "allow.everyone.if.no.acl.found=true").await;
+    bench.mirror("t", 200);
+    // A poll whose request fills the budget, of partitions that stay empty.
+    let all = || (0..200).map(|index| partition(index, 0)).collect::<Vec<_>>();
+    let (poller, other, small) = (bench.client().await, bench.client().await, bench.client().await);
+    let poll = tokio::spawn(async move { at(&poller, 12, &fetch(all()).with_max_wait_ms(3000)).await });
+    // Until the poll has the budget, this comes back at once; then it waits for the end of the poll.
+    loop {
+        let was_over = poll.is_finished();
+        let request = fetch(all()).with_max_wait_ms(0);
+        let mut large = pin!(at(&other, 12, &request));
+        tokio::select! {
+            _ = &mut large => assert!(!was_over, "a large request did not wait for the budget"),
+            () = tokio::time::sleep(Duration::from_millis(500)) => {
+                // Small requests never need it.
+                at(&small, 12, &fetch(vec![partition(0, 0)]).with_max_wait_ms(0)).await;
+                large.await;
+                break;
+            }
+        }
     }
 }

@@ -257,7 +257,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             key(
                 "socket.request.max.bytes",
                 Kind::Number { min: 1024, max: i32::MAX as i64 },
-                Some("104857600"),
+                Some("16777216"),
                 "Largest request frame that is read.",
             ),
             key(

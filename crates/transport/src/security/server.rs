@@ -118,7 +118,7 @@ fn limits(reader: &mut Reader<'_>) -> ListenerLimits {
     let (send_bytes, receive_bytes) = (bytes("socket.send.buffer.bytes"), bytes("socket.receive.buffer.bytes"));
     ListenerLimits {
         connections: size(reader.number("max.connections", 20_000, 1..=int_max)).min(1 << 20),
-        frame_bytes: size(reader.number("socket.request.max.bytes", 104_857_600, 1024..=int_max)),
+        frame_bytes: size(reader.number("socket.request.max.bytes", 16_777_216, 1024..=int_max)),
         // Negative: never, as in Kafka.
         idle: if idle < 0 { Duration::from_secs(u64::from(u32::MAX)) } else { millis(idle) },
         failed_login_delay: millis(reader.number("connection.failed.authentication.delay.ms", 100, 0..=60_000)),
