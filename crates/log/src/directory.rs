@@ -3,7 +3,7 @@
 //!
 //! The flusher sleeps until a partition is dirty or a checkpoint stale; idle partitions cost nothing.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, FileSystem};
 use crate::files::OpenFiles;
 use crate::flush::flush_together;
 use crate::partition::{PartitionLog, Status, lock};
@@ -25,6 +25,8 @@ pub(crate) struct Directory {
     pub(crate) root: PathBuf,
     pub(crate) config: LogConfig,
     pub(crate) disk: Disk,
+    /// For one sync of many partitions; without it each is synced by itself.
+    pub(crate) file_system: Option<FileSystem>,
     pub(crate) open_files: OpenFiles,
     pub(crate) partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionLog>>>,
     pub(crate) queue: Arc<Queue>,
@@ -53,8 +55,9 @@ struct Work {
 }
 
 impl Directory {
-    pub(crate) fn new(root: PathBuf, config: LogConfig, disk: Disk) -> Self {
-        Self {
+    pub(crate) fn new(root: PathBuf, config: LogConfig, disk: Disk) -> io::Result<Self> {
+        Ok(Self {
+            file_system: disk.file_system(&root)?,
             root,
             open_files: OpenFiles::new(disk.clone(), config.open_files_max),
             config,
@@ -65,7 +68,7 @@ impl Directory {
             names_synced: AtomicU64::new(0),
             checkpoints_stale: AtomicBool::new(false),
             writing_checkpoints: Mutex::default(),
-        }
+        })
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<PartitionLog>> {

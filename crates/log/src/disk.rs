@@ -33,7 +33,7 @@ pub enum Act {
 pub(crate) enum Durably {
     /// When the call returns.
     Now,
-    /// At the next [`Disk::sync_file_system`]. After a crash before it, the file may be damaged.
+    /// At the next [`FileSystem::sync`]. After a crash before it, the file may be damaged.
     Later,
 }
 
@@ -59,8 +59,21 @@ pub trait Faults: Send + Sync {
 }
 
 /// The disk, or a disk with faults.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Disk {
+    faults: Option<Arc<dyn Faults>>,
+    /// See [`FileSystem`].
+    syncfs_tells: bool,
+}
+
+/// The file system that holds a directory, to make everything on it durable with one syncfs for thousands of files.
+///
+/// syncfs tells of every failed writeback since its descriptor was opened, but only from Linux 5.8 on (`f_sb_err`), and an
+/// error that another descriptor was told of is none for one that is opened later. So there is one, held as long as the
+/// data directory is open, and none on older kernels.
+pub(crate) struct FileSystem {
+    root: File,
+    path: PathBuf,
     faults: Option<Arc<dyn Faults>>,
 }
 
@@ -74,7 +87,12 @@ pub(crate) struct DiskFile {
 impl Disk {
     /// A disk on which `faults` decides what succeeds.
     pub fn with_faults(faults: Arc<dyn Faults>) -> Self {
-        Self { faults: Some(faults) }
+        Self { faults: Some(faults), ..Self::default() }
+    }
+
+    /// The disk as on a kernel whose syncfs does not tell of failed writeback: every file is synced by itself.
+    pub fn without_syncfs(self) -> Self {
+        Self { syncfs_tells: false, ..self }
     }
 
     pub(crate) fn open(&self, path: PathBuf) -> io::Result<DiskFile> {
@@ -128,9 +146,12 @@ impl Disk {
         act(&self.faults, Act::Sync, dir, || File::open(dir)?.sync_all())
     }
 
-    /// Makes everything durable on the file system that holds `dir`: one call for thousands of files.
-    pub(crate) fn sync_file_system(&self, dir: &Path) -> io::Result<()> {
-        act(&self.faults, Act::SyncFileSystem, dir, || Ok(rustix::fs::syncfs(File::open(dir)?)?))
+    /// The file system that holds `dir`; `None` if its syncfs cannot be relied on.
+    pub(crate) fn file_system(&self, dir: &Path) -> io::Result<Option<FileSystem>> {
+        if !self.syncfs_tells {
+            return Ok(None);
+        }
+        Ok(Some(FileSystem { root: File::open(dir)?, path: dir.to_owned(), faults: self.faults.clone() }))
     }
 
     /// Replaces `path` as a whole and durably: after a crash it holds the old contents or the new.
@@ -154,6 +175,26 @@ impl Disk {
             _ => self.rename(&temporary, path),
         }
     }
+}
+
+impl FileSystem {
+    /// Makes everything on it durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        act(&self.faults, Act::SyncFileSystem, &self.path, || Ok(rustix::fs::syncfs(&self.root)?))
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        let kernel = rustix::system::uname();
+        Self { faults: None, syncfs_tells: kernel.release().to_str().is_ok_and(syncfs_tells) }
+    }
+}
+
+/// Whether a kernel of this release is Linux 5.8 or later; not if that cannot be told.
+fn syncfs_tells(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (5, 8))
 }
 
 impl DiskFile {
@@ -281,4 +322,31 @@ fn act<T>(
     let outcome = run()?;
     faults.after(act, path);
     Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syncfs_is_relied_on_from_linux_5_8_on() {
+        for release in ["5.8.0", "5.8", "5.15.0-91-generic", "6.1.0-rc1", "10.0.1"] {
+            assert!(syncfs_tells(release), "{release}");
+        }
+        for release in ["5.7.19", "4.18.0-513.el8.x86_64", "3.10.0", "5", "", "next", "-5.8"] {
+            assert!(!syncfs_tells(release), "{release}");
+        }
+    }
+
+    #[test]
+    fn a_file_system_is_synced_through_the_descriptor_held_since_it_was_opened() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        let dir = root.path().join("logs");
+        std::fs::create_dir(&dir).expect("makes a folder");
+        let disk = Disk { syncfs_tells: true, ..Disk::default() };
+        let file_system = disk.file_system(&dir).expect("opens").expect("can be relied on");
+        std::fs::remove_dir(&dir).expect("removes"); // so that it cannot be opened again
+        file_system.sync().expect("syncs");
+        assert!(disk.without_syncfs().file_system(root.path()).expect("looks").is_none());
+    }
 }

@@ -193,7 +193,8 @@ impl PartitionLog {
 
 /// Flushes many logs with one syncfs, if they are many; gives back those that must be flushed one by one.
 pub(crate) fn flush_together(logs: Vec<Arc<PartitionLog>>) -> Vec<Arc<PartitionLog>> {
-    let Some(first) = logs.get(TOGETHER_MIN - 1) else { return logs };
+    let Some(directory) = logs.get(TOGETHER_MIN - 1).map(|log| log.directory.clone()) else { return logs };
+    let Some(file_system) = &directory.file_system else { return logs };
     let (mut left, mut pending) = (Vec::new(), Vec::new());
     for log in &logs {
         match log.unflushed(Durably::Later) {
@@ -202,8 +203,7 @@ pub(crate) fn flush_together(logs: Vec<Arc<PartitionLog>>) -> Vec<Arc<PartitionL
             Err(_) => left.push(log.clone()),
         }
     }
-    let directory = &first.directory;
-    let synced = directory.disk.sync_file_system(&directory.root);
+    let synced = file_system.sync();
     if let Err(error) = &synced {
         tracing::warn!(root = %directory.root.display(), %error, "syncfs failed: flushing one by one");
     }
@@ -232,9 +232,11 @@ pub(crate) fn close_all(directory: &Directory) -> Option<Error> {
             Err(source) => errors.push(log.io("close", source)),
         }
     }
-    if touched.len() >= TOGETHER_MIN {
+    if touched.len() >= TOGETHER_MIN
+        && let Some(file_system) = &directory.file_system
+    {
         let what = || format!("sync {}", directory.root.display());
-        let synced = directory.disk.sync_file_system(&directory.root);
+        let synced = file_system.sync();
         errors.extend(synced.err().map(|source| Error::Io { what: what(), source }));
     } else {
         let sync = |log: &&Arc<PartitionLog>| {

@@ -56,7 +56,8 @@ impl Logs {
             .map_err(|_| Error::Locked(dir.display().to_string()))?;
         config.segment_bytes = config.segment_bytes.min(SEGMENT_BYTES_MAX);
         let flush_interval = config.flush_interval;
-        let directory = Arc::new(Directory::new(dir.to_owned(), config, disk));
+        let directory = Directory::new(dir.to_owned(), config, disk).map_err(|source| failed("open", source))?;
+        let directory = Arc::new(directory);
         let unloaded = load_all(&directory).map_err(|source| failed("load", source))?;
         let queue = directory.queue.clone();
         let weak = Arc::downgrade(&directory);

@@ -488,6 +488,39 @@ fn many_partitions_are_closed_with_one_sync() {
     }
 }
 
+/// Counts syncs of `.log` files and of the file system.
+#[derive(Default)]
+struct Syncs {
+    logs: AtomicUsize,
+    file_system: AtomicUsize,
+}
+
+impl Faults for Syncs {
+    fn before(&self, act: Act, path: &Path) -> Verdict {
+        if act == Act::SyncFileSystem {
+            self.file_system.fetch_add(1, Ordering::Relaxed);
+        } else if act == Act::Sync && path.extension().is_some_and(|suffix| suffix == "log") {
+            self.logs.fetch_add(1, Ordering::Relaxed);
+        }
+        Verdict::Proceed
+    }
+}
+
+#[test]
+fn where_syncfs_hides_errors_each_partition_is_synced_by_itself() {
+    let syncs = Arc::new(Syncs::default());
+    let root = folder();
+    let disk = Disk::with_faults(syncs.clone()).without_syncfs();
+    let (logs, _) = open(disk, root.path(), 1 << 20).expect("opens");
+    for partition in 0..70 {
+        let log = logs.open_partition(&TopicPartition::new("many", partition), common::TOPIC_ID).expect("opens");
+        log.append(&zoo()).expect("appends");
+    }
+    logs.close().expect("closes");
+    assert_eq!(syncs.file_system.load(Ordering::Relaxed), 0);
+    assert!(syncs.logs.load(Ordering::Relaxed) >= 70, "{:?}", syncs.logs);
+}
+
 #[test]
 fn a_copy_of_a_running_log_is_a_crash_image_too() {
     let (root, image) = (folder(), folder());
