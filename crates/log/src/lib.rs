@@ -27,6 +27,7 @@ mod truncate;
 pub use epochs::{EpochStart, LeaderEpochs};
 pub use logs::Logs;
 pub use partition::{PartitionLog, Status};
+pub use read::held_bytes_max;
 
 use hawser_wire::{LeaderEpoch, Offset, TopicPartition, Uuid};
 use std::time::Duration;

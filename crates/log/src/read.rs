@@ -16,12 +16,14 @@ use std::io;
 const TRIES_MAX: usize = 10;
 /// Most bytes that a batch may decompress to in a search by timestamp. They are not kept; the bound is on time.
 const BATCH_OUTPUT_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// A chunk of which more is left over than this part of what is wanted, and a page, is not kept: see `held_bytes_max`.
+const WASTE_PART: usize = 8;
 /// Least bytes read at once: one page.
 const READ_BYTES_MIN: usize = 4096;
 
 impl PartitionLog {
     /// Whole batches from the one that holds `from` on, below `up_to` and within `bytes_max`; at least one batch
-    /// if `at_least_one`. All come from one segment. Empty at the end.
+    /// if `at_least_one`. All come from one segment. Empty at the end. What it holds is bounded by [`held_bytes_max`].
     ///
     /// # Errors
     /// `OutOfRange`, `Io`.
@@ -84,7 +86,7 @@ impl PartitionLog {
                 return Ok(Some(file.read(first_size, position + at as u64)?.into()));
             }
             let end = wanted.end(&chunk, at, first_size);
-            return Ok(Some(Bytes::from(chunk).slice(at..end)));
+            return Ok(Some(without_waste(chunk, at, end)));
         }
         Ok(None)
     }
@@ -215,6 +217,22 @@ impl PartitionLog {
     }
 }
 
+/// The part of `chunk` from `at` to `end`, in place or, if that would keep too much else, copied.
+fn without_waste(chunk: Vec<u8>, at: usize, end: usize) -> Bytes {
+    match chunk.get(at..end) {
+        Some(part) if chunk.capacity() > held_bytes_max(part.len()) => Bytes::copy_from_slice(part),
+        _ => Bytes::from(chunk).slice(at..end),
+    }
+}
+
+/// Most bytes of memory that [`PartitionLog::read`] holds for an answer of `bytes`.
+pub fn held_bytes_max(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        bytes => bytes.saturating_add(bytes / WASTE_PART).saturating_add(READ_BYTES_MIN),
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Wanted {
     from: Offset,
@@ -235,5 +253,29 @@ impl Wanted {
             end = next;
         }
         end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_is_held_beyond_what_was_asked_for() {
+        // Little waste stays where it is, much is left behind.
+        let chunk: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        let address = chunk.as_ptr();
+        let whole = without_waste(chunk.clone(), 10, 99_000);
+        assert_eq!(whole, chunk[10..99_000]);
+        let in_place = without_waste(chunk, 0, 100_000);
+        assert_eq!(in_place.as_ptr(), address);
+        let mut wasteful = Vec::with_capacity(1 << 20);
+        wasteful.extend_from_slice(&[7; 10_000]);
+        let part = without_waste(wasteful, 100, 200);
+        assert_eq!(part, [7; 100][..]);
+        // What was copied has a buffer of its own size.
+        assert!(part.try_into_mut().unwrap().capacity() < 1000);
+        assert_eq!(held_bytes_max(0), 0);
+        assert_eq!(held_bytes_max(80_000), 80_000 + 10_000 + 4096);
     }
 }

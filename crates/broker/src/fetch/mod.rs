@@ -13,7 +13,7 @@ use crate::dispatch::{Caller, Hangup, Reply};
 use crate::partitions::Partition;
 use crate::{Broker, BrokerConfig, Operation};
 use bytes::Bytes;
-use hawser_log::{PartitionLog, Watermarks};
+use hawser_log::{PartitionLog, Watermarks, held_bytes_max};
 use hawser_state::TopicRecord;
 use hawser_wire::messages::FetchRequest;
 use hawser_wire::{BatchHeader, LeaderEpoch, Offset, RequestFrame, ResponseError};
@@ -45,6 +45,7 @@ pub(crate) use response::total_bytes;
 pub(crate) struct Fetches {
     sessions: Sessions,
     memory: Arc<Semaphore>,
+    units_max: u32,
 }
 
 /// The scalar fields of a request, checked.
@@ -71,10 +72,17 @@ enum Glance {
 impl Fetches {
     pub(crate) fn new(config: &BrokerConfig) -> Self {
         let units = (config.fetch_memory_bytes / MEMORY_UNIT).clamp(1, Semaphore::MAX_PERMITS);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
         Self {
             sessions: Sessions::new(config.fetch_sessions_max, config.fetch_session_partitions_max),
-            memory: Arc::new(Semaphore::new(units)),
+            memory: Arc::new(Semaphore::new(units as usize)),
+            units_max: units,
         }
+    }
+
+    /// What `bytes` cost, at most the whole budget: a batch larger than that has it to itself.
+    fn units(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX).clamp(1, self.units_max)
     }
 }
 
@@ -181,46 +189,61 @@ impl Broker {
         if want.offset < end { Glance::Readable(partition, end) } else { Glance::AtEnd(partition) }
     }
 
-    /// Reads what is readable, within the budget; an answer without records where the budget gives out.
+    /// Reads what is readable, within the budget; answers without records where the budget gives out. A first batch
+    /// that is larger than what was asked for is charged as well: if there is no room for it, it is let go, waited for,
+    /// and read again.
     async fn read(
         self: &Arc<Self>,
         wants: &[Want],
         glances: Vec<Glance>,
         terms: Terms,
     ) -> (Vec<PartitionAnswer>, Option<OwnedSemaphorePermit>) {
-        let partition_bytes = wants.iter().zip(&glances).filter(|(_, glance)| matches!(glance, Glance::Readable(..)));
-        let wanted: usize = partition_bytes.map(|(want, _)| want.bytes_max).fold(0, usize::saturating_add);
-        let units = wanted.min(terms.bytes_max).div_ceil(MEMORY_UNIT).max(1);
-        let units = u32::try_from(units.min(self.config.fetch_memory_bytes / MEMORY_UNIT)).unwrap_or(1).max(1);
+        let readable = wants.iter().zip(&glances).filter(|(_, glance)| matches!(glance, Glance::Readable(..)));
+        let wanted: usize = readable.map(|(want, _)| want.bytes_max).fold(0, usize::saturating_add);
+        let mut units = self.fetch.units(held_bytes_max(wanted.min(terms.bytes_max)));
         let patience = terms.deadline.max(Instant::now() + MEMORY_WAIT_MIN);
-        let memory = timeout_at(patience, Arc::clone(&self.fetch.memory).acquire_many_owned(units)).await;
-        let Ok(Ok(mut memory)) = memory else {
-            metrics::counter!("hawser_fetch_memory_exhausted_total").increment(1);
-            return (wants.iter().zip(glances).map(|(want, glance)| glance.without_records(want)).collect(), None);
-        };
-        let wants = wants.to_vec();
-        let read = move || {
-            let mut bytes_left = terms.bytes_max;
-            let mut at_least_one = true;
-            let answer = |(want, glance): (&Want, Glance)| match glance {
-                Glance::Readable(partition, end) => {
-                    let bytes_max = want.bytes_max.min(bytes_left);
-                    let answer = read_one(want, &partition, end, bytes_max, at_least_one, terms);
-                    at_least_one &= answer.records.is_empty();
-                    bytes_left = bytes_left.saturating_sub(answer.records.len());
-                    answer
-                }
-                glance => glance.without_records(want),
+        let asked: Arc<Vec<(Want, Glance)>> = Arc::new(wants.iter().cloned().zip(glances).collect());
+        loop {
+            let memory = timeout_at(patience, Arc::clone(&self.fetch.memory).acquire_many_owned(units)).await;
+            let Ok(Ok(memory)) = memory else {
+                metrics::counter!("hawser_fetch_memory_exhausted_total").increment(1);
+                return (asked.iter().map(|(want, glance)| glance.without_records(want)).collect(), None);
             };
-            wants.iter().zip(glances).map(answer).collect::<Vec<_>>()
-        };
-        let Ok(answers) = tokio::task::spawn_blocking(read).await else {
-            return (Vec::new(), None);
-        };
-        let used = answers.iter().map(|answer| answer.records.len()).sum::<usize>().div_ceil(MEMORY_UNIT);
-        drop(memory.split(memory.num_permits().saturating_sub(used)));
-        (answers, Some(memory))
+            let asking = Arc::clone(&asked);
+            // The permit goes along: a reader that is given up still holds what it reads.
+            let read = move || (read_all(&asking, terms), memory);
+            let Ok((answers, mut memory)) = tokio::task::spawn_blocking(read).await else {
+                return (Vec::new(), None);
+            };
+            let held = answers.iter().map(|answer| held_bytes_max(answer.records.len())).fold(0, usize::saturating_add);
+            let used = self.fetch.units(held);
+            if used <= units {
+                drop(memory.split((units - used) as usize));
+                return (answers, Some(memory));
+            }
+            if let Ok(rest) = Arc::clone(&self.fetch.memory).try_acquire_many_owned(used - units) {
+                memory.merge(rest);
+                return (answers, Some(memory));
+            }
+            units = used;
+        }
     }
+}
+
+fn read_all(asked: &[(Want, Glance)], terms: Terms) -> Vec<PartitionAnswer> {
+    let mut bytes_left = terms.bytes_max;
+    let mut at_least_one = true;
+    let answer = |(want, glance): &(Want, Glance)| match glance {
+        Glance::Readable(partition, end) => {
+            let bytes_max = want.bytes_max.min(bytes_left);
+            let answer = read_one(want, partition, *end, bytes_max, at_least_one, terms);
+            at_least_one &= answer.records.is_empty();
+            bytes_left = bytes_left.saturating_sub(answer.records.len());
+            answer
+        }
+        glance => glance.without_records(want),
+    };
+    asked.iter().map(answer).collect()
 }
 
 fn read_one(
@@ -289,12 +312,12 @@ impl Glance {
         }
     }
 
-    fn without_records(self, want: &Want) -> PartitionAnswer {
+    fn without_records(&self, want: &Want) -> PartitionAnswer {
         match self {
-            Self::Refused(error) => PartitionAnswer::refused(want, error),
-            Self::AtEnd(partition) | Self::Readable(partition, _) => PartitionAnswer::of(want, &partition),
+            Self::Refused(error) => PartitionAnswer::refused(want, *error),
+            Self::AtEnd(partition) | Self::Readable(partition, _) => PartitionAnswer::of(want, partition),
             Self::Diverged(partition, epoch, end) => {
-                PartitionAnswer { diverging: Some((epoch.0, end.0)), ..PartitionAnswer::of(want, &partition) }
+                PartitionAnswer { diverging: Some((epoch.0, end.0)), ..PartitionAnswer::of(want, partition) }
             }
         }
     }

@@ -6,6 +6,7 @@ use hawser_broker::BrokerConfig;
 use hawser_log::PartitionLog;
 use hawser_testkit::batches::BatchBuilder;
 use hawser_transport::KafkaClient;
+use hawser_wire::api::encode_request;
 use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use hawser_wire::messages::fetch_response::PartitionData;
 use hawser_wire::messages::{FetchRequest, FetchResponse, ListGroupsRequest, TopicName};
@@ -13,6 +14,8 @@ use hawser_wire::{Batch, Offset, ResponseError, StrBytes};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 fn partition(index: i32, offset: i64) -> FetchPartition {
     FetchPartition::default()
@@ -305,4 +308,25 @@ async fn large_requests_share_one_budget_and_small_ones_need_none() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_batch_larger_than_what_was_asked_for_is_charged() {
+    let config = BrokerConfig { fetch_memory_bytes: 20 << 20, ..quick() };
+    let bench = Bench::with(config, "allow.everyone.if.no.acl.found=true").await;
+    let log = bench.mirror("t", 1).remove(0);
+    fill(&log, &[BatchBuilder::at(0).records(1, 16 << 20)]);
+    let ask = || fetch(vec![partition(0, 0).with_partition_max_bytes(1)]).with_max_bytes(1);
+    // It is asked for a byte and holds 16 MiB for as long as nobody takes them from it: more than the sockets hold.
+    let request = encode_request::<FetchRequest>(12, 1, "stalled", &ask()).unwrap();
+    let mut stalled = TcpStream::connect(bench.address).await.unwrap();
+    stalled.write_all(&request).await.unwrap();
+    let mut length = [0; 4];
+    stalled.read_exact(&mut length).await.unwrap();
+    let client = bench.client().await;
+    assert!(records(&at(&client, 12, &ask().with_max_wait_ms(0)).await).is_empty());
+    // Once it has taken them, there is room again.
+    let mut rest = vec![0; u32::from_be_bytes(length) as usize];
+    stalled.read_exact(&mut rest).await.unwrap();
+    assert!(records(&at(&client, 12, &ask().with_max_wait_ms(5000)).await).len() > 16 << 20);
 }
