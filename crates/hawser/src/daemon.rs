@@ -1,5 +1,5 @@
 //! `hawser serve`: puts the parts together, in the order config → state and log → sockets → links → service, and takes
-//! them apart in the order accept → links → connections → log. Whatever a part decides, it decides in its own crate.
+//! them apart in the order accept → changes → links → connections → log. Whatever a part decides, it decides in its own crate.
 
 use crate::cli::Serve;
 use crate::cluster::Cluster;
@@ -73,6 +73,7 @@ struct Daemon {
     config: DaemonConfig,
     logs: Arc<Logs>,
     links: Arc<Links>,
+    service: Arc<Service>,
     /// As clients see them: `NAME://host:port`.
     addresses: Vec<String>,
     ready: Arc<AtomicBool>,
@@ -133,10 +134,10 @@ impl Daemon {
         }
         let ready = Arc::new(AtomicBool::new(false));
         if let Some(listener) = metrics_listener {
-            let endpoint = Endpoint::new(recorder, service, ready.clone());
+            let endpoint = Endpoint::new(recorder, service.clone(), ready.clone());
             tasks.spawn(endpoint.serve(listener, shutdown.clone()));
         }
-        Ok(Self { config, logs, links, addresses, ready, shutdown, tasks })
+        Ok(Self { config, logs, links, service, addresses, ready, shutdown, tasks })
     }
 
     /// Says that it serves: in the log, on standard output, and in the ready file.
@@ -161,6 +162,7 @@ impl Daemon {
         self.shutdown.cancel();
         self.tasks.close();
         let drained = tokio::time::timeout(self.config.stop_timeout, async {
+            self.service.stop().await;
             self.links.stop_all().await;
             self.tasks.wait().await;
         });

@@ -20,11 +20,13 @@ use hawser_wire::TopicPartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
 
 /// Kafka's longest topic name (`Topic.MAX_NAME_LENGTH`).
 const TOPIC_NAME_MAX: usize = 249;
+/// Changes under way at a time; further ones wait. Most of them wait for another cluster, and outlive whoever asked.
+const CHANGES_MAX: usize = 64;
 /// Topic settings of the source that a mirror is made with: those that say how its log is to be kept and read.
 const MIRRORED_CONFIGS: [&str; 9] = [
     "cleanup.policy",
@@ -49,6 +51,8 @@ pub(crate) struct Service {
     verifications: Verifications,
     /// Operations that change something are done one at a time: check and change belong together.
     changes: Mutex<()>,
+    /// [`CHANGES_MAX`]; closed when the daemon stops.
+    room: Arc<Semaphore>,
     /// Names of links whose other side is being asked.
     being_made: std::sync::Mutex<BTreeSet<String>>,
 }
@@ -76,18 +80,37 @@ impl Service {
         node_id: i32,
     ) -> Self {
         let (verifications, changes) = (Verifications::default(), Mutex::new(()));
-        let being_made = std::sync::Mutex::default();
-        Self { state, logs, links, cluster, authorizer, node_id, verifications, changes, being_made }
+        let (being_made, room) = (std::sync::Mutex::default(), Arc::new(Semaphore::new(CHANGES_MAX)));
+        Self { state, logs, links, cluster, authorizer, node_id, verifications, changes, room, being_made }
     }
 
-    /// The private API `OPERATE`: JSON in, JSON out. Never fails: what goes wrong is a refusal.
-    pub(crate) async fn operate(&self, principal: &Principal, body: &[u8]) -> Bytes {
+    /// The private API `OPERATE`: JSON in, JSON out. Never fails: what goes wrong is a refusal. May be dropped at any
+    /// time: a change that has begun is done to its end.
+    pub(crate) async fn operate(self: &Arc<Self>, principal: &Principal, body: &[u8]) -> Bytes {
         let reply = match serde_json::from_slice::<Operation>(body) {
+            Ok(operation) if operation.right() == Right::Alter => self.change(principal, operation).await,
             Ok(operation) => self.authorized(principal, operation).await,
             Err(error) => Err(Refusal::new(RefusalCode::InvalidRequest, format!("not an operation: {error}"))),
         };
         let reply = reply.map_or_else(Reply::Refused, |outcome| Reply::Done(Box::new(outcome)));
         Bytes::from(serde_json::to_vec(&reply).unwrap_or_default())
+    }
+
+    /// Begins no more changes, and waits for the one that is writing.
+    pub(crate) async fn stop(&self) {
+        self.room.close();
+        let _last = self.changes.lock().await;
+    }
+
+    /// Does `operation` in a task of its own: whoever asked may hang up, and must not leave half a change behind.
+    async fn change(self: &Arc<Self>, principal: &Principal, operation: Operation) -> Result<Outcome, Refusal> {
+        let room = self.room.clone().acquire_owned().await.map_err(|_| unavailable(&"the daemon stops"))?;
+        let (service, principal) = (self.clone(), principal.clone());
+        let changing = tokio::spawn(async move {
+            let _room = room;
+            service.authorized(&principal, operation).await
+        });
+        changing.await.unwrap_or_else(|error| Err(internal(&error)))
     }
 
     async fn authorized(&self, principal: &Principal, operation: Operation) -> Result<Outcome, Refusal> {
@@ -612,3 +635,6 @@ pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
