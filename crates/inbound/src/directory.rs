@@ -2,16 +2,21 @@
 
 use hawser_link::{Half, LinkConfig, LinkName};
 use hawser_transport::Principal;
+use std::pin::Pin;
 use std::time::Duration;
 use uuid::Uuid;
+
+/// What the directory does beside the accepting tasks.
+pub type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The daemon's links and rights. Called from accepting tasks: must not block for long.
 pub trait LinkDirectory: Send + Sync + 'static {
     /// The link of that name, as it is now.
     fn lookup(&self, link: &LinkName) -> Option<LinkFacts>;
 
-    /// The first source half of a link has told its cluster's id: keep it. Called before that half is answered.
-    fn learned_source_cluster(&self, link: &LinkName, cluster_id: &str);
+    /// The first source half of the link with this id has told its cluster's id: keep it. That half is answered when the
+    /// future is done, so that a restart does not forget what it was told. What could not be kept is learnt again.
+    fn learned_source_cluster(&self, link: &LinkName, link_id: Uuid, cluster_id: &str) -> BoxFuture;
 
     /// Whether the principal has ALTER on the cluster resource, which is all that a source half needs.
     fn may_alter_cluster(&self, principal: &Principal) -> bool;

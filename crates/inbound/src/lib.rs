@@ -11,7 +11,7 @@ mod directory;
 mod status;
 mod task;
 
-pub use directory::{LinkDirectory, LinkFacts};
+pub use directory::{BoxFuture, LinkDirectory, LinkFacts};
 pub use status::InboundStatus;
 
 use connector::Reversed;

@@ -179,19 +179,18 @@ impl Task {
             let deadline = self.machine.deadline().map(tokio::time::Instant::from_std);
             tokio::select! {
                 biased;
-                shut = shutting.wait_for(Option::is_some) => {
-                    let reason = shut.ok().and_then(|reason| *reason).unwrap_or(RefusalCode::Stopping);
-                    self.feed(DestinationEvent::Shut(reason));
+                reason = shut(&mut shutting) => {
+                    self.feed(DestinationEvent::Shut(reason)).await;
                     break;
                 }
                 message = messages.recv() => match message {
-                    Some(message) => self.take(message),
+                    Some(message) => self.take(message).await,
                     None => {
-                        self.feed(DestinationEvent::Shut(RefusalCode::Stopping));
+                        self.feed(DestinationEvent::Shut(RefusalCode::Stopping)).await;
                         break;
                     }
                 },
-                () = until(deadline) => self.feed(DestinationEvent::Tick),
+                () = until(deadline) => self.feed(DestinationEvent::Tick).await,
                 Some(ended) = self.tasks.join_next() => {
                     if let Err(error) = ended && error.is_panic() {
                         tracing::error!(link = %self.link, %error, "a task of the link failed");
@@ -203,21 +202,21 @@ impl Task {
         let _ = tokio::time::timeout(GOODBYE, async { while self.tasks.join_next().await.is_some() {} }).await;
     }
 
-    fn take(&mut self, message: Message) {
+    async fn take(&mut self, message: Message) {
         match message {
             Message::Opened { open, correlation_id, connection } => {
                 self.connections += 1;
                 let conn = ConnId(self.connections);
                 let arriving = Arriving { connection: *connection, open: open.clone(), correlation_id, answer: None };
                 self.arriving.insert(conn, arriving);
-                self.feed(DestinationEvent::Opened { conn, open });
+                self.feed(DestinationEvent::Opened { conn, open }).await;
                 // Whatever the machine has not taken up is closed here.
                 self.arriving.clear();
             }
             Message::Lease { lease, node, reply } => {
                 self.leases.insert(lease, reply);
                 let until = Instant::now() + self.facts.lease_timeout;
-                self.feed(DestinationEvent::Lease { lease, node, until });
+                self.feed(DestinationEvent::Lease { lease, node, until }).await;
             }
             Message::Event(event) => {
                 match &event {
@@ -228,16 +227,16 @@ impl Task {
                     }
                     _ => {}
                 }
-                self.feed(event);
+                self.feed(event).await;
             }
         }
     }
 
-    fn feed(&mut self, event: DestinationEvent) {
+    async fn feed(&mut self, event: DestinationEvent) {
         let members = self.machine.members().len();
         let actions = self.machine.on(event, Instant::now(), &mut SystemEntropy);
         for action in actions {
-            self.perform(action);
+            self.perform(action).await;
         }
         let status = InboundStatus::of(&self.machine);
         if status.members.len() != members {
@@ -246,7 +245,7 @@ impl Task {
         self.publisher.send_replace(status);
     }
 
-    fn perform(&mut self, action: DestinationAction) {
+    async fn perform(&mut self, action: DestinationAction) {
         match action {
             DestinationAction::Answer { conn, answer } => self.answer(conn, answer),
             DestinationAction::Send { conn, frame } => {
@@ -270,7 +269,7 @@ impl Task {
             }
             DestinationAction::PinSource(cluster_id) => {
                 tracing::info!(link = %self.link, cluster_id, "source cluster of the link learnt");
-                self.directory.learned_source_cluster(&self.link, &cluster_id);
+                self.directory.learned_source_cluster(&self.link, self.facts.link_id, &cluster_id).await;
             }
         }
     }
@@ -364,6 +363,12 @@ impl Task {
             reports.closed().await;
         });
     }
+}
+
+/// Why the link ends, once it does. Cancel-safe.
+async fn shut(shutting: &mut watch::Receiver<Option<RefusalCode>>) -> RefusalCode {
+    let reason = shutting.wait_for(Option::is_some).await;
+    reason.ok().and_then(|reason| *reason).unwrap_or(RefusalCode::Stopping)
 }
 
 async fn until(deadline: Option<tokio::time::Instant>) {

@@ -126,6 +126,22 @@ impl State {
         Ok(())
     }
 
+    /// Changes a link, whether or not others change it meanwhile; `false` if there is none. `change` says whether there
+    /// is anything to write. Blocks on fsync.
+    ///
+    /// # Errors
+    /// When the write failed; nothing changed then.
+    pub fn update_link(&self, name: &str, change: impl FnOnce(&mut LinkRecord) -> bool) -> Result<bool, Error> {
+        let _changing = self.changing();
+        let Some(mut link) = self.link(name) else { return Ok(false) };
+        if !change(&mut link) {
+            return Ok(true);
+        }
+        self.inner.disk.write(|t| put(t, LINKS, name, &link))?;
+        self.cache_mut().links.insert(name.to_owned(), link);
+        Ok(true)
+    }
+
     /// Removes a link; whether there was one. Blocks on fsync.
     ///
     /// # Errors

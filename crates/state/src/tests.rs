@@ -46,6 +46,25 @@ fn identity_is_made_once_and_every_start_counts() {
     assert_eq!((second.cluster_id(), second.member_id(), second.member_epoch()), (cluster_id.as_str(), member_id, 2));
 }
 
+/// An answer that comes late must not bring a deleted link back, secrets included.
+#[test]
+fn a_link_that_is_gone_is_not_updated() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(&file(&dir)).unwrap();
+    state.put_link(link("a")).unwrap();
+    let learn = |link: &mut LinkRecord| {
+        link.remote_cluster_id = Some("theirs".into());
+        true
+    };
+    assert!(state.update_link("a", learn).unwrap());
+    assert!(state.update_link("a", |_| false).unwrap());
+    assert_eq!(state.link("a").unwrap().remote_cluster_id.as_deref(), Some("theirs"));
+    state.delete_link("a").unwrap();
+    assert!(!state.update_link("a", learn).unwrap());
+    drop(state);
+    assert!(State::open(&file(&dir)).unwrap().links().is_empty());
+}
+
 #[test]
 fn links_and_topics_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@
 pub mod relay;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use hawser_inbound::{Inbound, InboundOptions, LinkDirectory, LinkFacts};
+use hawser_inbound::{BoxFuture, Inbound, InboundOptions, LinkDirectory, LinkFacts};
 use hawser_link::{Half, LinkName, Properties};
 use hawser_outbound::{Outbound, OutboundConfig};
 use hawser_transport::{
@@ -186,11 +186,12 @@ impl LinkDirectory for Directory {
     fn lookup(&self, link: &LinkName) -> Option<LinkFacts> {
         self.links.lock().unwrap().get(link.as_str()).cloned()
     }
-    fn learned_source_cluster(&self, link: &LinkName, cluster_id: &str) {
+    fn learned_source_cluster(&self, link: &LinkName, _: Uuid, cluster_id: &str) -> BoxFuture {
         self.pinned.lock().unwrap().push((link.to_string(), cluster_id.to_owned()));
         if let Some(facts) = self.links.lock().unwrap().get_mut(link.as_str()) {
             facts.source_cluster_id = Some(cluster_id.to_owned());
         }
+        Box::pin(std::future::ready(()))
     }
     fn may_alter_cluster(&self, principal: &Principal) -> bool {
         self.may_alter.iter().any(|name| name == principal.as_str())
