@@ -117,7 +117,9 @@ fn stores_that_are_not_pem_come_with_the_line_that_converts_them() {
     assert!(errors.contains(&trust) && errors.contains(&own) && !errors.contains("hush"), "{errors}");
 
     let trust = ca.path("ca");
-    let errors = client_errors(&format!("security.protocol=SSL\nssl.truststore.location={trust}\n"));
+    let untyped = format!("security.protocol=SSL\nssl.truststore.location={trust}\n");
+    ClientSecurity::from_properties(&Properties::parse("x", &untyped)).expect("what is PEM needs no type");
+    let errors = client_errors(&format!("{untyped}ssl.truststore.type=JKS\n"));
     assert!(errors.contains(&format!("ssl.truststore.type: is JKS but '{trust}' is PEM")), "{errors}");
     let text = format!("security.protocol=SSL\nssl.truststore.type=PEM\nssl.truststore.location={trust}\n");
     let errors = client_errors(&format!("{text}ssl.truststore.password=x\n"));

@@ -164,8 +164,7 @@ pub(super) fn server(reader: &mut Reader<'_>, sasl: bool) -> Option<Arc<ServerCo
     let trusted = trusted(reader);
     let Some(KeyStore { chain, key }) = own else {
         if reader.value("ssl.keystore.location").is_none() && reader.value("ssl.keystore.key").is_none() {
-            let message = "a TLS listener needs a key and its certificates: expected a PEM file with both, and \
-                           ssl.keystore.type=PEM";
+            let message = "a TLS listener needs a key and its certificates: expected a PEM file with both";
             reader.error("ssl.keystore.location", message);
         }
         return None;
@@ -365,13 +364,14 @@ fn inline_store(reader: &mut Reader<'_>, kind: StoreKind, key: &str) -> bool {
 /// Reads a PEM store, or says how to make one of what is there.
 fn store_file(reader: &mut Reader<'_>, kind: StoreKind, path: &str) -> Option<String> {
     let (key, type_key, password_key) = (kind.location_key(), kind.type_key(), kind.password_key());
-    let store_type = reader.value(type_key).unwrap_or("JKS").to_ascii_uppercase();
+    let store_type = reader.value(type_key).map(str::to_ascii_uppercase);
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) => return fail(reader, key, format!("cannot read '{path}': {e}")),
     };
     let is_pem = bytes.windows(11).any(|w| w == b"-----BEGIN ");
-    if is_pem && store_type != "PEM" {
+    // Kafka takes JKS when no type is set. Only PEM is read here, so a file that is PEM was meant as such.
+    if let Some(store_type) = store_type.filter(|t| is_pem && t != "PEM") {
         return fail(reader, type_key, format!("is {store_type} but '{path}' is PEM: set {type_key}=PEM"));
     }
     if !is_pem {
