@@ -17,6 +17,8 @@ pub struct Key {
     pub change: Change,
     /// What it does.
     pub doc: &'static str,
+    /// Whether something is done with it. Otherwise it is known and checked, and setting it gives a warning.
+    pub acted_on: bool,
 }
 
 /// What a value is.
@@ -109,7 +111,19 @@ const fn key(
     change: Change,
     doc: &'static str,
 ) -> Key {
-    Key { name, kind, default, belongs, change, doc }
+    Key { name, kind, default, belongs, change, doc, acted_on: true }
+}
+
+/// A key that nothing is done with yet.
+const fn not_yet(
+    name: &'static str,
+    kind: Kind,
+    default: Option<&'static str>,
+    belongs: Belongs,
+    change: Change,
+    doc: &'static str,
+) -> Key {
+    Key { acted_on: false, ..key(name, kind, default, belongs, change, doc) }
 }
 
 use Belongs::{Both, Dials, Lends, Mirrors};
@@ -124,9 +138,9 @@ pub const CATALOGUE: &[Key] = &[
     // Role.
     key("link.mode", Choice(&["DESTINATION", "SOURCE", "BIDIRECTIONAL"]), Some("DESTINATION"), Both, Fixed, "Role of this half."),
     key("connection.mode", Choice(&["OUTBOUND", "INBOUND"]), Some("OUTBOUND"), Both, Fixed, "Whether this half dials the other cluster or waits to be dialled."),
-    key("remote.link.connection.mode", Choice(&["OUTBOUND", "INBOUND"]), None, Both, Fixed, "Connection mode of the other half of a bidirectional link."),
+    not_yet("remote.link.connection.mode", Choice(&["OUTBOUND", "INBOUND"]), None, Both, Fixed, "Connection mode of the other half of a bidirectional link."),
     key("cluster.link.prefix", Prefix, None, Mirrors, Fixed, "Put before the names of mirror topics."),
-    key("consumer.group.prefix.enable", Boolean, Some("false"), Mirrors, Fixed, "Put the prefix before synced group ids too."),
+    not_yet("consumer.group.prefix.enable", Boolean, Some("false"), Mirrors, Fixed, "Put the prefix before synced group ids too."),
     key("cluster.link.paused", Boolean, Some("false"), Mirrors, Live, "Pauses the whole link."),
     key("mirror.start.offset.spec", StartOffset, Some("earliest"), Mirrors, Live, "Where a new mirror begins: earliest, latest, or an ISO-8601 instant."),
     // Reaching the clusters.
@@ -134,21 +148,21 @@ pub const CATALOGUE: &[Key] = &[
     key("local.bootstrap.servers", List, None, Lends, Live, "HOST:PORT of brokers of the local cluster; default: the cluster that the daemon stands beside. Brokers named here count as near."),
     key("local.listener.name", Text, None, Lends, Live, "Name of the local cluster's listener. Informative: addresses are those that the bootstrap listener advertises."),
     key("local.listener", Text, None, Lends, Live, "Another spelling of local.listener.name."),
-    key("client.dns.lookup", Choice(&["use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"]), Some("use_all_dns_ips"), Dials, Live, "Every address of a name is tried."),
+    not_yet("client.dns.lookup", Choice(&["use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"]), Some("use_all_dns_ips"), Dials, Live, "Every address of a name is tried."),
     // Time-outs.
     key("reconnect.backoff.ms", Integer(1, MS_MAX), Some("50"), Both, Live, "First wait before dialling again; doubles with 20 % jitter."),
     key("reconnect.backoff.max.ms", Integer(1, MS_MAX), Some("1000"), Both, Live, "Longest wait before dialling again."),
     key("retry.backoff.ms", Integer(0, MS_MAX), Some("100"), Both, Live, "Wait before a failed request is sent again."),
     key("retry.backoff.max.ms", Integer(0, MS_MAX), Some("1000"), Both, Live, "Longest wait before a failed request is sent again."),
     key("request.timeout.ms", Integer(1, MS_MAX), Some("30000"), Both, Live, "How long an answer is waited for."),
-    key("default.api.timeout.ms", Integer(1, MS_MAX), Some("60000"), Both, Live, "How long an operation with its retries may take."),
+    not_yet("default.api.timeout.ms", Integer(1, MS_MAX), Some("60000"), Both, Live, "How long an operation with its retries may take."),
     key("socket.connection.setup.timeout.ms", Integer(100, MS_MAX), Some("10000"), Both, Live, "How long one dial (TCP, TLS, login) may take."),
     key("socket.connection.setup.timeout.max.ms", Integer(100, MS_MAX), Some("30000"), Both, Live, "How long setting up a connection with its retries may take."),
     key("connections.max.idle.ms", Integer(1000, i64::MAX), Some("600000"), Both, Live, "A channel without requests for that long is closed."),
     key("metadata.max.age.ms", Integer(100, MS_MAX), Some("300000"), Both, Live, "How often topics and brokers of the source are read again."),
     key("cluster.link.retry.timeout.ms", Integer(0, MS_MAX), Some("300000"), Mirrors, Live, "How long a missing source topic is retried before its mirror is FAILED."),
-    key("availability.check.ms", Integer(1000, MS_MAX), Some("60000"), Mirrors, Live, "How often the other cluster is probed."),
-    key("availability.check.consecutive.failure.threshold", Integer(1, 1000), Some("5"), Mirrors, Live, "Failed probes in a row before the link is UNAVAILABLE."),
+    not_yet("availability.check.ms", Integer(1000, MS_MAX), Some("60000"), Mirrors, Live, "How often the other cluster is probed."),
+    not_yet("availability.check.consecutive.failure.threshold", Integer(1, 1000), Some("5"), Mirrors, Live, "Failed probes in a row before the link is UNAVAILABLE."),
     // Fetching.
     key("num.cluster.link.fetchers", Integer(1, 64), Some("1"), Mirrors, Live, "Fetch connections to each source broker."),
     key("replica.fetch.backoff.ms", Integer(0, MS_MAX), Some("1000"), Mirrors, Live, "Wait after a partition's error."),
@@ -156,23 +170,23 @@ pub const CATALOGUE: &[Key] = &[
     key("replica.fetch.min.bytes", Integer(0, MS_MAX), Some("1"), Mirrors, Live, "Bytes that a fetch waits for."),
     key("replica.fetch.response.max.bytes", Integer(1024, MS_MAX), Some("10485760"), Mirrors, Live, "Most bytes of one fetch."),
     key("replica.fetch.wait.max.ms", Integer(0, 60_000), Some("500"), Mirrors, Live, "How long a fetch waits for its least bytes."),
-    key("replica.socket.timeout.ms", Integer(1000, MS_MAX), Some("30000"), Mirrors, Live, "How long a fetch's answer is waited for."),
-    key("replica.socket.receive.buffer.bytes", Integer(-1, MS_MAX), Some("-1"), Mirrors, Live, "TCP receive buffer; -1: the system's."),
+    not_yet("replica.socket.timeout.ms", Integer(1000, MS_MAX), Some("30000"), Mirrors, Live, "How long a fetch's answer is waited for."),
+    not_yet("replica.socket.receive.buffer.bytes", Integer(-1, MS_MAX), Some("-1"), Mirrors, Live, "TCP receive buffer; -1: the system's."),
     // The source half's own say over what leaves.
     key("hawser.egress.topics.filters", TopicFilters, None, Lends, Live, "Topics that may leave this site, in the form of auto.create.mirror.topics.filters; all others are hidden and refused. Unset: all."),
     key("hawser.egress.bytes.per.second", Integer(1024, i64::MAX), None, Lends, Live, "Most bytes a second that leave over this link, all channels together. Unset: no limit."),
     key("hawser.channels.max", Integer(1, 4096), Some("256"), Lends, Live, "Most channels that the destination may have open to this member."),
     // Syncs.
-    key("consumer.offset.sync.enable", Boolean, Some("false"), Mirrors, Live, "Copies committed offsets of consumer groups."),
-    key("consumer.offset.sync.ms", Integer(1000, MS_MAX), Some("30000"), Mirrors, Live, "How often."),
-    key("consumer.offset.group.filters", GroupFilters, None, Mirrors, Live, "Of which groups."),
-    key("acl.sync.enable", Boolean, Some("false"), Mirrors, Live, "Copies ACLs."),
-    key("acl.sync.ms", Integer(1000, MS_MAX), Some("5000"), Mirrors, Live, "How often."),
-    key("acl.filters", Json, None, Mirrors, Live, "Which ACLs."),
-    key("auto.create.mirror.topics.enable", Boolean, Some("false"), Mirrors, Live, "Creates mirrors of matching topics, present and future."),
-    key("auto.create.mirror.topics.filters", TopicFilters, None, Mirrors, Live, "Which topics."),
-    key("topic.config.sync.ms", Integer(1000, MS_MAX), Some("5000"), Mirrors, Live, "How often topic configs are copied."),
-    key("topic.config.sync.include", List, None, Mirrors, Live, "Which topic configs are copied."),
+    not_yet("consumer.offset.sync.enable", Boolean, Some("false"), Mirrors, Live, "Copies committed offsets of consumer groups."),
+    not_yet("consumer.offset.sync.ms", Integer(1000, MS_MAX), Some("30000"), Mirrors, Live, "How often."),
+    not_yet("consumer.offset.group.filters", GroupFilters, None, Mirrors, Live, "Of which groups."),
+    not_yet("acl.sync.enable", Boolean, Some("false"), Mirrors, Live, "Copies ACLs."),
+    not_yet("acl.sync.ms", Integer(1000, MS_MAX), Some("5000"), Mirrors, Live, "How often."),
+    not_yet("acl.filters", Json, None, Mirrors, Live, "Which ACLs."),
+    not_yet("auto.create.mirror.topics.enable", Boolean, Some("false"), Mirrors, Live, "Creates mirrors of matching topics, present and future."),
+    not_yet("auto.create.mirror.topics.filters", TopicFilters, None, Mirrors, Live, "Which topics."),
+    not_yet("topic.config.sync.ms", Integer(1000, MS_MAX), Some("5000"), Mirrors, Live, "How often topic configs are copied."),
+    not_yet("topic.config.sync.include", List, None, Mirrors, Live, "Which topic configs are copied."),
 ];
 
 /// Keys of a login. Without a prefix they are for the other cluster ([`Belongs::Dials`]); with `local.` in front

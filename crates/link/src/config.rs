@@ -125,7 +125,8 @@ pub struct Parsed {
 
 impl LinkConfig {
     /// Reads a half. Keys of the other half are refused with the place where they go, unknown ones with the nearest
-    /// name; keys that only mean something to a JVM, and `source.*` (one author's own addition), give a warning.
+    /// name; keys that only mean something to a JVM or are not acted on yet, and `source.*` (one author's own
+    /// addition), give a warning.
     ///
     /// # Errors
     /// Every error at once.
@@ -189,6 +190,9 @@ impl Reader<'_> {
                 self.warnings.push(self.properties.error(name, format!("has no effect here. {}", key.doc)));
             } else if let Err(expected) = check(key.kind, value) {
                 self.error(name, expected);
+            } else if !key.acted_on && key.default.is_none_or(|default| !default.eq_ignore_ascii_case(value.trim())) {
+                let message = format!("is not acted on yet and changes nothing. Meant for later: {}", key.doc);
+                self.warnings.push(self.properties.error(name, message));
             }
         }
     }

@@ -166,7 +166,7 @@ fn documentation() -> String {
          `hawser link create NAME --config-file FILE` takes one half's settings. *Half* says which halves a key is for: \
          those that\n*dial* the other cluster, those that hold *mirrors*, those that *lend* their local cluster over the \
          connections that they\ndial (source halves), or *both* sides. *Change* says whether a running link takes a new \
-         value.\n\n{}\n\
+         value.\nA key that is *not acted on yet* is checked and kept, and gives a warning when it is set.\n\n{}\n\
          ### Logins\n\n\
          Without a prefix for the cluster that is dialled; with `local.` in front for the local cluster of a source half. \
          The\nlatter never cross the link. A source half without any takes those of the daemon's file.\n\n{}",
@@ -189,7 +189,8 @@ fn link_table(keys: &[hawser_link::catalogue::Key]) -> String {
         let default = key.default.map_or("–".to_owned(), |d| format!("`{d}`"));
         let half = format!("{:?}", key.belongs).to_lowercase();
         let change = format!("{:?}", key.change).to_lowercase();
-        table.push_str(&format!("| `{}` | {value} | {default} | {half} | {change} | {} |\n", key.name, key.doc));
+        let doc = if key.acted_on { key.doc.to_owned() } else { format!("*Not acted on yet.* {}", key.doc) };
+        table.push_str(&format!("| `{}` | {value} | {default} | {half} | {change} | {doc} |\n", key.name));
     }
     table
 }

@@ -127,6 +127,20 @@ fn meaningless_keys_warn() {
     assert!(warnings.iter().all(|w| w.line > 0 && w.message.contains("no effect")));
 }
 
+/// Nobody is to believe that offsets are synced because the key was taken.
+#[test]
+fn keys_that_are_not_acted_on_warn() {
+    let filters = r#"{"groupFilters":[{"name":"*","patternType":"LITERAL","filterType":"INCLUDE"}]}"#;
+    let text = format!(
+        "{DESTINATION}consumer.offset.sync.enable=true\nconsumer.offset.group.filters={filters}\nacl.sync.enable=FALSE\n"
+    );
+    let warnings = parse(&text).expect("warnings only").warnings;
+    let keys: Vec<_> = warnings.iter().map(|w| (w.key.as_str(), w.line)).collect();
+    assert_eq!(keys, [("consumer.offset.group.filters", 4), ("consumer.offset.sync.enable", 3)]);
+    let said = warnings[1].to_string();
+    assert!(said.contains("is not acted on yet") && said.contains("Copies committed offsets"), "{said}");
+}
+
 #[test]
 fn rules_between_keys() {
     for (text, says) in [
