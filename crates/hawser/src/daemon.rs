@@ -113,8 +113,8 @@ impl Daemon {
         let authorizer = Arc::new(config.authorizer.clone());
         let directory = Directory::new(state.clone(), cluster.clone(), authorizer.clone());
         let inbound = Inbound::new(Arc::new(directory), InboundOptions::default());
-        let rate = config.fetch_bytes_per_second;
-        let links = Links::new(state.clone(), store, inbound.clone(), cluster.clone(), rate);
+        let (rate, egress) = (config.fetch_bytes_per_second, config.egress.clone());
+        let links = Links::new(state.clone(), store, inbound.clone(), cluster.clone(), rate, egress);
         let service = Arc::new(Service::new(
             state.clone(),
             logs.clone(),

@@ -9,7 +9,7 @@ use crate::service::{link_properties, now_ms};
 use hawser_inbound::Inbound;
 use hawser_link::config::StartOffset;
 use hawser_link::reversal::RefusalCode;
-use hawser_link::{ConfigErrors, LinkConfig, LinkName, Properties};
+use hawser_link::{ConfigErrors, LinkConfig, LinkName, Properties, TopicFilters};
 use hawser_outbound::{Cause, Outbound, OutboundConfig, OutboundState, OutboundStatus};
 use hawser_replicate::{LinkStatus, MirrorEvent, MirrorSpec, ReplicateConfig, Replicator, Start, Unreachable};
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, State, TopicRecord};
@@ -42,6 +42,8 @@ pub(crate) struct Links {
     cluster: Arc<Cluster>,
     /// `hawser.link.fetch.bytes.per.second`.
     fetch_bytes_per_second: Option<u64>,
+    /// `hawser.egress.topics.filters` of the daemon: of every source half, whatever its link says.
+    egress: Option<TopicFilters>,
     running: Mutex<BTreeMap<String, Running>>,
     /// The epoch of the next source half: a half that is made anew in this life of the daemon is newer than its
     /// predecessor, and every half of the daemon's next life is newer than all of this one.
@@ -109,9 +111,11 @@ impl Links {
         inbound: Inbound,
         cluster: Arc<Cluster>,
         fetch_bytes_per_second: Option<u64>,
+        egress: Option<TopicFilters>,
     ) -> Arc<Self> {
         let lives = AtomicI64::new(state.member_epoch() << LIVES_BITS);
-        Arc::new(Self { state, store, inbound, cluster, running: Mutex::default(), lives, fetch_bytes_per_second })
+        let running = Mutex::default();
+        Arc::new(Self { state, store, inbound, cluster, fetch_bytes_per_second, egress, running, lives })
     }
 
     /// Starts every link of the state. What cannot be started shows why, and waits for somebody to act.
@@ -285,6 +289,7 @@ impl Links {
         let bootstrap = beside.map(|b| b.bootstrap.as_slice()).unwrap_or_default();
         let (member, epoch) = (self.state.member_id(), self.lives.fetch_add(1, Ordering::Relaxed));
         let (mut config, _) = OutboundConfig::from_properties(name, member, epoch, &properties, bootstrap)?;
+        config.site_topics = self.egress.clone();
         config.source_cluster_id = self.cluster.known_id();
         config.destination_cluster_id = record.remote_cluster_id.clone();
         Ok(Outbound::spawn(config))

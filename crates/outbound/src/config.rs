@@ -6,7 +6,7 @@ use crate::shared::Shared;
 use crate::splice::Counts;
 use crate::throttle::Throttle;
 use hawser_link::reversal::{Backoff, MemberId};
-use hawser_link::{ConfigError, ConfigErrors, LinkConfig, LinkName, Properties, catalogue};
+use hawser_link::{ConfigError, ConfigErrors, LinkConfig, LinkName, Properties, TopicFilters, catalogue};
 use hawser_transport::{ClientSecurity, HostPort};
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,6 +25,8 @@ pub struct OutboundConfig {
     pub source_cluster_id: Option<String>,
     /// The destination's cluster id, if it was given.
     pub destination_cluster_id: Option<String>,
+    /// Which topics may leave this site over any link; `None`: the link's own configuration decides.
+    pub site_topics: Option<TopicFilters>,
     /// The link's configuration.
     pub config: LinkConfig,
     /// Where the destination is.
@@ -95,6 +97,7 @@ impl OutboundConfig {
                     epoch,
                     source_cluster_id: None,
                     destination_cluster_id: None,
+                    site_topics: None,
                     config: parsed.config,
                     remote_bootstrap,
                     remote,
@@ -109,7 +112,7 @@ impl OutboundConfig {
 
     pub(crate) fn into_shared(self) -> Shared {
         let (connection, lends) = (&self.config.connection, &self.config.lends);
-        let policy = lends.topics.clone().map(|filters| Arc::new(Policy::new(filters)));
+        let policy = Policy::of_all(self.site_topics.into_iter().chain(lends.topics.clone())).map(Arc::new);
         let throttle = lends.bytes_per_second.map(|rate| Arc::new(Throttle::new(rate, Instant::now())));
         let dial_timeout = connection.setup_timeout;
         let local = LocalCluster::new(

@@ -1,6 +1,7 @@
 //! Every key of a daemon's file, once: its name, type, default and meaning. Parsing, error texts, `--dump-config` and
 //! `docs/configuration.md` all come from these tables, so they cannot disagree.
 
+use hawser_link::TopicFilters;
 use std::fmt;
 
 /// One key, or a family of keys whose name has `<placeholders>`.
@@ -39,6 +40,8 @@ pub(crate) enum Kind {
     List,
     /// Items separated by semicolons.
     SemicolonList,
+    /// Topic filters in JSON, as a link's.
+    TopicFilters,
     /// A file or folder.
     Path,
     /// `host:port`.
@@ -183,12 +186,21 @@ pub(crate) const SECTIONS: &[Section] = &[
         title: "Links",
         intro: "What all links of this daemon keep to. A link's own settings stand in its own file.",
         prefixes: &[""],
-        keys: &[key(
-            "hawser.link.fetch.bytes.per.second",
-            Kind::Number { min: 0, max: i64::MAX },
-            Some("0"),
-            "Most bytes per second that each destination half fetches; 0 for no limit.",
-        )],
+        keys: &[
+            key(
+                "hawser.link.fetch.bytes.per.second",
+                Kind::Number { min: 0, max: i64::MAX },
+                Some("0"),
+                "Most bytes per second that each destination half fetches; 0 for no limit.",
+            ),
+            key(
+                "hawser.egress.topics.filters",
+                Kind::TopicFilters,
+                None,
+                "Topics that may leave this site over any link. A link's own `hawser.egress.topics.filters` narrows it and \
+                 cannot widen it. Unset: each link decides.",
+            ),
+        ],
     },
     Section {
         title: "Log",
@@ -429,6 +441,7 @@ impl Kind {
             Self::Choice(words) => words.contains(&value.trim()),
             Self::List => value.split(',').all(|item| !item.trim().is_empty()),
             Self::SemicolonList => value.trim().trim_end_matches(';').split(';').all(|item| !item.trim().is_empty()),
+            Self::TopicFilters => return TopicFilters::parse(value).map(drop).map_err(|error| error.to_string()),
             Self::HostPort => {
                 value.trim().rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok())
             }
@@ -448,6 +461,7 @@ impl fmt::Display for Kind {
             Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
             Self::List => f.write_str("a list separated by commas, without empty items"),
             Self::SemicolonList => f.write_str("a list separated by semicolons, without empty items"),
+            Self::TopicFilters => f.write_str("topic filters in JSON"),
             Self::Path => f.write_str("a path"),
             Self::HostPort => f.write_str("host:port"),
         }

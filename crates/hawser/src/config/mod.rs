@@ -4,7 +4,7 @@
 pub(crate) mod catalogue;
 
 use hawser_broker::{Authorizer, BrokerConfig};
-use hawser_link::{ConfigError, ConfigErrors, Properties};
+use hawser_link::{ConfigError, ConfigErrors, Properties, TopicFilters};
 use hawser_log::LogConfig;
 use hawser_transport::{ClientSecurity, HostPort, SecurityProtocol, ServerSecurity};
 use hawser_wire::NodeId;
@@ -26,6 +26,8 @@ pub(crate) struct DaemonConfig {
     pub(crate) local: Option<LocalCluster>,
     /// Of each destination half; `None` for no limit.
     pub(crate) fetch_bytes_per_second: Option<u64>,
+    /// What may leave over any link; `None` for every topic.
+    pub(crate) egress: Option<TopicFilters>,
 }
 
 /// One listener.
@@ -85,6 +87,7 @@ impl DaemonConfig {
         let metrics_listener = reader.text("metrics.listener");
         let (log, broker) = (reader.log(), reader.broker());
         let fetch_bytes_per_second = reader.positive("hawser.link.fetch.bytes.per.second");
+        let egress = reader.topic_filters("hawser.egress.topics.filters");
         reader.errors.into_result()?;
         // With a part missing there is an error; an empty list is only what the type asks for.
         let authorizer = authorizer.ok_or_else(ConfigErrors::default)?;
@@ -98,6 +101,7 @@ impl DaemonConfig {
             broker,
             local,
             fetch_bytes_per_second,
+            egress,
         })
     }
 }
@@ -180,6 +184,11 @@ impl<'a> Reader<'a> {
 
     fn positive(&self, name: &str) -> Option<u64> {
         Some(self.number(name)).filter(|n| *n > 0)
+    }
+
+    /// Filters that do not parse are an error of their own: they let nothing out.
+    fn topic_filters(&self, name: &str) -> Option<TopicFilters> {
+        self.properties.value(name).map(|json| TopicFilters::parse(json).unwrap_or_default())
     }
 
     fn count(&self, name: &str) -> usize {

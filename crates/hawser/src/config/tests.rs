@@ -64,6 +64,7 @@ fn every_key_takes_a_good_value_and_names_a_bad_one() {
             (_, Kind::SemicolonList) => ("a;b;", Some("a;;b")),
             (_, Kind::Path) => ("/etc/x", Some(" ")),
             (_, Kind::HostPort) => ("127.0.0.1:9", Some("127.0.0.1")),
+            (_, Kind::TopicFilters) => (r#"{"topicFilters":[]}"#, Some("public-*")),
         };
         let beside = if name.starts_with("local.") && name != "local.bootstrap.servers" {
             "local.bootstrap.servers=a:1\n"
@@ -122,6 +123,18 @@ fn listeners_that_contradict_each_other_are_named() {
     assert_eq!((listener.name.as_str(), listener.bind.as_str()), ("CLIENTS", "[::1]:9092"));
     assert_eq!(listener.advertised.as_deref(), Some("public:19092"));
     assert_eq!(listener.security.protocol(), SecurityProtocol::SaslPlaintext);
+}
+
+#[test]
+fn the_site_says_once_for_all_links_what_may_leave() {
+    let key = "hawser.egress.topics.filters";
+    let filters = r#"{"topicFilters":[{"name":"public-","patternType":"PREFIXED","filterType":"INCLUDE"}]}"#;
+    let config = DaemonConfig::parse(&Properties::parse("f", &format!("{LEAST}{key}={filters}\n"))).unwrap();
+    let egress = config.egress.expect("a policy");
+    assert!(egress.includes("public-prices") && !egress.includes("salaries"));
+    assert!(DaemonConfig::parse(&Properties::parse("f", LEAST)).unwrap().egress.is_none());
+    let wrong = errors(&format!("{LEAST}{key}=public-*\n")).concat();
+    assert!(wrong.contains(key), "{wrong}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn service(dir: &Path) -> Arc<Service> {
     let directory = Directory::new(state.clone(), cluster.clone(), authorizer.clone());
     let inbound = Inbound::new(Arc::new(directory), InboundOptions::default());
     let store = Arc::new(EmbeddedStore::new(logs.clone()));
-    let links = Links::new(state.clone(), store, inbound, cluster.clone(), None);
+    let links = Links::new(state.clone(), store, inbound, cluster.clone(), None, None);
     Arc::new(Service::new(state, logs, links, cluster, authorizer, 1))
 }
 

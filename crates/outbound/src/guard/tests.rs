@@ -36,7 +36,7 @@ fn open() -> Guard {
 fn site() -> (Guard, Arc<Policy>) {
     let filters = r#"{"topicFilters":[{"name":"orders","patternType":"PREFIXED","filterType":"INCLUDE"},
         {"name":"orders.secret","patternType":"LITERAL","filterType":"EXCLUDE"}]}"#;
-    let policy = Arc::new(Policy::new(TopicFilters::parse(filters).expect("filters")));
+    let policy = Arc::new(Policy::of_all([TopicFilters::parse(filters).expect("filters")]).expect("a policy"));
     (Guard::new(Some(Arc::clone(&policy))), policy)
 }
 
