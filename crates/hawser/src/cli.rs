@@ -137,12 +137,14 @@ pub(crate) struct LinkCreate {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) source_bootstrap_server: Option<String>,
     /// Login at the source: SASL_SSL with PLAIN, user name
-    #[arg(long, value_name = "KEY", requires = "source_api_secret")]
+    #[arg(long, value_name = "KEY")]
     pub(crate) source_api_key: Option<String>,
-    /// Login at the source: SASL_SSL with PLAIN, password
-    #[arg(long, value_name = "SECRET", requires = "source_api_key", hide_env_values = true)]
+    /// Login at the source: SASL_SSL with PLAIN, password. Every user of this machine sees a command line: `@FILE` takes
+    /// the first line of a file, and without this flag HAWSER_SOURCE_API_SECRET is taken
+    #[arg(long, value_name = "SECRET|@FILE", requires = "source_api_key")]
     pub(crate) source_api_secret: Option<String>,
-    /// Settings: `key=value,key=value` (a value with commas in `[…]`), or a file's name; may be repeated
+    /// Settings: `key=value,key=value` (a value with commas in `[…]`), or a file's name; may be repeated. Secrets belong
+    /// into a file
     #[arg(long, value_name = "K=V,…|FILE")]
     pub(crate) config: Vec<String>,
     /// File with the settings of this half

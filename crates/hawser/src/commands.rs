@@ -24,6 +24,9 @@ pub(crate) enum Exit {
     Different,
 }
 
+/// Holds what should not stand on a command line, which everybody on the machine sees.
+const API_SECRET_VARIABLE: &str = "HAWSER_SOURCE_API_SECRET";
+
 /// Between two questions how far a comparison is.
 const VERIFY_POLL: Duration = Duration::from_millis(250);
 
@@ -131,18 +134,34 @@ fn link_configs(create: &LinkCreate) -> anyhow::Result<Properties> {
     if let Some(server) = &create.source_bootstrap_server {
         configs.set("bootstrap.servers", server);
     }
-    if let (Some(key), Some(secret)) = (&create.source_api_key, &create.source_api_secret) {
+    if let Some(key) = &create.source_api_key {
+        let secret = api_secret(create.source_api_secret.as_deref(), std::env::var(API_SECRET_VARIABLE).ok())?;
         let quote = |s: &str| format!("\"{}\"", s.replace('\\', "\\\\").replace('"', "\\\""));
         configs.set("security.protocol", "SASL_SSL");
         configs.set("sasl.mechanism", "PLAIN");
         let login = format!(
             "org.apache.kafka.common.security.plain.PlainLoginModule required username={} password={};",
             quote(key),
-            quote(secret)
+            quote(&secret)
         );
         configs.set("sasl.jaas.config", &login);
     }
     Ok(configs)
+}
+
+/// `--source-api-secret`, the file that it names, or else the environment's.
+fn api_secret(flag: Option<&str>, environment: Option<String>) -> anyhow::Result<String> {
+    let Some(flag) = flag else {
+        return environment.ok_or_else(|| {
+            anyhow!("--source-api-key needs a secret: --source-api-secret @FILE, or {API_SECRET_VARIABLE}")
+        });
+    };
+    let Some(file) = flag.strip_prefix('@') else { return Ok(flag.to_owned()) };
+    let text = std::fs::read_to_string(file).with_context(|| format!("--source-api-secret: read {file}"))?;
+    match text.lines().next() {
+        Some(secret) if !secret.is_empty() => Ok(secret.to_owned()),
+        _ => bail!("--source-api-secret: {file} has no secret in its first line"),
+    }
 }
 
 /// What `--config` holds: a file if there is one of that name, else `key=value` pairs.

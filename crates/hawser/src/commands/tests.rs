@@ -86,3 +86,20 @@ fn a_link_files_errors_name_its_lines() {
         assert!(errors.contains("link.config:4: bootstrap.server: "), "{errors}");
     }
 }
+
+#[test]
+fn a_secret_need_not_stand_on_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    std::fs::write(&file, "from the file\n").unwrap();
+    let flag = format!("@{}", file.display());
+    let environment = || Some("from the environment".to_owned());
+    assert_eq!(api_secret(Some("plain"), environment()).unwrap(), "plain");
+    assert_eq!(api_secret(Some(&flag), environment()).unwrap(), "from the file");
+    assert_eq!(api_secret(None, environment()).unwrap(), "from the environment");
+    assert!(api_secret(None, None).unwrap_err().to_string().contains(API_SECRET_VARIABLE));
+    std::fs::write(&file, "\n").unwrap();
+    assert!(api_secret(Some(&flag), environment()).is_err());
+    let key_alone = create(&["l", "--source-api-key", "k"]);
+    assert!(key_alone.source_api_key.is_some() && key_alone.source_api_secret.is_none());
+}
