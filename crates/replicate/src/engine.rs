@@ -67,9 +67,10 @@ pub enum MirrorEvent {
         /// The mirror.
         topic: Arc<str>,
     },
-    /// The beginning of one partition is stored, while others have none yet: keep it until [`MirrorEvent::Started`], and
-    /// pass it in [`MirrorSpec::started`]. An empty copy does not tell by itself that it began at 0, and would look for
-    /// its start offset anew, behind what came meanwhile. Only for mirrors that do not begin at the earliest offset.
+    /// The beginning of one partition is stored, or it is newer than the mirror: keep that until
+    /// [`MirrorEvent::Started`], and pass it in [`MirrorSpec::started`]. An empty copy does not tell by itself that it
+    /// began at 0, and would look for its start offset anew, behind what came meanwhile. Only for mirrors that do not
+    /// begin at the earliest offset.
     PartitionStarted {
         /// The mirror.
         topic: Arc<str>,
@@ -307,7 +308,7 @@ struct Mirror {
     start: Start,
     partitions: i32,
     paused: bool,
-    /// Known from an earlier life.
+    /// For whom `start` is history: known from an earlier life, or newer than the mirror.
     started: BTreeSet<i32>,
     not_started: BTreeSet<i32>,
     failure: Option<Failure>,
@@ -315,8 +316,7 @@ struct Mirror {
 }
 
 impl Mirror {
-    /// Where an empty copy of `partition`, which was there when the mirror was made, begins. One that has started is one
-    /// that began at 0.
+    /// Where an empty copy of `partition` begins. One that has started is one that began at 0.
     fn start_of(&self, partition: i32) -> Start {
         let is_new = self.not_started.contains(&partition) && !self.started.contains(&partition);
         if is_new { self.start } else { Start::Earliest }
@@ -419,18 +419,16 @@ impl<S: Store> Coordinator<S> {
         self.names.insert(name, source_topic.clone());
         self.mirrors.insert(source_topic.clone(), mirror);
         self.topics.add(source_topic.clone(), source_topic_id, partitions);
-        self.grow(&source_topic, partitions, true);
+        self.grow(&source_topic, partitions);
     }
 
     /// Makes machines for the partitions up to `to`; they are parked until a leader is known.
-    fn grow(&mut self, source_topic: &Arc<str>, to: i32, is_first: bool) {
+    fn grow(&mut self, source_topic: &Arc<str>, to: i32) {
         let Some(mirror) = self.mirrors.get_mut(source_topic) else { return };
         for index in mirror.partitions..to {
             mirror.not_started.insert(index);
             let id = TopicPartition::new(source_topic.clone(), index);
-            // What is added to a topic later is newer than its mirror: all of it is wanted.
-            let start = if is_first { mirror.start_of(index) } else { Start::Earliest };
-            let mut machine = Partition::new(start, self.config.patience);
+            let mut machine = Partition::new(mirror.start_of(index), self.config.patience);
             if mirror.paused {
                 machine.on(Event::Pause, now());
             }
@@ -598,9 +596,16 @@ impl<S: Store> Coordinator<S> {
                 self.tell_daemon(Some(MirrorEvent::Pinned { topic, source_topic_id: id })).await;
             }
             Change::Grew { topic, from, to } => {
-                let Some(mirror) = self.mirrors.get(&topic) else { return };
+                let Some(mirror) = self.mirrors.get_mut(&topic) else { return };
                 let name = mirror.spec.name.clone();
-                self.grow(&topic, to, from == 0);
+                if from > 0 && mirror.start != Start::Earliest {
+                    // What is added to a topic later is newer than its mirror: all of it is wanted.
+                    mirror.started.extend(from..to);
+                    for partition in from..to {
+                        self.tell_daemon(Some(MirrorEvent::PartitionStarted { topic: name.clone(), partition })).await;
+                    }
+                }
+                self.grow(&topic, to);
                 self.tell_daemon(Some(MirrorEvent::PartitionsGrew { topic: name, from, to })).await;
             }
             Change::Unavailable { topic, detail } => {
