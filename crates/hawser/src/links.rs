@@ -234,8 +234,11 @@ impl Links {
     pub(crate) fn liveness(&self, name: &str) -> Liveness {
         match lock(&self.running).get(name) {
             Some(Running::Source(outbound)) => source_liveness(&outbound.status()),
-            Some(Running::Destination(destination)) if destination.is_reversed => self.inbound_liveness(name),
-            Some(Running::Destination(destination)) => direct_liveness(destination.replicator.unreachable().as_ref()),
+            Some(Running::Destination(destination)) => match destination.replicator.unreachable() {
+                Some(why @ Unreachable::Panicked(_)) => Liveness::broken(why.to_string()),
+                _ if destination.is_reversed => self.inbound_liveness(name),
+                unreachable => direct_liveness(unreachable.as_ref()),
+            },
             Some(Running::Broken(reason)) => Liveness::broken(reason.clone()),
             None => Liveness::broken("the link is not running".to_owned()),
         }
@@ -405,7 +408,7 @@ fn not_open(cause: Cause, reason: String) -> StartError {
     match cause {
         Cause::Refused(RefusalCode::NoSuchLink | RefusalCode::ModeMismatch) => StartError::NoSuchRemoteLink(reason),
         Cause::Refused(_) => StartError::Refused(reason),
-        Cause::Local | Cause::Dial(_) | Cause::Lost => StartError::Unavailable(reason),
+        Cause::Local | Cause::Dial(_) | Cause::Lost | Cause::Panicked => StartError::Unavailable(reason),
     }
 }
 
@@ -421,9 +424,12 @@ async fn end(running: Running, reason: RefusalCode) {
 }
 
 fn source_liveness(status: &OutboundStatus) -> Liveness {
-    let is_up = status.state == OutboundState::Open;
     Liveness {
-        state: if is_up { LinkState::Active } else { LinkState::Unavailable },
+        state: match (status.state, status.cause) {
+            (OutboundState::Open, _) => LinkState::Active,
+            (_, Some(Cause::Panicked)) => LinkState::Failed,
+            (_, _) => LinkState::Unavailable,
+        },
         error: status.cause.map_or(NO_ERROR, cause_error),
         error_message: status.reason.clone(),
         members: Vec::new(),
@@ -451,7 +457,7 @@ fn cause_error(cause: Cause) -> &'static str {
         }
         Cause::Refused(RefusalCode::NotAuthorised) => "AUTHORIZATION_ERROR",
         Cause::Refused(RefusalCode::Silent) => TIMEOUT,
-        Cause::Local | Cause::Refused(_) | Cause::Lost => UNKNOWN,
+        Cause::Local | Cause::Refused(_) | Cause::Lost | Cause::Panicked => UNKNOWN,
     }
 }
 
@@ -462,7 +468,7 @@ fn unreachable_error(why: &Unreachable) -> &'static str {
             obstacle_error(Obstacle::Authentication)
         }
         Unreachable::Client(ClientError::Timeout { .. }) => TIMEOUT,
-        Unreachable::Lease(_) | Unreachable::Client(_) => UNKNOWN,
+        Unreachable::Lease(_) | Unreachable::Client(_) | Unreachable::Panicked(_) => UNKNOWN,
     }
 }
 

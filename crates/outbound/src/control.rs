@@ -65,11 +65,11 @@ impl Entropy for SystemEntropy {
 pub(crate) async fn run(
     shared: Arc<Shared>,
     status: watch::Sender<OutboundStatus>,
-    mut stop: oneshot::Receiver<RefusalCode>,
+    stop: &mut oneshot::Receiver<RefusalCode>,
 ) {
     let known = tokio::select! {
         known = learn_local(&shared, &status) => known,
-        _ = &mut stop => return status.send_modify(OutboundStatus::stopped),
+        _ = &mut *stop => return status.send_modify(OutboundStatus::stopped),
     };
     let settings = SourceSettings {
         link: shared.link.clone(),
@@ -137,13 +137,13 @@ struct Half {
 }
 
 impl Half {
-    async fn serve(mut self, mut inbox: mpsc::Receiver<Report>, mut stop: oneshot::Receiver<RefusalCode>) {
+    async fn serve(mut self, mut inbox: mpsc::Receiver<Report>, stop: &mut oneshot::Receiver<RefusalCode>) {
         self.spawn_refresh();
         loop {
             let deadline = self.machine.deadline().map(tokio::time::Instant::from_std);
             tokio::select! {
                 biased;
-                code = &mut stop => {
+                code = &mut *stop => {
                     self.feed(SourceEvent::Stop(code.unwrap_or(RefusalCode::Stopping)));
                     break;
                 }

@@ -19,6 +19,7 @@ mod sessions;
 mod shared;
 mod splice;
 mod status;
+mod supervise;
 mod throttle;
 
 pub use config::OutboundConfig;
@@ -46,7 +47,7 @@ impl Outbound {
         let (sender, status) = watch::channel(OutboundStatus::new());
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::new(config.into_shared());
-        let task = tokio::spawn(control::run(Arc::clone(&shared), sender, stopped));
+        let task = tokio::spawn(supervise::run(Arc::clone(&shared), sender, stopped));
         Self { status, stop: Some(stop), task, shared }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::splice::Counts;
 use hawser_link::reversal::{RefusalCode, SourceControl, SourcePhase};
-use hawser_transport::Obstacle;
+use hawser_transport::{Obstacle, Panicked};
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 use uuid::Uuid;
@@ -41,6 +41,8 @@ pub enum Cause {
     Dial(Obstacle),
     /// One of the two halves will not have the other.
     Refused(RefusalCode),
+    /// The half failed by a bug of ours; it starts over after a while.
+    Panicked,
     /// The connection ended, or the answer to `LinkOpen` did not come.
     Lost,
 }
@@ -79,6 +81,12 @@ impl OutboundStatus {
     pub(crate) fn waiting_for_local(&mut self, reason: String) {
         self.enter(OutboundState::WaitingForLocal);
         (self.reason, self.cause) = (Some(reason), Some(Cause::Local));
+    }
+
+    pub(crate) fn panicked(&mut self, panic: &Panicked) {
+        self.enter(OutboundState::Waiting);
+        (self.reason, self.cause) = (Some(format!("the source half {panic}")), Some(Cause::Panicked));
+        self.channels_open = 0;
     }
 
     pub(crate) fn stopped(&mut self) {

@@ -18,7 +18,7 @@ use crate::status::{Beat, Board, LinkCounters, LinkStatus, METRICS_INTERVAL, Top
 use crate::throttle::Throttle;
 use crate::topics::{Change, Topics};
 use hawser_store::{Store, TopicSpec};
-use hawser_transport::{Connector, KafkaClient, Target};
+use hawser_transport::{Connector, KafkaClient, RESTART_AFTER_MAX, Target, caught, restart_after};
 use hawser_wire::messages::metadata_request::MetadataRequestTopic;
 use hawser_wire::messages::{MetadataRequest, MetadataResponse, TopicName};
 use hawser_wire::{NodeId, Offset, StrBytes, TopicPartition, Uuid};
@@ -195,7 +195,7 @@ impl Replicator {
             failures: 0,
             config: Arc::new(config),
         };
-        tokio::spawn(coordinator.run(incoming, heard));
+        tokio::spawn(coordinator.supervise(incoming, heard));
         (Self { calls, board, throttle }, taken)
     }
 
@@ -267,6 +267,8 @@ impl Replicator {
     }
 }
 
+/// Who waits for the end, if anybody does.
+type Stop = Option<oneshot::Sender<()>>;
 /// A fetcher's place: its broker, and which of the fetchers to it.
 type Place = (NodeId, usize);
 type MetadataAnswer = (Vec<Arc<str>>, Result<(KafkaClient, MetadataResponse), Unreachable>);
@@ -322,6 +324,21 @@ impl Mirror {
         if is_new { self.start } else { Start::Earliest }
     }
 
+    /// What would make a mirror that stands as this one does.
+    fn into_spec(self, source_topic: Arc<str>) -> MirrorSpec {
+        let mut started = self.started;
+        started.extend((0..self.partitions).filter(|partition| !self.not_started.contains(partition)));
+        MirrorSpec {
+            topic: Arc::unwrap_or_clone(self.spec),
+            source_topic,
+            source_topic_id: Some(self.source_topic_id).filter(|id| !id.is_nil()),
+            partitions: self.partitions,
+            start: self.start,
+            started,
+            paused: self.paused,
+        }
+    }
+
     fn state(&self) -> TopicState {
         match (&self.failure, &self.unavailable, self.paused) {
             (Some(failure), _, _) => TopicState::Failed(failure.clone()),
@@ -334,11 +351,83 @@ impl Mirror {
 }
 
 impl<S: Store> Coordinator<S> {
-    async fn run(mut self, mut calls: mpsc::Receiver<Call>, mut heard: mpsc::Receiver<Notice<S::Partition>>) {
+    /// Runs until it is stopped. A panic costs what is in memory only: it is shown, and everything starts over from what
+    /// the mirrors are, as after a restart of the daemon.
+    async fn supervise(mut self, mut calls: mpsc::Receiver<Call>, mut heard: mpsc::Receiver<Notice<S::Partition>>) {
+        let (mut rest_until, mut panics) = (now(), 0);
+        let stopped = loop {
+            let begun = rest_until;
+            let run = async {
+                match self.rest(&mut calls, rest_until).await {
+                    Some(stop) => stop,
+                    None => self.run(&mut calls, &mut heard).await,
+                }
+            };
+            match caught(run).await {
+                Ok(stopped) => break stopped,
+                Err(panic) => {
+                    error!(link = %self.config.link, %panic, "replication of the link failed; it starts over");
+                    self.board.set_unreachable(Some(panic.into()));
+                }
+            }
+            panics = if now().saturating_duration_since(begun) > RESTART_AFTER_MAX { 0 } else { panics };
+            rest_until = now() + restart_after(panics);
+            panics = panics.saturating_add(1);
+            self.start_over(&mut heard).await;
+        };
+        self.end_fetchers(&mut heard).await;
+        if let Some(done) = stopped {
+            let _ = done.send(()); // the caller may have gone
+        }
+    }
+
+    /// Obeys calls only. `Some` when told to stop.
+    async fn rest(&mut self, calls: &mut mpsc::Receiver<Call>, until: Instant) -> Option<Stop> {
+        while now() < until {
+            tokio::select! {
+                call = calls.recv() => match call {
+                    Some(Call::Stop(done)) => return Some(Some(done)),
+                    Some(call) => self.obey(call).await,
+                    None => return Some(None),
+                },
+                () = tokio::time::sleep_until(until.into()) => {}
+            }
+        }
+        None
+    }
+
+    /// Forgets everything but the mirrors. Copies are closed between two writes and opened anew.
+    async fn start_over(&mut self, heard: &mut mpsc::Receiver<Notice<S::Partition>>) {
+        self.end_fetchers(heard).await;
+        (self.notices, *heard) = mpsc::channel(NOTICES_MAX);
+        self.topics = Topics::new(self.config.patience.retry_timeout);
+        self.names.clear();
+        self.parked.clear();
+        self.placed.clear();
+        self.leaders.clear();
+        self.client = None;
+        for (source_topic, mirror) in std::mem::take(&mut self.mirrors) {
+            self.board.remove(&mirror.spec.name);
+            self.add(mirror.into_spec(source_topic)).await;
+        }
+    }
+
+    async fn end_fetchers(&mut self, heard: &mut mpsc::Receiver<Notice<S::Partition>>) {
+        self.fetchers.clear();
+        heard.close();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Runs until it is told to stop, and by whom, if not by the drop of the last handle.
+    async fn run(
+        &mut self,
+        calls: &mut mpsc::Receiver<Call>,
+        heard: &mut mpsc::Receiver<Notice<S::Partition>>,
+    ) -> Stop {
         let mut metadata: Option<Pin<Box<dyn Future<Output = MetadataAnswer> + Send>>> = None;
         let mut metrics = tokio::time::interval(METRICS_INTERVAL);
         metrics.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let stopped = loop {
+        loop {
             if metadata.is_none() {
                 metadata = self.ask_metadata();
             }
@@ -346,9 +435,9 @@ impl<S: Store> Coordinator<S> {
             let asking = metadata.is_some();
             tokio::select! {
                 call = calls.recv() => match call {
-                    Some(Call::Stop(done)) => break Some(done),
+                    Some(Call::Stop(done)) => return Some(done),
                     Some(call) => self.obey(call).await,
-                    None => break None,
+                    None => return None,
                 },
                 Some(notice) = heard.recv() => self.hear(notice).await,
                 answer = wait(&mut metadata), if asking => {
@@ -364,12 +453,6 @@ impl<S: Store> Coordinator<S> {
                     }
                 }
             }
-        };
-        self.fetchers.clear();
-        heard.close();
-        while self.tasks.join_next().await.is_some() {}
-        if let Some(done) = stopped {
-            let _ = done.send(()); // the caller may have gone
         }
     }
 

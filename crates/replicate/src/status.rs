@@ -6,7 +6,7 @@
 
 use crate::partition::{Partition, Phase, Report};
 use crate::reason::{Failure, Trouble};
-use hawser_transport::{ClientError, LeaseError};
+use hawser_transport::{ClientError, LeaseError, Panicked};
 use hawser_wire::Offset;
 use metrics::{Counter, Gauge, counter, gauge};
 use std::collections::BTreeMap;
@@ -83,6 +83,9 @@ pub enum Unreachable {
     /// It did not answer.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The coordinator failed by a bug of ours; it starts over after a while.
+    #[error("replication {0}")]
+    Panicked(#[from] Panicked),
 }
 
 /// All mirrors of a link at one moment.

@@ -7,9 +7,15 @@ use hawser_replicate::{
 use hawser_store::{FakeStore, TopicSpec};
 use hawser_testkit::batches::BatchBuilder;
 use hawser_testkit::fake_source::FakeSource;
-use hawser_transport::{ClientOptions, ClientSecurity, Direct, HostPort, KafkaClient, Listener, ServerSecurity};
+use hawser_transport::{
+    ClientOptions, ClientSecurity, Connector, Direct, HostPort, KafkaClient, LeaseError, Listener, ServerSecurity,
+    Target,
+};
 use hawser_wire::{Offset, TopicPartition, Uuid};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -17,6 +23,19 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(20);
 const FETCH: i16 = 1;
 const API_VERSIONS: i16 = 18;
+
+/// Panics in the hands of the coordinator while it is armed.
+struct Tripwire {
+    direct: Direct,
+    armed: Arc<AtomicBool>,
+}
+
+impl Connector for Tripwire {
+    fn lease(&self, to: Target) -> Pin<Box<dyn Future<Output = Result<KafkaClient, LeaseError>> + Send + '_>> {
+        assert!(to != Target::Any || !self.armed.swap(false, Ordering::Relaxed), "a wire was tripped");
+        self.direct.lease(to)
+    }
+}
 
 /// A source, a store and the replicator between them.
 struct Bed {
@@ -32,6 +51,14 @@ impl Bed {
     }
 
     async fn with(nodes: usize, adjust: impl FnOnce(&mut ReplicateConfig)) -> Self {
+        Self::over(nodes, adjust, |direct| Arc::new(direct)).await
+    }
+
+    async fn over(
+        nodes: usize,
+        adjust: impl FnOnce(&mut ReplicateConfig),
+        wrap: impl FnOnce(Direct) -> Arc<dyn Connector>,
+    ) -> Self {
         let mut listeners = Vec::new();
         for _ in 0..nodes {
             let any = "127.0.0.1:0".parse().expect("an address");
@@ -48,7 +75,7 @@ impl Bed {
         let options = ClientOptions { request_timeout: Duration::from_secs(2), ..ClientOptions::default() };
         let direct = Direct::new(ClientSecurity::plaintext(), bootstrap, options, Duration::from_secs(2));
         let store = FakeStore::new();
-        let (replicator, events) = Replicator::spawn(config, Arc::new(store.clone()), Arc::new(direct));
+        let (replicator, events) = Replicator::spawn(config, Arc::new(store.clone()), wrap(direct));
         Self { source, store, replicator, events }
     }
 
@@ -380,6 +407,30 @@ async fn an_empty_partition_that_began_skips_nothing_after_a_restart() {
     bed.event("started", |event| matches!(event, MirrorEvent::Started { .. }).then_some(())).await;
     assert_eq!(bed.end("t", 1), 30, "the other one still begins at the latest offset");
     assert!(bed.held("t", 1).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_of_the_coordinator_is_shown_and_mended() {
+    let armed = Arc::new(AtomicBool::new(false));
+    let bed = Bed::over(1, |_| {}, |direct| Arc::new(Tripwire { direct, armed: armed.clone() })).await;
+    bed.source.create("t", 1);
+    bed.mirror("t", Start::Latest).await;
+    until("active", || bed.topic("t").state == TopicState::Active).await;
+    armed.store(true, Ordering::Relaxed);
+    bed.source.drop_connections(1);
+    until("the panic is shown", || {
+        let unreachable = bed.replicator.unreachable();
+        unreachable.is_some_and(|why| why.to_string() == "replication panicked: a wire was tripped")
+    })
+    .await;
+    bed.source.append("t", 0, batches(0, 3, 0)); // the copy began before
+    bed.source.create("u", 1);
+    bed.source.append("u", 0, batches(0, 3, 0));
+    bed.mirror("u", Start::Earliest).await;
+    bed.equal("t", 1).await;
+    bed.equal("u", 1).await;
+    until("it is over", || bed.replicator.unreachable().is_none()).await;
+    bed.replicator.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
