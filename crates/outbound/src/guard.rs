@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 /// Metadata before version 4 creates the topics that it names, and cannot be told not to.
 const METADATA_VERSION_MIN: i16 = 4;
+/// Largest request, in bytes, whose refusal is worth an answer: the answer may be as large.
+const REFUSED_BYTES_MAX: usize = 64 * 1024;
 /// Why a topic is refused under a site policy.
 const HIDDEN: &str = "a topic may not leave this site";
 
@@ -82,10 +84,17 @@ pub(crate) enum Treatment {
 /// A request that was not let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Forbidden {
-    /// Name of its API, or the number where it has none.
-    pub(crate) api: String,
+    /// Its API; `None` where Kafka has none of that number, so that names stay few.
+    pub(crate) api: Option<ApiKey>,
     /// Why.
     pub(crate) reason: String,
+}
+
+impl Forbidden {
+    /// Name of the API, or `unknown`.
+    pub(crate) fn api(&self) -> String {
+        self.api.map_or_else(|| "unknown".to_owned(), |key| format!("{key:?}"))
+    }
 }
 
 /// Judges requests; one for a channel.
@@ -107,14 +116,29 @@ impl Guard {
 
     /// Judges a frame (without its length prefix).
     pub(crate) fn judge(&self, frame: Bytes) -> Verdict {
+        let bytes = frame.len();
+        match self.judge_any(frame) {
+            // A mirror of many topics asks for all of them at once; the first time, one may be hidden.
+            Verdict::Answer(_, why) if bytes > REFUSED_BYTES_MAX && why.api != Some(ApiKey::Fetch) => {
+                Verdict::Close(too_large(why.api, bytes))
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn judge_any(&self, frame: Bytes) -> Verdict {
         let request = match RequestFrame::parse(frame.clone()) {
             Ok(request) => request,
-            Err(error) => return Verdict::Close(forbidden("unknown", error)),
+            Err(error) => return Verdict::Close(forbidden(None, error)),
         };
         let Ok(key) = ApiKey::try_from(request.api_key) else {
-            return Verdict::Close(forbidden(request.api_key, "no API of Kafka"));
+            return Verdict::Close(forbidden(None, format!("no API of Kafka has the key {}", request.api_key)));
         };
         let Some((min, max)) = versions(key) else {
+            if frame.len() > REFUSED_BYTES_MAX {
+                // Not worth the decoding.
+                return Verdict::Close(too_large(Some(key), frame.len()));
+            }
             return refuse::api(key, &request);
         };
         if !(min..=max).contains(&request.api_version) {
@@ -123,7 +147,7 @@ impl Guard {
         }
         match self.judge_allowed(key, &request, frame) {
             Ok(verdict) => verdict,
-            Err(error) => Verdict::Close(forbidden(format!("{key:?}"), error)),
+            Err(error) => Verdict::Close(forbidden(key, error)),
         }
     }
 
@@ -179,7 +203,7 @@ impl Guard {
                 }
                 let denied = hidden.iter().map(refuse::denied_offsets).collect();
                 let rest = Treatment::Rewrite(Rewrite::ListOffsets { version, denied });
-                Ok(Verdict::PassPart(again(request, &body)?, rest, forbidden("ListOffsets", HIDDEN)))
+                Ok(Verdict::PassPart(again(request, &body)?, rest, forbidden(ApiKey::ListOffsets, HIDDEN)))
             }
             ApiKey::OffsetForLeaderEpoch => {
                 let mut body = request.decode::<OffsetForLeaderEpochRequest>()?;
@@ -197,7 +221,7 @@ impl Guard {
                 }
                 let denied = hidden.iter().map(refuse::denied_epoch).collect();
                 let rest = Treatment::Rewrite(Rewrite::OffsetForLeaderEpoch { version, denied });
-                Ok(Verdict::PassPart(again(request, &body)?, rest, forbidden("OffsetForLeaderEpoch", HIDDEN)))
+                Ok(Verdict::PassPart(again(request, &body)?, rest, forbidden(ApiKey::OffsetForLeaderEpoch, HIDDEN)))
             }
             _ => {
                 let Some(policy) = policy.map(Arc::clone) else { return Ok(stream(&frame)) };
@@ -218,8 +242,12 @@ impl Guard {
     }
 }
 
-pub(crate) fn forbidden(api: impl ToString, reason: impl ToString) -> Forbidden {
-    Forbidden { api: api.to_string(), reason: reason.to_string() }
+pub(crate) fn forbidden(api: impl Into<Option<ApiKey>>, reason: impl ToString) -> Forbidden {
+    Forbidden { api: api.into(), reason: reason.to_string() }
+}
+
+fn too_large(api: Option<ApiKey>, bytes: usize) -> Forbidden {
+    forbidden(api, format!("a request of {bytes} bytes that is not let through is not answered"))
 }
 
 /// The request with another body.

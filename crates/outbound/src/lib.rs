@@ -13,6 +13,7 @@ mod guard;
 mod local;
 mod pass;
 mod policy;
+mod refusals;
 mod refuse;
 mod rewrite;
 mod sessions;

@@ -36,7 +36,7 @@ use hawser_wire::{ApiKey, DecodeError, Request, RequestFrame, ResponseError};
 
 /// An API that is never let through.
 pub(crate) fn api(key: ApiKey, request: &RequestFrame) -> Verdict {
-    let why = forbidden(format!("{key:?}"), "only reading APIs are let through");
+    let why = forbidden(key, "only reading APIs are let through");
     let group = ResponseError::GroupAuthorizationFailed.code();
     let cluster = ResponseError::ClusterAuthorizationFailed.code();
     let sasl = ResponseError::IllegalSaslState.code();
@@ -76,7 +76,7 @@ pub(crate) fn api(key: ApiKey, request: &RequestFrame) -> Verdict {
 
 /// An API that is let through in other versions.
 pub(crate) fn version(key: ApiKey, request: &RequestFrame, reason: String) -> Verdict {
-    let why = forbidden(format!("{key:?}"), reason);
+    let why = forbidden(key, reason);
     if key != ApiKey::ApiVersions {
         return Verdict::Close(why);
     }
@@ -126,20 +126,20 @@ pub(crate) fn fetch(
     let response = FetchResponse::default().with_responses(topics);
     verdict(
         encode_response::<FetchRequest>(request.api_version, request.correlation_id, &response),
-        forbidden("Fetch", reason),
+        forbidden(ApiKey::Fetch, reason),
     )
 }
 
 /// A fetch that continues or closes a session which was not given on its channel: as if there were none of that id.
 pub(crate) fn session(request: &RequestFrame) -> Verdict {
     let response = FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
-    verdict(respond::<FetchRequest>(request, response), forbidden("Fetch", "not a session of this channel"))
+    verdict(respond::<FetchRequest>(request, response), forbidden(ApiKey::Fetch, "not a session of this channel"))
 }
 
 /// A ListOffsets of which nothing is let through.
 pub(crate) fn list_offsets(request: &RequestFrame, topics: &[ListOffsetsTopic], reason: &str) -> Verdict {
     let response = ListOffsetsResponse::default().with_topics(topics.iter().map(denied_offsets).collect());
-    verdict(respond::<ListOffsetsRequest>(request, response), forbidden("ListOffsets", reason))
+    verdict(respond::<ListOffsetsRequest>(request, response), forbidden(ApiKey::ListOffsets, reason))
 }
 
 /// What ListOffsets says of a topic that may not leave.
@@ -159,7 +159,7 @@ pub(crate) fn denied_offsets(topic: &ListOffsetsTopic) -> ListOffsetsTopicRespon
 /// An OffsetForLeaderEpoch of which nothing is let through.
 pub(crate) fn leader_epoch(request: &RequestFrame, topics: &[OffsetForLeaderTopic], reason: &str) -> Verdict {
     let response = OffsetForLeaderEpochResponse::default().with_topics(topics.iter().map(denied_epoch).collect());
-    verdict(respond::<OffsetForLeaderEpochRequest>(request, response), forbidden("OffsetForLeaderEpoch", reason))
+    verdict(respond::<OffsetForLeaderEpochRequest>(request, response), forbidden(ApiKey::OffsetForLeaderEpoch, reason))
 }
 
 /// What OffsetForLeaderEpoch says of a topic that may not leave.

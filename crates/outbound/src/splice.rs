@@ -12,6 +12,7 @@
 
 use crate::guard::{Forbidden, Guard, Treatment, Verdict};
 use crate::pass::{BUSY_BYTES, Pass};
+use crate::refusals::RefusalLog;
 use crate::rewrite::Rewrite;
 use crate::sessions;
 use crate::throttle::Throttle;
@@ -19,8 +20,8 @@ use bytes::Bytes;
 use hawser_transport::{DialError, FrameReader, Reauthentication};
 use metrics::Counter;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -31,6 +32,9 @@ const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 const REWRITE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests on their way at once: the destination pipelines a few; more wait in its socket.
 const IN_FLIGHT_MAX: usize = 64;
+/// Our own answers that wait to be sent, in bytes: some thousands of refusals. No further request is taken meanwhile. One
+/// answer may be larger, and then waits alone.
+const OWN_BYTES_MAX: usize = 256 * 1024;
 /// Largest message of a repeated login, in bytes.
 const LOGIN_BYTES_MAX: usize = 64 * 1024;
 /// How long a repeated login may take.
@@ -44,6 +48,7 @@ pub(crate) struct Counts {
     /// Requests that were not let through.
     pub(crate) refused: AtomicU64,
     bytes_metric: Counter,
+    log: Mutex<RefusalLog>,
     link: Arc<str>,
 }
 
@@ -56,7 +61,7 @@ pub(crate) enum End {
     Broker,
     #[error("no request for {0:?}")]
     Idle(Duration),
-    #[error("{} is not let through: {}", .0.api, .0.reason)]
+    #[error("{} is not let through: {}", .0.api(), .0.reason)]
     Forbidden(Forbidden),
     #[error("destination: {0}")]
     DestinationIo(io::Error),
@@ -81,8 +86,8 @@ pub(crate) struct Splice {
 enum Expected {
     /// The broker's, treated so.
     Broker(Treatment, OwnedSemaphorePermit),
-    /// Ours.
-    Own(Bytes, OwnedSemaphorePermit),
+    /// Ours, with its place and its bytes.
+    Own(Bytes, OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
 /// Why the requests loop paused.
@@ -94,7 +99,8 @@ enum Pause {
 impl Counts {
     pub(crate) fn new(link: &str) -> Self {
         let bytes_metric = metrics::counter!("hawser_outbound_egress_bytes_total", "link" => link.to_owned());
-        Self { bytes: AtomicU64::new(0), refused: AtomicU64::new(0), bytes_metric, link: link.into() }
+        let log = Mutex::default();
+        Self { bytes: AtomicU64::new(0), refused: AtomicU64::new(0), bytes_metric, log, link: link.into() }
     }
 
     fn sent(&self, bytes: usize) {
@@ -104,9 +110,14 @@ impl Counts {
 
     fn refused(&self, what: &Forbidden) {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        let labels = [("link", self.link.to_string()), ("api", what.api.clone())];
+        let api = what.api();
+        let labels = [("link", self.link.to_string()), ("api", api.clone())];
         metrics::counter!("hawser_outbound_refused_requests_total", &labels).increment(1);
-        tracing::warn!(link = %self.link, api = %what.api, reason = %what.reason, "request of the destination refused");
+        let admitted = self.log.lock().unwrap_or_else(PoisonError::into_inner).admit(what.api, Instant::now());
+        if let Some(suppressed) = admitted {
+            let (link, reason) = (&self.link, &what.reason);
+            tracing::warn!(%link, %api, %reason, suppressed, "request of the destination refused");
+        }
     }
 }
 
@@ -160,6 +171,7 @@ impl Splice {
         W: AsyncWrite + Unpin,
     {
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        let own_bytes = Arc::new(Semaphore::new(OWN_BYTES_MAX));
         let login_due = self.reauthentication.as_ref().map(Reauthentication::due);
         loop {
             let frame = tokio::select! {
@@ -192,7 +204,10 @@ impl Splice {
                 }
                 Verdict::Answer(answer, why) => {
                     self.counts.refused(&why);
-                    let _ = expect.send(Expected::Own(answer, permit)).await;
+                    let bytes = u32::try_from(answer.len().min(OWN_BYTES_MAX)).unwrap_or(u32::MAX);
+                    let room = Arc::clone(&own_bytes).acquire_many_owned(bytes).await;
+                    let Ok(room) = room else { return Err(End::Destination) };
+                    let _ = expect.send(Expected::Own(answer, permit, room)).await;
                 }
                 Verdict::Close(why) => {
                     self.counts.refused(&why);
@@ -231,7 +246,7 @@ impl Splice {
             let done = match next {
                 // The requests loop has ended and says why.
                 None => std::future::pending().await,
-                Some(Expected::Own(answer, _permit)) => self.send(&answer, to).await,
+                Some(Expected::Own(answer, _permit, _bytes)) => self.send(&answer, to).await,
                 Some(Expected::Broker(Treatment::Stream, _permit)) => self.stream(pass, from, to).await,
                 Some(Expected::Broker(Treatment::Fetch { version }, _permit)) => {
                     self.fetch(version, pass, from, to).await

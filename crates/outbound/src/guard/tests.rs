@@ -81,7 +81,8 @@ fn every_api_key_by_table() {
             let mut frame = BytesMut::new();
             frame.put_i16(number);
             frame.put_slice(&[0; 20]);
-            assert!(matches!(open().judge(frame.freeze()), Verdict::Close(_)), "{number}");
+            let Verdict::Close(why) = open().judge(frame.freeze()) else { panic!("{number}") };
+            assert_eq!(why.api(), "unknown", "a label of the metric, which must not grow with what is sent");
             continue;
         };
         assert_eq!(versions(key).is_some(), ALLOWED.contains(&key), "{key:?}");
@@ -371,6 +372,29 @@ fn only_sessions_of_the_channel_are_continued_with_and_without_a_policy() {
 }
 
 #[test]
+fn a_large_request_that_is_refused_closes_but_a_large_fetch_is_answered() {
+    let (guard, _) = site();
+    let group = StrBytes::from_string("g".repeat(20_000));
+    let join = |protocols: usize| {
+        let protocol = join_group_request::JoinGroupRequestProtocol::default().with_name(group.clone());
+        JoinGroupRequest::default().with_protocols(vec![protocol; protocols])
+    };
+    assert!(matches!(guard.judge(frame(5, &join(3))), Verdict::Answer(..)));
+    let Verdict::Close(why) = guard.judge(frame(5, &join(4))) else { panic!("answered") };
+    assert_eq!(why.api(), "JoinGroup");
+    assert!(why.reason.contains("is not answered"), "{why:?}");
+
+    let hidden = |name| {
+        ListOffsetsTopic::default().with_name(topic(name)).with_partitions(vec![ListOffsetsPartition::default(); 6000])
+    };
+    let asked = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![hidden("hr")]);
+    assert!(matches!(guard.judge(frame(7, &asked)), Verdict::Close(_)));
+    let hidden = FetchTopic::default().with_topic(topic("hr")).with_partitions(vec![FetchPartition::default(); 6000]);
+    let asked = FetchRequest::default().with_topics(vec![hidden]);
+    assert!(matches!(guard.judge(frame(12, &asked)), Verdict::Answer(..)));
+}
+
+#[test]
 fn questions_about_offsets_go_on_without_the_topics_that_are_hidden() {
     let (guard, _) = site();
     let denied = ResponseError::TopicAuthorizationFailed.code();
@@ -394,7 +418,7 @@ fn questions_about_offsets_go_on_without_the_topics_that_are_hidden() {
         mixed.timeout_ms = if version < 10 { 0 } else { 9 };
         let verdict = guard.judge(frame(version, &mixed));
         let Verdict::PassPart(passed, _, why) = &verdict else { panic!("{verdict:?}") };
-        assert_eq!(why.api, "ListOffsets");
+        assert_eq!((why.api, why.api().as_str()), (Some(ApiKey::ListOffsets), "ListOffsets"));
         let passed = RequestFrame::parse(passed.slice(4..)).unwrap();
         assert_eq!((passed.correlation_id, passed.client_id.as_deref()), (77, Some("c")));
         assert_eq!(passed.decode::<ListOffsetsRequest>().unwrap(), mixed.clone().with_topics(vec![list("orders.eu")]));

@@ -4,6 +4,7 @@ use super::*;
 use crate::guard::Guard;
 use bytes::{BufMut, BytesMut};
 use hawser_wire::api::{encode_request, encode_response};
+use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use hawser_wire::messages::{DescribeClusterRequest, FetchRequest, FetchResponse, InitProducerIdRequest};
 use tokio::io::{AsyncReadExt, DuplexStream};
 
@@ -128,6 +129,41 @@ async fn a_foreign_session_is_refused_and_an_own_one_continued() {
     rig.destination.write_all(&asked(3, 4711)).await.unwrap();
     assert_eq!(read_exactly(&mut rig.broker, asked(3, 4711).len()).await, asked(3, 4711));
     assert_eq!(rig.counts.refused.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn own_answers_that_nobody_reads_stop_the_requests() {
+    let mut rig = rig(None, LONG);
+    // A replica's fetch is refused with a word about each of its partitions: some 150 kB.
+    let partitions = vec![FetchPartition::default(); 4000];
+    let topic = FetchTopic::default().with_partitions(partitions);
+    let replica = FetchRequest::default().with_replica_id(3.into()).with_topics(vec![topic]);
+    let asked = encode_request(12, 1, "c", &replica).unwrap();
+    let mut sent = 0;
+    let mut taken = 0;
+    while taken < IN_FLIGHT_MAX {
+        let rest = &asked[sent..];
+        let Ok(wrote) = tokio::time::timeout(Duration::from_millis(500), rig.destination.write(rest)).await else {
+            break;
+        };
+        sent += wrote.unwrap();
+        if sent == asked.len() {
+            (sent, taken) = (0, taken + 1);
+        }
+    }
+    assert!((2..8).contains(&taken), "{taken} requests were taken");
+    assert!(rig.counts.refused.load(Ordering::Relaxed) < 8);
+    // Once they are read, the rest is.
+    let (mut reader, mut writer) = tokio::io::split(rig.destination);
+    let rest = asked.slice(sent..);
+    let writing = tokio::spawn(async move { writer.write_all(&rest).await.map(|()| writer) });
+    for _ in 0..=taken {
+        let length = reader.read_u32().await.unwrap();
+        let mut answer = vec![0; length as usize];
+        reader.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer[..4], 1_i32.to_be_bytes());
+    }
+    assert!(writing.await.unwrap().is_ok());
 }
 
 #[tokio::test]
