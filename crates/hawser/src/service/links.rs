@@ -1,0 +1,202 @@
+//! Operations on links: making, showing and deleting a half.
+
+use super::views::Flow;
+use super::{Service, internal, kafka_uuid, link_properties, lock, now_ms};
+use crate::links::StartError;
+use crate::operations::{LinkState, LinkView, Outcome, Refusal, RefusalCode, RemoteCluster};
+use crate::persist::persist;
+use hawser_link::{LinkConfig, LinkMode, LinkName};
+use hawser_state::{LinkRecord, MirrorStatus, SecretConfigs, TopicRecord};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+impl Service {
+    pub(super) async fn link_create(
+        &self,
+        name: String,
+        configs: BTreeMap<String, String>,
+        remote: Option<RemoteCluster>,
+        validate_only: bool,
+        skip_remote_check: bool,
+    ) -> Result<Outcome, Refusal> {
+        let invalid = |message: String| Refusal::new(RefusalCode::InvalidRequest, message);
+        let name = LinkName::new(&name).map_err(|e| invalid(e.to_string()))?;
+        // The other side may take its time: only this name waits for it.
+        let _reserved = self.reserve(&name)?;
+        let parsed = LinkConfig::parse(&link_properties(name.as_str(), &configs))
+            .map_err(|e| Refusal::new(RefusalCode::InvalidLinkConfig, e.to_string()))?;
+        for warning in &parsed.warnings {
+            tracing::warn!(link = %name, "{warning}");
+        }
+        let half = parsed.config.half;
+        match &remote {
+            Some(RemoteCluster::Source(_)) if !half.holds_mirrors() => {
+                return Err(invalid(
+                    "a source cluster was named, but link.mode=SOURCE makes this cluster the source".into(),
+                ));
+            }
+            Some(RemoteCluster::Destination(_)) if half.link_mode() == LinkMode::Destination => {
+                let message =
+                    "a destination cluster was named, but link.mode=DESTINATION makes this cluster the destination";
+                return Err(invalid(message.into()));
+            }
+            _ => {}
+        }
+        let record = LinkRecord {
+            name: name.as_str().to_owned(),
+            id: half.holds_mirrors().then(Uuid::new_v4),
+            remote_cluster_id: remote.map(|r| r.id().to_owned()),
+            configs: SecretConfigs(configs),
+            created_ms: now_ms(),
+        };
+        let trial = self.links.try_out(record, skip_remote_check).await.map_err(|e| start_refusal(&e))?;
+        if validate_only {
+            self.links.discard(trial).await;
+            return Ok(Outcome::LinkValid);
+        }
+        let _one_at_a_time = self.changes.lock().await;
+        let record = self.links.keep(trial);
+        let kept = record.clone();
+        if let Err(error) = persist(&self.state, move |state| state.put_link(kept)).await {
+            self.links.end(&record.name).await;
+            return Err(internal(&error));
+        }
+        Ok(Outcome::LinkCreated(self.link_view(&record, &self.flow())))
+    }
+
+    pub(super) async fn link_delete(&self, name: &str, force: bool) -> Result<Outcome, Refusal> {
+        self.link(name)?;
+        let mirrors: Vec<_> = self.mirrors_of(Some(name)).collect();
+        let live: Vec<_> = mirrors.iter().filter(|(_, mirror)| is_live(mirror.status)).collect();
+        if !live.is_empty() && !force {
+            let names: Vec<_> = live.iter().take(5).map(|(topic, _)| topic.name.as_str()).collect();
+            let message = format!(
+                "Cluster link \"{name}\" has {} live mirror topics ({}): promote, fail over or delete them first, or use --force.",
+                live.len(),
+                names.join(", ")
+            );
+            return Err(Refusal::new(RefusalCode::LinkHasMirrors, message));
+        }
+        // Nothing fetches any more before the records change.
+        self.links.end(name).await;
+        for (topic, _) in live {
+            let mut topic = TopicRecord::clone(topic);
+            if let Some(mirror) = &mut topic.mirror {
+                mirror.status = MirrorStatus::Failed;
+                mirror.error = Some("LINK_DELETED".to_owned());
+                mirror.status_since_ms = now_ms();
+            }
+            persist(&self.state, move |state| state.put_topic(topic)).await.map_err(|e| internal(&e))?;
+        }
+        let gone = name.to_owned();
+        persist(&self.state, move |state| state.delete_link(&gone)).await.map_err(|e| internal(&e))?;
+        self.links.part(name);
+        Ok(Outcome::LinkDeleted)
+    }
+
+    /// Takes the name of a new link, so that nobody else makes one of that name meanwhile.
+    pub(super) fn reserve(&self, name: &LinkName) -> Result<Reserved<'_>, Refusal> {
+        let taken = |how| Refusal::new(RefusalCode::LinkExists, format!("Cluster link \"{name}\" {how}."));
+        let names = &self.being_made;
+        if !lock(names).insert(name.as_str().to_owned()) {
+            return Err(taken("is being created by another command"));
+        }
+        let reserved = Reserved { names, name: name.as_str().to_owned() };
+        match self.state.link(name.as_str()) {
+            Some(_) => Err(taken("already exists")),
+            None => Ok(reserved),
+        }
+    }
+
+    pub(super) fn link(&self, name: &str) -> Result<LinkRecord, Refusal> {
+        let message = || format!("Cluster link '{name}' does not exist.");
+        self.state.link(name).ok_or_else(|| Refusal::new(RefusalCode::LinkNotFound, message()))
+    }
+
+    pub(super) fn link_config(&self, record: &LinkRecord) -> Result<LinkConfig, Refusal> {
+        let parsed = LinkConfig::parse(&link_properties(&record.name, &record.configs.0));
+        parsed.map(|p| p.config).map_err(|e| Refusal::new(RefusalCode::InvalidLinkConfig, e.to_string()))
+    }
+
+    pub(super) fn link_view(&self, record: &LinkRecord, flow: &Flow) -> LinkView {
+        let liveness = self.links.liveness(&record.name);
+        let config = self.link_config(record).ok();
+        let half = config.as_ref().map(|c| c.half);
+        let holds_mirrors = half.is_some_and(|h| h.holds_mirrors());
+        let paused = config.as_ref().is_some_and(|c| c.mirrors.paused);
+        let remote = liveness.remote_cluster_id.or_else(|| record.remote_cluster_id.clone());
+        let shown = |(key, value): (&String, &String)| {
+            (!hawser_link::catalogue::is_secret(key)).then(|| (key.clone(), value.clone()))
+        };
+        LinkView {
+            link_name: record.name.clone(),
+            link_id: liveness.link_id.or(record.id).map(kafka_uuid),
+            link_mode: half.map(|h| h.link_mode().to_string()).unwrap_or_default(),
+            connection_mode: half.map(|h| h.connection_mode().to_string()).unwrap_or_default(),
+            local_cluster: self.cluster.known_id().unwrap_or_default(),
+            source_cluster: remote.clone().filter(|_| holds_mirrors),
+            destination_cluster: remote.clone().filter(|_| half.is_some() && !holds_mirrors),
+            remote_cluster: remote,
+            state: if paused { LinkState::Paused } else { liveness.state },
+            error: liveness.error.to_owned(),
+            error_message: liveness.error_message,
+            members: liveness.members,
+            mirror_partition_states_count: holds_mirrors.then(|| self.partition_states(&record.name, flow)),
+            configs: record.configs.0.iter().filter_map(shown).collect(),
+        }
+    }
+
+    /// The categories of the reference's `link describe`.
+    pub(super) fn partition_states(&self, link: &str, flow: &Flow) -> BTreeMap<String, u64> {
+        let mut counts: BTreeMap<String, u64> =
+            ["ACTIVE", "PAUSED", "PENDING", "IN_ERROR", "UNKNOWN"].map(|state| (state.to_owned(), 0)).into();
+        for (topic, mirror) in self.mirrors_of(Some(link)) {
+            let view = self.mirror_view(&topic, &mirror, flow);
+            for partition in &view.partitions {
+                let category = match mirror.status {
+                    MirrorStatus::Failed => "IN_ERROR",
+                    MirrorStatus::Paused => "PAUSED",
+                    MirrorStatus::PendingMirror | MirrorStatus::PendingStopped => "PENDING",
+                    MirrorStatus::Stopped => continue,
+                    MirrorStatus::Active if partition.state == "FAILED" => "IN_ERROR",
+                    MirrorStatus::Active if partition.last_source_high_watermark < 0 => "UNKNOWN",
+                    MirrorStatus::Active => "ACTIVE",
+                };
+                *counts.entry(category.to_owned()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// Every link.
+    pub(crate) fn links(&self) -> Vec<LinkView> {
+        let flow = self.flow();
+        self.state.links().iter().map(|l| self.link_view(l, &flow)).collect()
+    }
+}
+
+/// A name in [`Service::being_made`].
+pub(super) struct Reserved<'a> {
+    names: &'a std::sync::Mutex<BTreeSet<String>>,
+    name: String,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        lock(self.names).remove(&self.name);
+    }
+}
+
+fn start_refusal(error: &StartError) -> Refusal {
+    let code = match error {
+        StartError::Config(_) => RefusalCode::InvalidLinkConfig,
+        StartError::NoSuchRemoteLink(_) => RefusalCode::RemoteLinkNotFound,
+        StartError::Refused(_) => RefusalCode::RemoteRefused,
+        StartError::Unavailable(_) => RefusalCode::LinkUnavailable,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+fn is_live(status: MirrorStatus) -> bool {
+    !matches!(status, MirrorStatus::Stopped | MirrorStatus::Failed)
+}
