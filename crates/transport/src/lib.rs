@@ -27,6 +27,6 @@ pub use frames::{FrameError, FrameReader};
 pub use host_port::{HostPort, HostPortError};
 pub use listener::{ARRIVING_MAX, Counts, Listener, Principal, ServerConnection, answer_api_versions};
 pub use panics::{Panicked, RESTART_AFTER_MAX, caught, restart_after};
-pub use sasl::Reauthentication;
+pub use sasl::{Passwords, Reauthentication, ScramCredential, ScramMechanism, ScramUsers};
 pub use security::{ClientSecurity, SecurityProtocol, ServerSecurity, TlsProblem, UnknownProtocol};
 pub use stream::{ReadHalf, Stream, WriteHalf};

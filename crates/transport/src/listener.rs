@@ -316,7 +316,8 @@ async fn enter(
             Ok(ServerConnection::new(stream, frames, principal, None, parts.limits))
         }
         Some(sasl) => {
-            let login = ServerLogin::new(Arc::clone(sasl), Arc::clone(&shared.api_versions));
+            let stored = shared.security.scram_users().cloned();
+            let login = ServerLogin::new(Arc::clone(sasl), stored, Arc::clone(&shared.api_versions));
             log_in(stream, login, parts).await
         }
     }
@@ -340,7 +341,7 @@ async fn log_in(mut stream: Stream, mut login: ServerLogin, parts: &ServerParts)
             Verdict::Accepted { reply, user, lifetime } => {
                 send(&mut stream, &reply).await?;
                 frames.set_bytes_max(parts.limits.frame_bytes);
-                let principal = Principal::of_login(&user);
+                let principal = Principal::of_login(&user, stream.peer().ip());
                 let session = Session::new(login, lifetime);
                 return Ok(ServerConnection::new(stream, frames, principal, Some(session), parts.limits));
             }

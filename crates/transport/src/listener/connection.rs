@@ -10,7 +10,7 @@ use hawser_wire::messages::ApiKey;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::ready;
 use std::time::Duration;
@@ -21,27 +21,34 @@ use tracing::info;
 /// Slices that are written with one system call.
 const WRITE_SLICES: usize = 32;
 
-/// Who is at the other end of an accepted connection. Only the login can build it.
+/// Who is at the other end of an accepted connection, and where that end is: ACLs go by both. Only the login can build
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Principal {
     name: String,
+    host: IpAddr,
 }
 
 impl Principal {
-    pub(super) fn of_login(user: &str) -> Self {
-        Self { name: format!("User:{user}") }
+    pub(crate) fn of_login(user: &str, peer: IpAddr) -> Self {
+        Self { name: format!("User:{user}"), host: peer.to_canonical() }
     }
 
     /// The subject of the client's certificate, or nobody in particular.
     pub(super) fn of_certificate(stream: &Stream) -> Self {
         let leaf = stream.peer_certificates().and_then(|chain| chain.first());
         let name = leaf.and_then(security::subject).filter(|name| !name.is_empty());
-        Self { name: format!("User:{}", name.as_deref().unwrap_or("ANONYMOUS")) }
+        Self::of_login(name.as_deref().unwrap_or("ANONYMOUS"), stream.peer().ip())
     }
 
     /// `User:name`, as Kafka writes it; `User:ANONYMOUS` without a login.
     pub fn as_str(&self) -> &str {
         &self.name
+    }
+
+    /// Where it connected from.
+    pub fn host(&self) -> IpAddr {
+        self.host
     }
 }
 

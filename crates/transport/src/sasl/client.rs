@@ -3,7 +3,7 @@
 //! The mechanisms are the `sasl` crate's. What it leaves open is closed here: user names are escaped, the server's first
 //! message is checked before it is used (see [`scram::check_server_first`]), and the server's signature always is.
 
-use super::scram::{self, Hash};
+use super::scram::{self, ScramMechanism};
 use super::{Mechanism, code};
 use crate::dial::DialError;
 use crate::frames::FrameReader;
@@ -76,16 +76,16 @@ impl ScramProvider for Sha512 {
     }
 
     fn hash(data: &[u8]) -> Vec<u8> {
-        Hash::Sha512.digest(data)
+        ScramMechanism::Sha512.digest(data)
     }
 
     fn hmac(data: &[u8], key: &[u8]) -> Result<Vec<u8>, hmac::digest::InvalidLength> {
-        Ok(Hash::Sha512.hmac(key, data))
+        Ok(ScramMechanism::Sha512.hmac(key, data))
     }
 
     fn derive(password: &Password, salt: &[u8], iterations: u32) -> Result<Vec<u8>, DeriveError> {
         match password {
-            Password::Plain(plain) => Ok(Hash::Sha512.salted_password(plain.as_bytes(), salt, iterations)),
+            Password::Plain(plain) => Ok(ScramMechanism::Sha512.salted_password(plain.as_bytes(), salt, iterations)),
             // Never made here.
             Password::Pbkdf2 { method, .. } => {
                 Err(DeriveError::IncompatibleHashingMethod(method.clone(), "SHA-512".to_owned()))

@@ -2,12 +2,17 @@
 //! without I/O; [`scram`] holds the cryptography.
 
 mod client;
+mod passwords;
 mod scram;
 mod server;
+mod stored;
 
 pub use client::Reauthentication;
 pub(crate) use client::{Credentials, Login, Next, log_in};
+pub use passwords::Passwords;
+pub use scram::{ScramCredential, ScramMechanism};
 pub(crate) use server::{SaslServer, ServerLogin, Users, Verdict, answer_versions};
+pub use stored::ScramUsers;
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,12 +1,13 @@
 //! SCRAM (RFC 5802, RFC 7677): keys as Kafka stores them, the server's two steps, and what a client must check about
 //! the server's first message before it spends work on it.
 
+use super::ScramUsers;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use pbkdf2::pbkdf2_hmac;
 use sha2::{Digest, Sha256, Sha512};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use subtle::ConstantTimeEq;
 
@@ -19,14 +20,16 @@ const SALT: usize = 24;
 /// Random part of a nonce before base64, in bytes.
 const NONCE: usize = 24;
 
-/// The hash under a SCRAM mechanism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Hash {
+/// A SCRAM mechanism, by its hash. Stronger ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ScramMechanism {
+    /// `SCRAM-SHA-256`.
     Sha256,
+    /// `SCRAM-SHA-512`.
     Sha512,
 }
 
-impl Hash {
+impl ScramMechanism {
     pub(super) fn digest(self, data: &[u8]) -> Vec<u8> {
         match self {
             Self::Sha256 => Sha256::digest(data).to_vec(),
@@ -72,29 +75,37 @@ impl Hash {
 }
 
 /// What a server keeps of a password (Kafka's `ScramCredential`). No `Debug`.
-#[derive(Clone)]
-pub(super) struct Keys {
+#[derive(Clone, PartialEq, Eq)]
+pub struct ScramCredential {
     salt: Vec<u8>,
     stored_key: Vec<u8>,
     server_key: Vec<u8>,
     iterations: u32,
 }
 
-impl Keys {
-    pub(super) fn derive(hash: Hash, password: &str, salt: Vec<u8>, iterations: u32) -> Self {
+impl ScramCredential {
+    pub(super) fn derive(hash: ScramMechanism, password: &str, salt: Vec<u8>, iterations: u32) -> Self {
         let salted = hash.salted_password(password.as_bytes(), &salt, iterations);
-        let stored_key = hash.digest(&hash.hmac(&salted, b"Client Key"));
-        Self { salt, stored_key, server_key: hash.hmac(&salted, b"Server Key"), iterations }
+        Self::of_salted_password(hash, &salted, salt, iterations)
+    }
+
+    /// Keys of a password that its owner has salted already, as `AlterUserScramCredentials` carries it.
+    pub fn of_salted_password(hash: ScramMechanism, salted: &[u8], salt: Vec<u8>, iterations: u32) -> Self {
+        let stored_key = hash.digest(&hash.hmac(salted, b"Client Key"));
+        Self { salt, stored_key, server_key: hash.hmac(salted, b"Server Key"), iterations }
     }
 
     /// Keys of a password, with a new random salt.
-    pub(super) fn of_password(hash: Hash, password: &str) -> Result<Self, String> {
+    pub(super) fn of_password(hash: ScramMechanism, password: &str) -> Result<Self, String> {
         Ok(Self::derive(hash, password, random::<SALT>()?.to_vec(), ITERATIONS_MIN))
     }
 
     /// Reads Kafka's stored form (`ScramCredentialUtils`): `salt=…,stored_key=…,server_key=…,iterations=…`.
     /// `None` if `text` is a password instead.
-    pub(super) fn stored(hash: Hash, text: &str) -> Option<Result<Self, String>> {
+    ///
+    /// # Errors
+    /// Which field is wrong.
+    pub fn stored(hash: ScramMechanism, text: &str) -> Option<Result<Self, String>> {
         let fields: HashMap<&str, &str> = text.split(',').filter_map(|f| f.split_once('=')).collect();
         let [salt, stored, server, iterations] =
             ["salt", "stored_key", "server_key", "iterations"].map(|name| fields.get(name).copied());
@@ -119,43 +130,75 @@ impl Keys {
         };
         Some(keys())
     }
+
+    /// Kafka's stored form, which [`stored`](Self::stored) reads: as secret as a password for whoever can guess many.
+    pub fn to_stored(&self) -> String {
+        let Self { salt, stored_key, server_key, iterations } = self;
+        let [salt, stored_key, server_key] = [salt, stored_key, server_key].map(|bytes| STANDARD.encode(bytes));
+        format!("salt={salt},stored_key={stored_key},server_key={server_key},iterations={iterations}")
+    }
+
+    /// PBKDF2 rounds.
+    pub fn iterations(&self) -> u32 {
+        self.iterations
+    }
+
+    /// Length of the salt in bytes, and rounds: what a stranger can see of a credential.
+    pub(super) fn shape(&self) -> Shape {
+        (self.salt.len(), self.iterations)
+    }
+
+    /// Whether this is the credential of `password`; takes as long for a wrong one as for the right one.
+    pub(super) fn is_of(&self, hash: ScramMechanism, password: &str) -> bool {
+        let given = Self::derive(hash, password, self.salt.clone(), self.iterations);
+        given.stored_key.ct_eq(&self.stored_key).into()
+    }
 }
 
-/// The users of one SCRAM mechanism.
+/// Length of a salt in bytes, and rounds.
+pub(super) type Shape = (usize, u32);
+
+/// The users of one SCRAM mechanism that stand in the listener's properties.
 pub(super) struct Directory {
-    hash: Hash,
-    users: HashMap<String, Keys>,
-    /// Salt lengths and iterations that occur, so that an invented user looks like a real one.
-    shapes: Vec<(usize, u32)>,
+    hash: ScramMechanism,
+    users: HashMap<String, ScramCredential>,
+    /// Shapes that occur, so that an invented user looks like a real one.
+    shapes: BTreeSet<Shape>,
     /// Makes invented salts that stay the same from one attempt to the next.
     secret: [u8; 32],
 }
 
 impl Directory {
-    pub(super) fn new(hash: Hash, users: HashMap<String, Keys>, secret: [u8; 32]) -> Self {
-        let mut shapes: Vec<_> = users.values().map(|k| (k.salt.len(), k.iterations)).collect();
-        shapes.sort_unstable();
-        shapes.dedup();
-        if shapes.is_empty() {
-            shapes.push((SALT, ITERATIONS_MIN));
-        }
+    pub(super) fn new(hash: ScramMechanism, users: HashMap<String, ScramCredential>, secret: [u8; 32]) -> Self {
+        let shapes = users.values().map(ScramCredential::shape).collect();
         Self { hash, users, shapes, secret }
     }
 
-    /// The user's keys, or invented ones that no password opens: one path for both.
-    fn keys(&self, user: &str) -> Keys {
-        let invented = self.invent(user);
-        self.users.get(user).cloned().unwrap_or(invented)
+    /// The user's keys: those in `stored` before those of the properties, as they were set later. Nobody's are invented,
+    /// and no password opens them: one path for all.
+    pub(super) fn keys(&self, stored: Option<&ScramUsers>, user: &str) -> ScramCredential {
+        let invented = self.invent(stored, user);
+        self.known(stored, user).unwrap_or(invented)
     }
 
-    fn invent(&self, user: &str) -> Keys {
-        let seed = Hash::Sha512.hmac(&self.secret, user.as_bytes());
-        let pick = seed.first().map_or(0, |b| usize::from(*b)) % self.shapes.len();
-        let (length, iterations) = self.shapes.get(pick).copied().unwrap_or((SALT, ITERATIONS_MIN));
+    /// The user's keys, if it is one.
+    pub(super) fn known(&self, stored: Option<&ScramUsers>, user: &str) -> Option<ScramCredential> {
+        let stored = stored.and_then(|stored| stored.credential(self.hash, user));
+        stored.or_else(|| self.users.get(user).cloned())
+    }
+
+    fn invent(&self, stored: Option<&ScramUsers>, user: &str) -> ScramCredential {
+        let mut shapes = self.shapes.clone();
+        shapes.extend(stored.into_iter().flat_map(|stored| stored.shapes(self.hash)));
+        // The stored users look alike on every listener and after every restart; so must those that do not exist.
+        let secret = stored.map_or(&self.secret, ScramUsers::secret);
+        let seed = ScramMechanism::Sha512.hmac(secret, user.as_bytes());
+        let pick = seed.first().map_or(0, |b| usize::from(*b)) % shapes.len().max(1);
+        let (length, iterations) = shapes.into_iter().nth(pick).unwrap_or((SALT, ITERATIONS_MIN));
         let salt = seed.iter().copied().cycle().take(length).collect();
         // Random keys: a proof for them would be a preimage.
         let stored_key = self.hash.hmac(&self.secret, &seed);
-        Keys { salt, server_key: self.hash.hmac(&self.secret, &stored_key), stored_key, iterations }
+        ScramCredential { salt, server_key: self.hash.hmac(&self.secret, &stored_key), stored_key, iterations }
     }
 }
 
@@ -172,8 +215,8 @@ pub(super) enum Refusal {
 
 /// A server between its two messages.
 pub(super) struct ServerExchange {
-    hash: Hash,
-    keys: Keys,
+    hash: ScramMechanism,
+    keys: ScramCredential,
     user: String,
     gs2_header: String,
     client_first_bare: String,
@@ -183,7 +226,12 @@ pub(super) struct ServerExchange {
 
 impl ServerExchange {
     /// Takes `n,a=…,n=user,r=nonce` and answers with nonce, salt and iterations. `server_nonce` is printable and random.
-    pub(super) fn first(directory: &Directory, message: &[u8], server_nonce: &str) -> Result<(Self, String), Refusal> {
+    pub(super) fn first(
+        directory: &Directory,
+        stored: Option<&ScramUsers>,
+        message: &[u8],
+        server_nonce: &str,
+    ) -> Result<(Self, String), Refusal> {
         let text = std::str::from_utf8(message).map_err(|_| Refusal::Malformed("first message is not UTF-8"))?;
         let malformed = Refusal::Malformed("first message is not n,[a=…],n=USER,r=NONCE");
         let mut parts = text.splitn(3, ',');
@@ -204,7 +252,7 @@ impl ServerExchange {
             Some(Some(_)) => return Err(Refusal::AuthorizationId),
             _ => return Err(malformed),
         }
-        let keys = directory.keys(&user);
+        let keys = directory.keys(stored, &user);
         let nonce = format!("{nonce}{server_nonce}");
         let server_first = format!("r={nonce},s={},i={}", STANDARD.encode(&keys.salt), keys.iterations);
         let gs2_header = text.get(..text.len() - bare.len()).unwrap_or_default().to_owned();

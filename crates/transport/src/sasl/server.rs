@@ -1,8 +1,8 @@
 //! The server's side of a login: what may be asked before it, who may come in, and answers that do not tell a wrong name
 //! from a wrong password (Kafka's `SaslServerAuthenticator`).
 
-use super::scram::{self, Directory, Hash, Keys, Refusal, ServerExchange};
-use super::{Mechanism, code};
+use super::scram::{self, Directory, Refusal, ScramCredential, ScramMechanism, ServerExchange};
+use super::{Mechanism, ScramUsers, code};
 use bytes::Bytes;
 use hawser_wire::api::{self, RequestFrame};
 use hawser_wire::messages::{
@@ -22,7 +22,7 @@ const PLAIN_PART_MAX: usize = 4096;
 #[derive(Default)]
 pub(crate) struct Users {
     plain: HashMap<String, String>,
-    scram: HashMap<Mechanism, HashMap<String, Keys>>,
+    scram: HashMap<Mechanism, HashMap<String, ScramCredential>>,
 }
 
 impl Users {
@@ -35,20 +35,20 @@ impl Users {
             self.plain.insert(name.to_owned(), secret.to_owned());
             return Ok(());
         };
-        let keys = match Keys::stored(hash, secret) {
+        let keys = match ScramCredential::stored(hash, secret) {
             Some(keys) => keys?,
-            None => Keys::of_password(hash, secret)?,
+            None => ScramCredential::of_password(hash, secret)?,
         };
         self.scram.entry(mechanism).or_default().insert(name.to_owned(), keys);
         Ok(())
     }
 }
 
-fn hash(mechanism: Mechanism) -> Option<Hash> {
+fn hash(mechanism: Mechanism) -> Option<ScramMechanism> {
     match mechanism {
         Mechanism::Plain => None,
-        Mechanism::ScramSha256 => Some(Hash::Sha256),
-        Mechanism::ScramSha512 => Some(Hash::Sha512),
+        Mechanism::ScramSha256 => Some(ScramMechanism::Sha256),
+        Mechanism::ScramSha512 => Some(ScramMechanism::Sha512),
     }
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct SaslServer {
 impl SaslServer {
     pub(crate) fn new(enabled: Vec<Mechanism>, users: Users, lifetime: Option<Duration>) -> Result<Self, String> {
         let secret = scram::random::<32>()?;
-        let digest = |password: &String| Hash::Sha256.hmac(&secret, password.as_bytes());
+        let digest = |password: &String| ScramMechanism::Sha256.hmac(&secret, password.as_bytes());
         let plain = users.plain.iter().map(|(name, password)| (name.clone(), digest(password))).collect();
         let mut stored = users.scram;
         let scram = enabled
@@ -73,6 +73,19 @@ impl SaslServer {
             .filter_map(|m| Some((*m, Directory::new(hash(*m)?, stored.remove(m).unwrap_or_default(), secret))))
             .collect();
         Ok(Self { enabled, plain, scram, secret, lifetime })
+    }
+
+    /// Whether PLAIN would let this user in. Takes as long for an unknown one as for a wrong password.
+    pub(super) fn is_plain_user(&self, name: &str, password: &str) -> bool {
+        let given = ScramMechanism::Sha256.hmac(&self.secret, password.as_bytes());
+        // An unknown user is compared too: with something that no password's digest equals but by chance of 2^-256.
+        let nobody = ScramMechanism::Sha256.hmac(&given, &self.secret);
+        given.ct_eq(self.plain.get(name).unwrap_or(&nobody)).into()
+    }
+
+    /// The users of its properties under each SCRAM mechanism that it enables.
+    pub(super) fn scram(&self) -> impl Iterator<Item = (ScramMechanism, &Directory)> {
+        self.scram.iter().filter_map(|(mechanism, directory)| Some((hash(*mechanism)?, directory)))
     }
 
     fn check_plain(&self, token: &[u8]) -> Result<String, Refusal> {
@@ -83,11 +96,7 @@ impl SaslServer {
         if name.is_empty() || password.is_empty() || name.len().max(password.len()) > PLAIN_PART_MAX {
             return Err(malformed);
         }
-        let given = Hash::Sha256.hmac(&self.secret, password.as_bytes());
-        // An unknown user is compared too: with something that no password's digest equals but by chance of 2^-256.
-        let nobody = Hash::Sha256.hmac(&given, &self.secret);
-        let matches = given.ct_eq(self.plain.get(name).unwrap_or(&nobody));
-        if !bool::from(matches) {
+        if !self.is_plain_user(name, password) {
             return Err(Refusal::Credentials);
         }
         if !authorization.is_empty() && authorization != name {
@@ -124,6 +133,7 @@ pub(crate) enum Verdict {
 /// One connection's login, or a repetition of it.
 pub(crate) struct ServerLogin {
     server: Arc<SaslServer>,
+    stored: Option<ScramUsers>,
     api_versions: Arc<ApiVersionsResponse>,
     state: State,
     /// Who logged in here before, and how: neither may change (KIP-368).
@@ -139,8 +149,12 @@ enum State {
 }
 
 impl ServerLogin {
-    pub(crate) fn new(server: Arc<SaslServer>, api_versions: Arc<ApiVersionsResponse>) -> Self {
-        Self { server, api_versions, state: State::Handshake, before: None, mechanism: None }
+    pub(crate) fn new(
+        server: Arc<SaslServer>,
+        stored: Option<ScramUsers>,
+        api_versions: Arc<ApiVersionsResponse>,
+    ) -> Self {
+        Self { server, stored, api_versions, state: State::Handshake, before: None, mechanism: None }
     }
 
     /// Whether the login is over and a handshake would begin it again.
@@ -201,7 +215,7 @@ impl ServerLogin {
                     Ok(nonce) => nonce,
                     Err(e) => return Ok(refused(None, e)),
                 };
-                match ServerExchange::first(directory, token, &nonce) {
+                match ServerExchange::first(directory, self.stored.as_ref(), token, &nonce) {
                     Ok((exchange, challenge)) => {
                         self.state = State::Final(Box::new(exchange));
                         let mut response = SaslAuthenticateResponse::default();

@@ -2,7 +2,7 @@
 
 use super::jaas::{Jaas, PLAIN_MODULE, SCRAM_MODULE};
 use super::{Reader, SecurityProtocol, tls};
-use crate::sasl::{Mechanism, SaslServer, Users};
+use crate::sasl::{Mechanism, SaslServer, ScramUsers, Users};
 use hawser_link::{ConfigErrors, Properties};
 use rustls::ServerConfig;
 use std::fmt;
@@ -13,6 +13,7 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct ServerSecurity {
     parts: Arc<ServerParts>,
+    scram_users: Option<ScramUsers>,
 }
 
 /// What [`ServerSecurity`] holds.
@@ -66,7 +67,7 @@ impl ServerSecurity {
         sasl: Option<Arc<SaslServer>>,
         limits: ListenerLimits,
     ) -> Self {
-        Self { parts: Arc::new(ServerParts { protocol, tls, sasl, limits }) }
+        Self { parts: Arc::new(ServerParts { protocol, tls, sasl, limits }), scram_users: None }
     }
 
     /// Reads the security of listener `listener_name`, with a broker's keys: `listener.name.<name>.ssl.*` before
@@ -74,8 +75,9 @@ impl ServerSecurity {
     /// `connections.max.reauth.ms`, `max.connections`, `socket.request.max.bytes`, `connections.max.idle.ms`,
     /// `connection.failed.authentication.delay.ms`, `socket.{send,receive}.buffer.bytes`.
     ///
-    /// Users stand in the JAAS line as `user_NAME="secret"`, for SCRAM too (Kafka keeps those in its metadata); a SCRAM
-    /// secret may also be Kafka's stored form, `salt=…,stored_key=…,server_key=…,iterations=…`.
+    /// Users stand in the JAAS line as `user_NAME="secret"`, for SCRAM too; a SCRAM secret may also be Kafka's stored form,
+    /// `salt=…,stored_key=…,server_key=…,iterations=…`. Without a JAAS line SCRAM has the users of
+    /// [`with_scram_users`](Self::with_scram_users) only.
     ///
     /// # Errors
     /// All errors at once.
@@ -96,6 +98,16 @@ impl ServerSecurity {
         let sasl = if protocol.is_sasl() { sasl(&mut reader) } else { None };
         let whole = protocol.is_tls() == tls.is_some() && protocol.is_sasl() == sasl.is_some();
         reader.finish(whole.then(|| Self::new(protocol, tls, sasl.map(Arc::new), limits)))
+    }
+
+    /// Lets `users` in too, under the SCRAM mechanisms that the listener enables.
+    #[must_use]
+    pub fn with_scram_users(self, users: ScramUsers) -> Self {
+        Self { scram_users: Some(users), ..self }
+    }
+
+    pub(crate) fn scram_users(&self) -> Option<&ScramUsers> {
+        self.scram_users.as_ref()
     }
 
     /// The protocol that is spoken.
@@ -162,6 +174,10 @@ fn read_users(reader: &mut Reader<'_>, mechanism: Mechanism, users: &mut Users) 
     let key = format!("{}.sasl.jaas.config", mechanism.to_string().to_ascii_lowercase());
     let wanted = if mechanism == Mechanism::Plain { PLAIN_MODULE } else { SCRAM_MODULE };
     let Some(line) = reader.value(&key) else {
+        if mechanism != Mechanism::Plain {
+            // Its users may all be made with `kafka-configs`.
+            return;
+        }
         let whole = format!("{}{key}", reader.prefix);
         let message =
             format!("is missing although {mechanism} is enabled: expected {wanted} required user_NAME=\"SECRET\";");

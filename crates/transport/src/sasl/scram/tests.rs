@@ -13,14 +13,14 @@ const SERVER_FINAL: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 
 /// "user" with "pencil", as in RFC 7677.
 fn directory() -> Directory {
-    static KEYS: std::sync::OnceLock<Keys> = std::sync::OnceLock::new();
+    static KEYS: std::sync::OnceLock<ScramCredential> = std::sync::OnceLock::new();
     let salt = || STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
-    let keys = KEYS.get_or_init(|| Keys::derive(Hash::Sha256, "pencil", salt(), 4096)).clone();
-    Directory::new(Hash::Sha256, HashMap::from([("user".to_owned(), keys)]), [7; 32])
+    let keys = KEYS.get_or_init(|| ScramCredential::derive(ScramMechanism::Sha256, "pencil", salt(), 4096)).clone();
+    Directory::new(ScramMechanism::Sha256, HashMap::from([("user".to_owned(), keys)]), [7; 32])
 }
 
 fn begin() -> ServerExchange {
-    let (exchange, first) = ServerExchange::first(&directory(), CLIENT_FIRST, SERVER_NONCE).unwrap();
+    let (exchange, first) = ServerExchange::first(&directory(), None, CLIENT_FIRST, SERVER_NONCE).unwrap();
     assert_eq!(first, SERVER_FIRST);
     exchange
 }
@@ -34,20 +34,24 @@ fn the_example_of_rfc_7677() {
 /// Keys computed with Python's hashlib and hmac.
 #[test]
 fn sha_512_and_kafkas_stored_form() {
-    let keys = Keys::derive(Hash::Sha512, "pencil", b"salt-of-16-bytes".to_vec(), 8192);
+    let keys = ScramCredential::derive(ScramMechanism::Sha512, "pencil", b"salt-of-16-bytes".to_vec(), 8192);
     let stored = "salt=c2FsdC1vZi0xNi1ieXRlcw==,stored_key=MghB0/icKG6Kfa4u9aatA/9Z7rtCARhSXfiT8CbtTtdM7AbaMkJ1DaIXT/L678vMU/vTrvCdQEB9IcJmxQMh+g==,\
                   server_key=PMGizof1H6Be2HDTJ267FVNw+ERP7JOvhpsOwZkUIYd0VnY83kBgKa2Cqa45/snO4q/OMoBpNYVf/DPTQu6URg==,iterations=8192";
-    let read = Keys::stored(Hash::Sha512, stored).unwrap().unwrap();
+    let read = ScramCredential::stored(ScramMechanism::Sha512, stored).unwrap().unwrap();
     assert_eq!((read.stored_key, read.server_key, read.iterations), (keys.stored_key, keys.server_key, 8192));
-    assert!(Keys::stored(Hash::Sha256, stored).unwrap().is_err(), "keys of the other hash");
-    assert!(Keys::stored(Hash::Sha512, &stored.replace("8192", "1")).unwrap().is_err(), "too few rounds");
-    assert!(Keys::stored(Hash::Sha512, "pa=ss,word").is_none());
+    assert!(ScramCredential::stored(ScramMechanism::Sha256, stored).unwrap().is_err(), "keys of the other hash");
+    assert!(
+        ScramCredential::stored(ScramMechanism::Sha512, &stored.replace("8192", "1")).unwrap().is_err(),
+        "too few rounds"
+    );
+    assert!(ScramCredential::stored(ScramMechanism::Sha512, "pa=ss,word").is_none());
 }
 
 #[test]
 fn wrong_messages_are_refused() {
     use Refusal::{AuthorizationId, Credentials, Malformed};
-    let first = |message: &[u8]| ServerExchange::first(&directory(), message, SERVER_NONCE).map(drop).unwrap_err();
+    let first =
+        |message: &[u8]| ServerExchange::first(&directory(), None, message, SERVER_NONCE).map(drop).unwrap_err();
     for bad in [
         "",
         "n",
@@ -66,7 +70,7 @@ fn wrong_messages_are_refused() {
     }
     assert!(matches!(first(b"n,,n=\xff,r=abc"), Malformed(_)));
     assert_eq!(first(b"n,a=other,n=user,r=abc"), AuthorizationId);
-    assert!(ServerExchange::first(&directory(), b"n,a=user,n=user,r=abc,tokenauth=true", "x").is_ok());
+    assert!(ServerExchange::first(&directory(), None, b"n,a=user,n=user,r=abc,tokenauth=true", "x").is_ok());
 
     let last = |message: &str| begin().last(message.as_bytes()).unwrap_err();
     let nonce_twice = CLIENT_FINAL.replace(CLIENT_NONCE, &format!("{CLIENT_NONCE}{CLIENT_NONCE}"));
@@ -85,7 +89,7 @@ fn an_unknown_user_looks_like_a_known_one() {
     let directory = directory();
     let challenge = |user: &str| {
         let first = format!("n,,n={user},r=abc");
-        let (exchange, challenge) = ServerExchange::first(&directory, first.as_bytes(), "def").unwrap();
+        let (exchange, challenge) = ServerExchange::first(&directory, None, first.as_bytes(), "def").unwrap();
         (exchange, challenge)
     };
     let shape = |challenge: &str| {
@@ -125,7 +129,7 @@ fn a_client_checks_the_server() {
 proptest! {
     #[test]
     fn any_bytes_are_taken(first in proptest::collection::vec(any::<u8>(), 0..80), last in "\\PC{0,80}") {
-        let _ = ServerExchange::first(&directory(), &first, SERVER_NONCE);
+        let _ = ServerExchange::first(&directory(), None, &first, SERVER_NONCE);
         let _ = check_server_first(&first, "abc");
         prop_assert!(begin().last(last.as_bytes()).is_err());
     }

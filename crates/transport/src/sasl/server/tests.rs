@@ -20,7 +20,7 @@ fn login_with(enabled: &[Mechanism], lifetime: Option<Duration>) -> ServerLogin 
             .with_max_version(max)
     };
     let table = vec![key(ApiKey::ApiVersions, 4), key(ApiKey::Fetch, 9)];
-    ServerLogin::new(Arc::new(server), Arc::new(ApiVersionsResponse::default().with_api_keys(table)))
+    ServerLogin::new(Arc::new(server), None, Arc::new(ApiVersionsResponse::default().with_api_keys(table)))
 }
 
 fn parse(frame: Bytes) -> RequestFrame {
@@ -73,6 +73,53 @@ fn nothing_tells_a_wrong_name_from_a_wrong_password() {
         };
         assert_eq!(wrong("alice", "wonderlane"), wrong("nobody", "wonderland"), "{mechanism}");
     }
+}
+
+/// Made while the listener serves: in from the next login on, out from the next one after the removal, which is what ends
+/// a session that is to log in again.
+#[test]
+fn stored_users_come_and_go_between_two_logins() {
+    let stored = ScramUsers::new([9; 32]);
+    let mut server = login_with(&[Mechanism::ScramSha512], Some(Duration::from_secs(1)));
+    server.stored = Some(stored.clone());
+    let mut log_in = |name, password| play(&mut server, Mechanism::ScramSha512, name, password).1;
+    let put = |name, password: &str| {
+        let credential = ScramCredential::derive(ScramMechanism::Sha512, password, vec![5; 26], 8192);
+        stored.put(ScramMechanism::Sha512, name, credential);
+    };
+    put("carol", "first");
+    assert!(log_in("carol", "first").is_ok());
+    put("carol", "second");
+    assert!(log_in("carol", "first").is_err());
+    assert!(log_in("carol", "second").is_ok());
+    stored.remove(ScramMechanism::Sha512, "carol");
+    assert!(log_in("carol", "second").is_err());
+    assert!(stored.shapes(ScramMechanism::Sha512).is_empty());
+    let mut server = login_with(&[Mechanism::ScramSha512], None);
+    server.stored = Some(stored.clone());
+    let mut log_in = |password| play(&mut server, Mechanism::ScramSha512, "alice", password).1;
+    assert!(log_in("wonderland").is_ok(), "the user of the properties");
+    put("alice", "later");
+    assert!(log_in("wonderland").is_err());
+    assert!(log_in("later").is_ok());
+}
+
+/// The salt of somebody who does not exist is the same on every listener and like those of the others.
+#[test]
+fn invented_users_look_like_stored_ones() {
+    let stored = ScramUsers::new([9; 32]);
+    let credential = ScramCredential::derive(ScramMechanism::Sha256, "x", vec![5; 26], 8192);
+    stored.put(ScramMechanism::Sha256, "carol", credential);
+    let shown = |listener: [u8; 32], user: &str| {
+        let directory = Directory::new(ScramMechanism::Sha256, HashMap::new(), listener);
+        let first = format!("n,,n={user},r=abc");
+        ServerExchange::first(&directory, Some(&stored), first.as_bytes(), "def").unwrap().1
+    };
+    assert_eq!(shown([1; 32], "nobody"), shown([2; 32], "nobody"));
+    assert_ne!(shown([1; 32], "nobody"), shown([1; 32], "someone"));
+    let salt_bytes = |first: String| first.split(',').nth(1).unwrap().len();
+    assert_eq!(salt_bytes(shown([1; 32], "nobody")), salt_bytes(shown([1; 32], "carol")));
+    assert!(shown([1; 32], "nobody").ends_with("i=8192"));
 }
 
 #[test]
@@ -164,7 +211,7 @@ fn versions_are_told_before_the_login() {
 fn any_login() -> ServerLogin {
     static SHARED: std::sync::OnceLock<Arc<SaslServer>> = std::sync::OnceLock::new();
     let server = SHARED.get_or_init(|| login_with(&ALL, None).server);
-    ServerLogin::new(Arc::clone(server), Arc::default())
+    ServerLogin::new(Arc::clone(server), None, Arc::default())
 }
 
 proptest! {
