@@ -121,13 +121,17 @@ impl Links {
     /// Starts every link of the state. What cannot be started shows why, and waits for somebody to act.
     pub(crate) async fn resume(&self) {
         for record in self.state.links() {
-            let name = record.name.clone();
-            let running = self.launch(&record).await.unwrap_or_else(|error| {
-                tracing::error!(link = name, %error, "the link cannot be started");
-                Running::Broken(error.to_string())
-            });
-            lock(&self.running).insert(name, running);
+            self.begin(&record).await;
         }
+    }
+
+    async fn begin(&self, record: &LinkRecord) {
+        let name = record.name.clone();
+        let running = self.launch(record).await.unwrap_or_else(|error| {
+            tracing::error!(link = name, %error, "the link cannot be started");
+            Running::Broken(error.to_string())
+        });
+        lock(&self.running).insert(name, running);
     }
 
     /// Starts a new link and, unless told otherwise, waits for the other side's word. It is to be
@@ -165,6 +169,29 @@ impl Links {
     pub(crate) fn keep(&self, trial: Trial) -> LinkRecord {
         lock(&self.running).insert(trial.record.name.clone(), trial.running);
         trial.record
+    }
+
+    /// Whether `record` could be started; starts nothing.
+    ///
+    /// # Errors
+    /// Wrong settings.
+    pub(crate) fn validate(&self, record: &LinkRecord) -> Result<(), StartError> {
+        let properties = link_properties(&record.name, &record.configs.0);
+        let config = LinkConfig::parse(&properties)?.config;
+        match config.half {
+            half if !half.holds_mirrors() => self.outbound_config(record, properties).map(drop),
+            half if half.dials() => Ok(direct(&properties, &config).map(drop)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the settings of `record`, which are in the state, into effect.
+    pub(crate) async fn reconfigure(&self, record: &LinkRecord) {
+        let running = lock(&self.running).remove(&record.name);
+        if let Some(running) = running {
+            end(running, RefusalCode::Stopping).await;
+        }
+        self.begin(record).await;
     }
 
     /// Ends `trial`.
@@ -277,7 +304,14 @@ impl Links {
         }
     }
 
-    fn launch_source(&self, record: &LinkRecord, mut properties: Properties) -> Result<Outbound, StartError> {
+    fn launch_source(&self, record: &LinkRecord, properties: Properties) -> Result<Outbound, StartError> {
+        let mut config = self.outbound_config(record, properties)?;
+        config.epoch = self.lives.fetch_add(1, Ordering::Relaxed);
+        Ok(Outbound::spawn(config))
+    }
+
+    /// A source half as it would be started, but for its epoch.
+    fn outbound_config(&self, record: &LinkRecord, mut properties: Properties) -> Result<OutboundConfig, StartError> {
         let name = link_name(record)?;
         let beside = self.cluster.beside();
         // A link without a login of its own for the local cluster takes the daemon's.
@@ -290,12 +324,12 @@ impl Links {
             }
         }
         let bootstrap = beside.map(|b| b.bootstrap.as_slice()).unwrap_or_default();
-        let (member, epoch) = (self.state.member_id(), self.lives.fetch_add(1, Ordering::Relaxed));
-        let (mut config, _) = OutboundConfig::from_properties(name, member, epoch, &properties, bootstrap)?;
+        let member = self.state.member_id();
+        let (mut config, _) = OutboundConfig::from_properties(name, member, 0, &properties, bootstrap)?;
         config.site_topics = self.egress.clone();
         config.source_cluster_id = self.cluster.known_id();
         config.destination_cluster_id = record.remote_cluster_id.clone();
-        Ok(Outbound::spawn(config))
+        Ok(config)
     }
 
     async fn launch_destination(

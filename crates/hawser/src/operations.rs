@@ -29,6 +29,16 @@ pub(crate) enum Operation {
     LinkList,
     /// One link.
     LinkDescribe { link: String },
+    /// Change settings of this daemon's half of a link; all of them or none.
+    LinkAlterConfigs {
+        link: String,
+        changes: Vec<ConfigChange>,
+        /// Check everything, change nothing.
+        #[serde(default)]
+        validate_only: bool,
+    },
+    /// The settings of this daemon's half of a link, defaults included.
+    LinkDescribeConfigs { link: String },
     /// Remove this daemon's half of a link.
     LinkDelete {
         link: String,
@@ -77,6 +87,15 @@ pub(crate) enum RemoteCluster {
     Other(String),
 }
 
+/// A setting of a link and what becomes of it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfigChange {
+    pub(crate) name: String,
+    /// `None`: back to the default.
+    pub(crate) value: Option<String>,
+}
+
 /// What came of an operation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
@@ -84,13 +103,26 @@ pub(crate) enum Outcome {
     Cluster(ClusterView),
     LinkCreated(LinkView),
     LinkValid,
-    Links { links: Vec<LinkView> },
+    Links {
+        links: Vec<LinkView>,
+    },
     Link(LinkView),
+    /// With what was accepted although it has no effect.
+    LinkConfigsAltered {
+        warnings: Vec<String>,
+    },
+    LinkConfigs {
+        configs: Vec<LinkConfigView>,
+    },
     LinkDeleted,
     MirrorCreated(MirrorView),
-    Mirrors { mirrors: Vec<MirrorView> },
+    Mirrors {
+        mirrors: Vec<MirrorView>,
+    },
     Mirror(MirrorView),
-    VerifyStarted { verification: u64 },
+    VerifyStarted {
+        verification: u64,
+    },
     Verify(VerifyView),
     VerifyStopped,
 }
@@ -126,6 +158,21 @@ pub(crate) struct LinkView {
     pub(crate) mirror_partition_states_count: Option<BTreeMap<String, u64>>,
     /// The half's settings, secrets left out.
     pub(crate) configs: BTreeMap<String, String>,
+}
+
+/// A setting of a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LinkConfigView {
+    pub(crate) name: String,
+    /// `None` for a secret, and where there is neither value nor default.
+    pub(crate) value: Option<String>,
+    pub(crate) is_default: bool,
+    /// Cannot be changed on an existing link.
+    pub(crate) is_read_only: bool,
+    pub(crate) is_sensitive: bool,
+    /// `DYNAMIC_CLUSTER_LINK_CONFIG` or `DEFAULT_CONFIG`.
+    pub(crate) source: String,
+    pub(crate) synonyms: Vec<String>,
 }
 
 /// One member of a source half and its connections.
@@ -262,11 +309,13 @@ impl Operation {
             Self::ClusterDescribe
             | Self::LinkList
             | Self::LinkDescribe { .. }
+            | Self::LinkDescribeConfigs { .. }
             | Self::MirrorList { .. }
             | Self::MirrorDescribe { .. }
             | Self::VerifyStatus { .. } => Right::Describe,
             // A comparison reads whole topics over the link: not for everybody who may look.
             Self::LinkCreate { .. }
+            | Self::LinkAlterConfigs { .. }
             | Self::LinkDelete { .. }
             | Self::MirrorCreate { .. }
             | Self::VerifyStart { .. }
@@ -281,6 +330,8 @@ impl Operation {
             Self::LinkCreate { .. } => "link create",
             Self::LinkList => "link list",
             Self::LinkDescribe { .. } => "link describe",
+            Self::LinkAlterConfigs { .. } => "link configuration update",
+            Self::LinkDescribeConfigs { .. } => "link configuration list",
             Self::LinkDelete { .. } => "link delete",
             Self::MirrorCreate { .. } => "mirror create",
             Self::MirrorList { .. } => "mirror list",
@@ -295,7 +346,11 @@ impl Operation {
     pub(crate) fn subject(&self) -> String {
         match self {
             Self::ClusterDescribe | Self::LinkList => String::new(),
-            Self::LinkCreate { link, .. } | Self::LinkDescribe { link } | Self::LinkDelete { link, .. } => link.clone(),
+            Self::LinkCreate { link, .. }
+            | Self::LinkDescribe { link }
+            | Self::LinkAlterConfigs { link, .. }
+            | Self::LinkDescribeConfigs { link }
+            | Self::LinkDelete { link, .. } => link.clone(),
             Self::MirrorCreate { link, mirror_topic, .. } => format!("{link}/{mirror_topic}"),
             Self::MirrorList { link } => link.clone().unwrap_or_default(),
             Self::MirrorDescribe { mirror_topic, .. } => mirror_topic.clone(),

@@ -1,6 +1,7 @@
 //! Executes operations: the one place where they are authorised, audited and done. Faces only translate. What each
 //! does stands in the folder beside this, by subject.
 
+mod configs;
 mod links;
 mod mirrors;
 mod verify;
@@ -121,6 +122,11 @@ impl Service {
             }
             Operation::LinkList => Ok(Outcome::Links { links: self.links() }),
             Operation::LinkDescribe { link } => Ok(Outcome::Link(self.link_view(&self.link(&link)?, &self.flow()))),
+            Operation::LinkAlterConfigs { link, changes, validate_only } => {
+                let _one_at_a_time = self.changes.lock().await;
+                self.link_alter_configs(&link, changes, validate_only).await
+            }
+            Operation::LinkDescribeConfigs { link } => self.link_describe_configs(&link),
             Operation::LinkDelete { link, force } => {
                 let _one_at_a_time = self.changes.lock().await;
                 self.link_delete(&link, force).await

@@ -1,6 +1,7 @@
 //! Every key of a link configuration, in one table: parsing, error messages and the documentation come from it.
 
 use crate::Half;
+use std::collections::BTreeMap;
 
 /// One key.
 #[derive(Clone, Copy, Debug)]
@@ -249,6 +250,19 @@ pub fn nearest(name: &str) -> Option<String> {
     let local = LOGIN.iter().map(|key| format!("local.{}", key.name));
     let (distance, best) = plain.chain(local).map(|known| (edits(name, &known), known)).min()?;
     (distance <= 2.max(name.len() / 5)).then_some(best)
+}
+
+/// What to say of a name that is none.
+pub fn unknown(name: &str) -> String {
+    let hint = nearest(name).map(|n| format!(": did you mean {n}?")).unwrap_or_default();
+    format!("is not a key of a link{hint}")
+}
+
+/// Every key that `half` takes, those of its logins included, by name.
+pub fn keys_of(half: Half) -> BTreeMap<String, Key> {
+    let own = CATALOGUE.iter().chain(LOGIN).map(|key| (key.name.to_owned(), *key));
+    let local = LOGIN.iter().map(|key| (format!("local.{}", key.name), Key { belongs: Lends, ..*key }));
+    own.chain(local).filter(|(_, key)| key.belongs.to(half)).collect()
 }
 
 /// Levenshtein's distance, in bytes.

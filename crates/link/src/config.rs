@@ -177,8 +177,7 @@ impl Reader<'_> {
                 if name.starts_with("source.") {
                     self.warnings.push(self.properties.error(name, "has no effect and was ignored"));
                 } else {
-                    let hint = catalogue::nearest(name).map(|n| format!(": did you mean {n}?")).unwrap_or_default();
-                    self.error(name, format!("is not a key of a link{hint}"));
+                    self.error(name, catalogue::unknown(name));
                 }
                 continue;
             };

@@ -2,6 +2,7 @@
 //! What a link is: its configuration, its two halves, its filters, the life cycle of its mirrors, and
 //! the reversal protocol as pure machines. No sockets, no files, no clocks.
 
+pub mod alter;
 pub mod catalogue;
 pub mod config;
 pub mod filter;
@@ -10,6 +11,7 @@ pub mod name;
 pub mod properties;
 pub mod reversal;
 
+pub use alter::{Alteration, Altered, alter};
 pub use config::{LinkConfig, Parsed};
 pub use filter::{FilterError, TopicFilters};
 pub use mode::{ConnectionMode, Half, LinkMode};

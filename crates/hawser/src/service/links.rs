@@ -187,7 +187,7 @@ impl Drop for Reserved<'_> {
     }
 }
 
-fn start_refusal(error: &StartError) -> Refusal {
+pub(super) fn start_refusal(error: &StartError) -> Refusal {
     let code = match error {
         StartError::Config(_) => RefusalCode::InvalidLinkConfig,
         StartError::NoSuchRemoteLink(_) => RefusalCode::RemoteLinkNotFound,

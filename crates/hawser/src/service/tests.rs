@@ -1,5 +1,6 @@
 use super::*;
 use crate::directory::Directory;
+use crate::operations::{ConfigChange, LinkConfigView, LinkState};
 use hawser_inbound::{Inbound, InboundOptions};
 use hawser_log::LogConfig;
 use hawser_store::EmbeddedStore;
@@ -75,4 +76,54 @@ async fn nothing_is_changed_once_the_daemon_stops() {
     let reply = service.operate(&anonymous, &create()).await;
     assert!(String::from_utf8_lossy(&reply).contains("the daemon stops"));
     assert!(service.state.link("west").is_none());
+}
+
+async fn asked(service: &Arc<Service>, principal: &Principal, operation: Operation) -> Result<Outcome, Refusal> {
+    let reply = service.operate(principal, &serde_json::to_vec(&operation).unwrap()).await;
+    match serde_json::from_slice(&reply).unwrap() {
+        Reply::Done(outcome) => Ok(*outcome),
+        Reply::Refused(refusal) => Err(refusal),
+    }
+}
+
+async fn setting(service: &Arc<Service>, principal: &Principal, name: &str) -> Option<LinkConfigView> {
+    let describe = Operation::LinkDescribeConfigs { link: "west".to_owned() };
+    let Ok(Outcome::LinkConfigs { configs }) = asked(service, principal, describe).await else { panic!("no settings") };
+    configs.into_iter().find(|config| config.name == name)
+}
+
+#[tokio::test]
+async fn settings_are_changed_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (service, anonymous) = (service(dir.path()), anonymous().await);
+    service.operate(&anonymous, &create()).await;
+    let alter = |name: &str, value: Option<&str>, validate_only| Operation::LinkAlterConfigs {
+        link: "west".to_owned(),
+        changes: vec![ConfigChange { name: name.to_owned(), value: value.map(str::to_owned) }],
+        validate_only,
+    };
+    let paused = "cluster.link.paused";
+    asked(&service, &anonymous, alter(paused, Some("true"), true)).await.expect("valid");
+    let shown = setting(&service, &anonymous, paused).await.expect("a setting of this half");
+    assert_eq!(
+        (shown.value.as_deref(), shown.is_default, shown.source.as_str()),
+        (Some("false"), true, "DEFAULT_CONFIG")
+    );
+
+    asked(&service, &anonymous, alter(paused, Some("true"), false)).await.expect("changed");
+    let shown = setting(&service, &anonymous, paused).await.expect("a setting of this half");
+    let seen = (shown.value.as_deref(), shown.is_default, shown.source.as_str());
+    assert_eq!(seen, (Some("true"), false, "DYNAMIC_CLUSTER_LINK_CONFIG"));
+    let describe = Operation::LinkDescribe { link: "west".to_owned() };
+    let Ok(Outcome::Link(link)) = asked(&service, &anonymous, describe).await else { panic!("no link") };
+    assert_eq!(link.state, LinkState::Paused);
+
+    let refused = asked(&service, &anonymous, alter("link.mode", Some("BIDIRECTIONAL"), false)).await.unwrap_err();
+    assert_eq!(refused.code, RefusalCode::InvalidLinkConfig);
+    assert!(refused.message.contains("link.mode: cannot be changed"), "{refused}");
+    let mode = setting(&service, &anonymous, "link.mode").await.expect("a setting of every half");
+    assert!(mode.is_read_only && mode.value.as_deref() == Some("DESTINATION"));
+    assert!(setting(&service, &anonymous, "sasl.jaas.config").await.is_none(), "not of a half that waits");
+    let gone = Operation::LinkDescribeConfigs { link: "east".to_owned() };
+    assert_eq!(asked(&service, &anonymous, gone).await.unwrap_err().code, RefusalCode::LinkNotFound);
 }
