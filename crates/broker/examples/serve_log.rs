@@ -2,7 +2,7 @@
 //! as read-only mirrors, open to everyone:
 //! `cargo run -p hawser-broker --example serve_log -- DIR [PORT]`
 
-use hawser_broker::{Authorizer, BoxFuture, Broker, BrokerConfig, Parts, PrivateApis};
+use hawser_broker::{Authorizer, BoxFuture, Broker, BrokerConfig, Mirrors, Parts, PrivateApis, Topics};
 use hawser_log::{LogConfig, Logs};
 use hawser_state::{MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_transport::{HostPort, Listener, Principal, ServerConnection, ServerSecurity};
@@ -16,6 +16,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 struct NoLinks;
+
+impl Mirrors for NoLinks {
+    fn end(&self, _: &TopicRecord) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
 
 impl PrivateApis for NoLinks {
     fn link_open(&self, _: RequestFrame, _: ServerConnection) -> BoxFuture<'_, ()> {
@@ -52,12 +58,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
             state.put_topic(mirror(name, partitions))?;
         }
     }
+    let config = BrokerConfig { group_initial_rebalance_delay: Duration::ZERO, ..BrokerConfig::default() };
+    let topics = Topics::open(state.clone(), Arc::clone(&logs), Arc::new(NoLinks), &config);
     let parts = Parts {
         state,
         logs: Arc::clone(&logs),
+        topics,
         authorizer: Arc::new(Authorizer::open_to_all()),
         private: Arc::new(NoLinks),
-        config: BrokerConfig { group_initial_rebalance_delay: Duration::ZERO, ..BrokerConfig::default() },
+        config,
     };
     let broker = Broker::new(parts)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -5,11 +5,11 @@ use hawser_wire::Request;
 use hawser_wire::api::supported_versions;
 use hawser_wire::messages::api_versions_response::ApiVersion;
 use hawser_wire::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupHeartbeatRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use hawser_wire::{RequestFrame, ResponseError};
 use std::sync::LazyLock;
@@ -55,6 +55,8 @@ static APIS: LazyLock<Vec<ApiRange>> = LazyLock::new(|| {
         range::<DescribeGroupsRequest>(),
         range::<ListGroupsRequest>(),
         range::<ApiVersionsRequest>(),
+        range::<CreateTopicsRequest>(),
+        range::<DeleteTopicsRequest>(),
         range::<InitProducerIdRequest>(),
         range::<OffsetForLeaderEpochRequest>(),
         range::<DescribeConfigsRequest>(),

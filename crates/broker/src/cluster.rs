@@ -2,7 +2,7 @@
 //! client's listener advertises.
 
 use crate::dispatch::Caller;
-use crate::{Broker, Operation, Resource};
+use crate::{Broker, Operation, Resource, check_topic_name};
 use hawser_state::TopicRecord;
 use hawser_wire::messages::describe_cluster_response::DescribeClusterBroker;
 use hawser_wire::messages::find_coordinator_response::Coordinator;
@@ -79,7 +79,7 @@ impl Broker {
         }
         match self.state.topic(&name) {
             Some(topic) => self.described_topic(caller, &topic, with_operations),
-            None if is_topic_name(&name) => missing(ResponseError::UnknownTopicOrPartition, Some(name)),
+            None if check_topic_name(&name).is_ok() => missing(ResponseError::UnknownTopicOrPartition, Some(name)),
             None => missing(ResponseError::InvalidTopicException, Some(name)),
         }
     }
@@ -203,11 +203,4 @@ impl Broker {
 
 pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
-}
-
-/// `Topic.validate`.
-fn is_topic_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..")
-        && name.len() <= 249
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }

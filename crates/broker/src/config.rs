@@ -11,6 +11,8 @@ pub struct BrokerConfig {
     pub node_id: NodeId,
     /// `broker.rack`, if any.
     pub rack: Option<String>,
+    /// `num.partitions`: of a topic that does not say.
+    pub num_partitions: i32,
     /// Most bytes of request frames that are decoded, handled or being answered at a time, over all connections; larger
     /// ones wait, small ones are not counted. Decoded, a frame takes up to 16 times its length.
     pub request_memory_bytes: usize,
@@ -44,6 +46,7 @@ impl Default for BrokerConfig {
         Self {
             node_id: NodeId(1),
             rack: None,
+            num_partitions: 1,
             request_memory_bytes: 64 << 20,
             fetch_max_bytes: 16 << 20,
             fetch_memory_bytes: 256 << 20,

@@ -1,7 +1,9 @@
 //! DescribeConfigs for topics and for the one broker.
 
 use crate::dispatch::Caller;
-use crate::{Broker, Operation, Resource};
+use crate::{Broker, Operation, Resource, TopicError};
+use hawser_state::TopicRecord;
+use hawser_wire::messages::create_topics_response::CreatableTopicConfigs;
 use hawser_wire::messages::describe_configs_request::DescribeConfigsResource;
 use hawser_wire::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -73,6 +75,36 @@ const TOPIC_CONFIGS: &[Known] = &[
     ("unclean.leader.election.enable", "false", Type::Boolean, "Whether a replica that lacks records may lead."),
 ];
 
+/// Checks configs that somebody sets on an ordinary topic (`LogConfig.validateNames`).
+pub(crate) fn check(configs: &BTreeMap<String, String>) -> Result<(), TopicError> {
+    let unknown = configs.keys().find(|name| !TOPIC_CONFIGS.iter().any(|(known, ..)| known == name));
+    match unknown {
+        Some(name) => Err(TopicError::new(ResponseError::InvalidConfig, format!("Unknown topic config name: {name}"))),
+        None => Ok(()),
+    }
+}
+
+/// The configs of a topic that was just made, as CreateTopics shows them.
+pub(crate) fn of_new_topic(topic: &TopicRecord) -> Vec<CreatableTopicConfigs> {
+    let shown = |entry: Entry| {
+        CreatableTopicConfigs::default()
+            .with_name(StrBytes::from_string(entry.name))
+            .with_value(Some(StrBytes::from_string(entry.value)))
+            .with_config_source(entry.source)
+            .with_read_only(entry.is_read_only)
+    };
+    entries_of(topic).into_iter().map(shown).collect()
+}
+
+fn entries_of(topic: &TopicRecord) -> Vec<Entry> {
+    let mut set: BTreeMap<&str, &str> =
+        topic.configs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut entries: Vec<Entry> = TOPIC_CONFIGS.iter().map(|known| Entry::of_topic(known, &mut set)).collect();
+    // What a newer source has set and this table does not know is shown all the same.
+    entries.extend(set.into_iter().map(|(name, value)| Entry::unknown_of_topic(name, value)));
+    entries
+}
+
 impl Broker {
     pub(crate) fn describe_configs(&self, caller: &Caller, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
         let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
@@ -105,12 +137,7 @@ impl Broker {
         let topic = self
             .topic_for(caller, Operation::DescribeConfigs, &asked.resource_name, Uuid::nil())
             .map_err(|error| (error, "no such topic, or not authorized to describe its configs"))?;
-        let mut set: BTreeMap<&str, &str> =
-            topic.configs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let mut entries: Vec<Entry> = TOPIC_CONFIGS.iter().map(|known| Entry::of_topic(known, &mut set)).collect();
-        // What a newer source has set and this table does not know is shown all the same.
-        entries.extend(set.into_iter().map(|(name, value)| Entry::unknown_of_topic(name, value)));
-        Ok(entries)
+        Ok(entries_of(&topic))
     }
 
     fn broker_configs(&self, caller: &Caller, asked: &DescribeConfigsResource) -> Result<Vec<Entry>, Refusal> {

@@ -5,11 +5,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hawser_transport::{HostPort, Principal};
 use hawser_wire::api::{encode_response, private};
 use hawser_wire::messages::{
-    ApiKey, ApiVersionsRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, DeleteGroupsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    SyncGroupRequest,
+    ApiKey, ApiVersionsRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use hawser_wire::{DecodeError, Request, RequestFrame, ResponseError};
 use std::net::SocketAddr;
@@ -116,6 +116,12 @@ impl Broker {
             ApiKey::DescribeCluster => {
                 Ok(encode::<DescribeClusterRequest>(frame, &self.describe_cluster(caller, frame.decode()?)))
             }
+            ApiKey::CreateTopics => {
+                Ok(encode::<CreateTopicsRequest>(frame, &self.create_topics(caller, frame.decode()?).await))
+            }
+            ApiKey::DeleteTopics => {
+                Ok(encode::<DeleteTopicsRequest>(frame, &self.delete_topics(caller, version, frame.decode()?).await))
+            }
             ApiKey::DescribeConfigs => {
                 Ok(encode::<DescribeConfigsRequest>(frame, &self.describe_configs(caller, frame.decode()?)))
             }
@@ -201,6 +207,8 @@ fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::ApiVersions) => "ApiVersions",
         Ok(ApiKey::OffsetForLeaderEpoch) => "OffsetForLeaderEpoch",
         Ok(ApiKey::DescribeConfigs) => "DescribeConfigs",
+        Ok(ApiKey::CreateTopics) => "CreateTopics",
+        Ok(ApiKey::DeleteTopics) => "DeleteTopics",
         Ok(ApiKey::DeleteGroups) => "DeleteGroups",
         Ok(ApiKey::OffsetDelete) => "OffsetDelete",
         Ok(ApiKey::DescribeCluster) => "DescribeCluster",

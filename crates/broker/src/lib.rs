@@ -19,10 +19,12 @@ mod offsets;
 mod partitions;
 mod produce;
 mod requests;
+mod topics;
 
 pub use apis::{ApiRange, advertised_apis, api_versions_before_login};
 pub use authorizer::{Authorizer, Operation, Resource};
 pub use config::BrokerConfig;
+pub use topics::{Layout, Mirrors, NewTopic, TopicError, Topics, check_topic_name};
 
 use bytes::Bytes;
 use hawser_log::Logs;
@@ -53,6 +55,8 @@ pub struct Parts {
     pub state: State,
     /// The data.
     pub logs: Arc<Logs>,
+    /// Makes and deletes topics in both.
+    pub topics: Arc<Topics>,
     /// Who may do what.
     pub authorizer: Arc<Authorizer>,
     /// `LinkOpen` and `Operate`.
@@ -64,6 +68,7 @@ pub struct Parts {
 /// The broker; one a daemon, shared by all its connections.
 pub struct Broker {
     state: State,
+    topics: Arc<Topics>,
     authorizer: Arc<Authorizer>,
     private: Arc<dyn PrivateApis>,
     config: BrokerConfig,
@@ -82,13 +87,14 @@ impl Broker {
     /// # Errors
     /// When the stored groups cannot be read.
     pub fn new(parts: Parts) -> Result<Arc<Self>, hawser_state::Error> {
-        let Parts { state, logs, authorizer, private, config } = parts;
+        let Parts { state, logs, topics, authorizer, private, config } = parts;
         let groups = groups::Coordinator::start(state.clone(), config.clone())?;
         let partitions = partitions::Partitions::new(logs);
         let fetch = fetch::Fetches::new(&config);
         let requests = requests::RequestMemory::new(config.request_memory_bytes);
         Ok(Arc::new(Self {
             state,
+            topics,
             authorizer,
             private,
             config,

@@ -11,7 +11,7 @@ use crate::metrics::{self, Endpoint};
 use crate::service::Service;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use hawser_broker::{BoxFuture, Broker, Parts, PrivateApis, advertised_apis};
+use hawser_broker::{BoxFuture, Broker, Parts, PrivateApis, Topics, advertised_apis};
 use hawser_inbound::{Inbound, InboundOptions};
 use hawser_log::Logs;
 use hawser_state::State;
@@ -115,17 +115,28 @@ impl Daemon {
         let inbound = Inbound::new(Arc::new(directory), InboundOptions::default());
         let (rate, egress) = (config.fetch_bytes_per_second, config.egress.clone());
         let links = Links::new(state.clone(), store, inbound.clone(), cluster.clone(), rate, egress);
+        let topics = {
+            let (state, logs, links, broker) = (state.clone(), logs.clone(), links.clone(), config.broker.clone());
+            tokio::task::spawn_blocking(move || Topics::open(state, logs, links, &broker)).await?
+        };
         let service = Arc::new(Service::new(
             state.clone(),
             logs.clone(),
+            topics.clone(),
             links.clone(),
             cluster,
             authorizer.clone(),
             config.broker.node_id.0,
         ));
         let private = Arc::new(Private { service: service.clone(), inbound });
-        let broker =
-            Broker::new(Parts { state, logs: logs.clone(), authorizer, private, config: config.broker.clone() })?;
+        let broker = Broker::new(Parts {
+            state,
+            logs: logs.clone(),
+            topics,
+            authorizer,
+            private,
+            config: config.broker.clone(),
+        })?;
         links.resume().await;
 
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());

@@ -6,6 +6,7 @@ use crate::operations::{LinkState, MemberView};
 use crate::persist::persist;
 use crate::remote::{self, RemoteCluster};
 use crate::service::{link_properties, now_ms};
+use hawser_broker::{BoxFuture, Mirrors};
 use hawser_inbound::Inbound;
 use hawser_link::config::StartOffset;
 use hawser_link::reversal::RefusalCode;
@@ -236,6 +237,12 @@ impl Links {
         }
     }
 
+    /// Ends the copying into mirror `topic`, which is about to be deleted.
+    async fn end_mirror(&self, link: &str, topic: &str) {
+        let Some((replicator, _)) = self.replicator(link) else { return };
+        let _ = replicator.remove(topic).await; // a replicator that ended writes no more
+    }
+
     /// The replicator of `link`, and whether the whole link is paused.
     fn replicator(&self, link: &str) -> Option<(Replicator, bool)> {
         match lock(&self.running).get(link)? {
@@ -358,6 +365,17 @@ impl Links {
             }
         }
         Ok(Destination { connector, replicator, keeper, is_reversed, is_paused })
+    }
+}
+
+impl Mirrors for Links {
+    fn end(&self, topic: &TopicRecord) -> BoxFuture<'_, ()> {
+        let (topic, link) = (topic.name.clone(), topic.mirror.as_ref().map(|mirror| mirror.link.clone()));
+        Box::pin(async move {
+            if let Some(link) = link {
+                self.end_mirror(&link, &topic).await;
+            }
+        })
     }
 }
 
@@ -527,16 +545,14 @@ async fn keep(state: State, mut events: mpsc::Receiver<MirrorEvent>) {
 
 /// Writes one event down; `Ok` also for those that need not be kept.
 fn apply(state: &State, event: &MirrorEvent) -> Result<(), hawser_state::Error> {
-    let change = |name: &str, change: &dyn Fn(&mut TopicRecord, &mut MirrorRecord)| match state.topic(name) {
-        Some(topic) => {
-            let mut topic = TopicRecord::clone(&topic);
-            if let Some(mut mirror) = topic.mirror.take() {
-                change(&mut topic, &mut mirror);
-                topic.mirror = Some(mirror);
-            }
-            state.put_topic(topic)
-        }
-        None => Ok(()),
+    let change = |name: &str, change: &dyn Fn(&mut TopicRecord, &mut MirrorRecord)| {
+        let with_mirror = |topic: &mut TopicRecord| {
+            let Some(mut mirror) = topic.mirror.take() else { return false };
+            change(topic, &mut mirror);
+            topic.mirror = Some(mirror);
+            true
+        };
+        state.update_topic(name, with_mirror).map(drop)
     };
     match event {
         MirrorEvent::Pinned { topic, source_topic_id } => {

@@ -13,7 +13,7 @@ use crate::operations::{ClusterView, Operation, Outcome, Refusal, RefusalCode, R
 use crate::remote::RemoteError;
 use crate::verify::Verifications;
 use bytes::Bytes;
-use hawser_broker::Authorizer;
+use hawser_broker::{Authorizer, Topics};
 use hawser_link::Properties;
 use hawser_log::Logs;
 use hawser_state::State;
@@ -31,6 +31,7 @@ const CHANGES_MAX: usize = 64;
 pub(crate) struct Service {
     state: State,
     logs: Arc<Logs>,
+    topics: Arc<Topics>,
     links: Arc<Links>,
     authorizer: Arc<Authorizer>,
     cluster: Arc<Cluster>,
@@ -49,6 +50,7 @@ impl Service {
     pub(crate) fn new(
         state: State,
         logs: Arc<Logs>,
+        topics: Arc<Topics>,
         links: Arc<Links>,
         cluster: Arc<Cluster>,
         authorizer: Arc<Authorizer>,
@@ -56,7 +58,7 @@ impl Service {
     ) -> Self {
         let (verifications, changes) = (Verifications::default(), Mutex::new(()));
         let (being_made, room) = (std::sync::Mutex::default(), Arc::new(Semaphore::new(CHANGES_MAX)));
-        Self { state, logs, links, cluster, authorizer, node_id, verifications, changes, room, being_made }
+        Self { state, logs, topics, links, cluster, authorizer, node_id, verifications, changes, room, being_made }
     }
 
     /// The private API `OPERATE`: JSON in, JSON out. Never fails: what goes wrong is a refusal. May be dropped at any

@@ -182,6 +182,27 @@ impl State {
         Ok(())
     }
 
+    /// Changes a topic, whether or not others change it meanwhile; what it is now, `None` if there is none. `change` says
+    /// whether there is anything to write. Blocks on fsync.
+    ///
+    /// # Errors
+    /// When the write failed; nothing changed then.
+    pub fn update_topic(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut TopicRecord) -> bool,
+    ) -> Result<Option<Arc<TopicRecord>>, Error> {
+        let _changing = self.changing();
+        let Some(topic) = self.topic(name) else { return Ok(None) };
+        let mut changed = TopicRecord::clone(&topic);
+        if !change(&mut changed) {
+            return Ok(Some(topic));
+        }
+        self.inner.disk.write(|t| put(t, TOPICS, name, &changed))?;
+        self.cache_mut().insert_topic(changed);
+        Ok(self.topic(name))
+    }
+
     /// Removes a topic and every offset committed in it; whether there was one. Blocks on fsync.
     ///
     /// # Errors

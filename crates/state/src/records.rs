@@ -46,6 +46,14 @@ pub struct TopicRecord {
     pub mirror: Option<MirrorRecord>,
 }
 
+impl TopicRecord {
+    /// Whether it is a mirror that its link, and nobody else, writes to. A mirror that was stopped (promoted or failed
+    /// over) is an ordinary topic.
+    pub fn is_read_only(&self) -> bool {
+        self.mirror.as_ref().is_some_and(|mirror| mirror.status != MirrorStatus::Stopped)
+    }
+}
+
 /// What a mirror topic mirrors and how it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MirrorRecord {

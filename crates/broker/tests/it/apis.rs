@@ -52,6 +52,8 @@ async fn every_advertised_version_is_answered_with_what_decodes() {
     answered += every_version(&client, ListGroupsRequest::default()).await;
     answered += every_version(&client, ApiVersionsRequest::default()).await;
     answered += every_version(&client, OffsetForLeaderEpochRequest::default()).await;
+    answered += every_version(&client, CreateTopicsRequest::default()).await;
+    answered += every_version(&client, DeleteTopicsRequest::default()).await;
     answered += every_version(&client, DescribeConfigsRequest::default()).await;
     answered += every_version(&client, DeleteGroupsRequest::default()).await;
     answered += every_version(&client, OffsetDeleteRequest::default()).await;

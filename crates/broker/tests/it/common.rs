@@ -1,7 +1,7 @@
 //! A broker over a folder of its own, on a plain loopback port, and clients to it.
 
 use bytes::Bytes;
-use hawser_broker::{Authorizer, BoxFuture, Broker, BrokerConfig, Parts, PrivateApis};
+use hawser_broker::{Authorizer, BoxFuture, Broker, BrokerConfig, Mirrors, Parts, PrivateApis, Topics};
 use hawser_link::Properties;
 use hawser_log::{LogConfig, Logs, PartitionLog};
 use hawser_state::{MirrorRecord, MirrorStatus, State, TopicRecord};
@@ -21,6 +21,8 @@ pub(crate) struct Bench {
     pub(crate) broker: Arc<Broker>,
     pub(crate) state: State,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) ended: Arc<Ended>,
     pub(crate) address: SocketAddr,
     pub(crate) stop: CancellationToken,
     dir: PathBuf,
@@ -40,6 +42,17 @@ impl PrivateApis for Echo {
     fn operate(&self, principal: &Principal, body: Bytes) -> BoxFuture<'_, Bytes> {
         let reply = format!("{} says {}", principal.as_str(), String::from_utf8_lossy(&body));
         Box::pin(async move { reply.into() })
+    }
+}
+
+/// Notes which mirrors were ended.
+#[derive(Default)]
+pub(crate) struct Ended(pub(crate) std::sync::Mutex<Vec<String>>);
+
+impl Mirrors for Ended {
+    fn end(&self, topic: &TopicRecord) -> BoxFuture<'_, ()> {
+        self.0.lock().unwrap().push(topic.name.clone());
+        Box::pin(std::future::ready(()))
     }
 }
 
@@ -85,9 +98,12 @@ impl Bench {
         };
         let state = State::open(&dir.join("state.redb")).unwrap();
         let authorizer = Authorizer::from_properties(&Properties::parse("test", access)).unwrap();
+        let ended = Arc::new(Ended::default());
+        let topics = Topics::open(state.clone(), Arc::clone(&logs), ended.clone(), &config);
         let parts = Parts {
             state: state.clone(),
             logs: Arc::clone(&logs),
+            topics: Arc::clone(&topics),
             authorizer: Arc::new(authorizer),
             private: Arc::new(Echo),
             config,
@@ -98,7 +114,7 @@ impl Bench {
         let address = listener.local_addr();
         let stop = CancellationToken::new();
         tokio::spawn(accept(listener, Arc::downgrade(&broker), stop.clone()));
-        Self { broker, state, logs, address, stop, dir: dir.to_owned(), _folder: folder }
+        Self { broker, state, logs, topics, ended, address, stop, dir: dir.to_owned(), _folder: folder }
     }
 
     pub(crate) async fn client(&self) -> KafkaClient {

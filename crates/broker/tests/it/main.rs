@@ -4,3 +4,4 @@ mod apis;
 mod common;
 mod fetching;
 mod grouping;
+mod topics;

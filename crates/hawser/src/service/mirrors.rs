@@ -2,12 +2,12 @@
 
 use super::{Service, internal, now_ms, remote_refusal, unavailable};
 use crate::operations::{Outcome, Refusal, RefusalCode};
-use crate::persist::persist;
 use crate::remote::{self, RemoteError};
-use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, TopicRecord};
+use hawser_broker::{Layout, NewTopic, TopicError, check_topic_name};
+use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus};
 use hawser_transport::{ClientError, Target};
+use hawser_wire::ResponseError;
 use std::collections::BTreeMap;
-use uuid::Uuid;
 
 impl Service {
     pub(super) async fn mirror_create(
@@ -59,10 +59,9 @@ impl Service {
             .collect();
         kept.extend(configs);
         let partitions = i32::try_from(found.leaders.len()).map_err(|_| invalid("too many partitions".into()))?;
-        let topic = TopicRecord {
+        let topic = NewTopic {
             name,
-            id: Uuid::new_v4(),
-            partitions,
+            layout: Layout::count(partitions),
             configs: kept,
             mirror: Some(MirrorRecord {
                 link: link.to_owned(),
@@ -78,11 +77,7 @@ impl Service {
         // Asking the source took its time: what was checked before may have changed.
         let _one_at_a_time = self.changes.lock().await;
         self.link(link)?;
-        if self.state.topic(&topic.name).is_some() {
-            return Err(topic_exists(&topic.name));
-        }
-        let kept = topic.clone();
-        persist(&self.state, move |state| state.put_topic(kept)).await.map_err(|e| internal(&e))?;
+        let topic = self.topics.create(topic, false).await.map_err(topic_refusal)?;
         self.links.add_mirror(&topic, client).await;
         let flow = self.flow();
         let view = topic.mirror.as_ref().map(|mirror| self.mirror_view(&topic, mirror, &flow).without_partitions());
@@ -111,9 +106,6 @@ impl Service {
     }
 }
 
-/// Kafka's longest topic name (`Topic.MAX_NAME_LENGTH`).
-const TOPIC_NAME_MAX: usize = 249;
-
 /// Topic settings of the source that a mirror is made with: those that say how its log is to be kept and read.
 const MIRRORED_CONFIGS: [&str; 9] = [
     "cleanup.policy",
@@ -132,13 +124,13 @@ fn start_offset_spec(record: &LinkRecord) -> String {
     spec.map_or("earliest", |s| s.trim()).to_owned()
 }
 
-/// Kafka's rule (`Topic.validate`).
-fn check_topic_name(name: &str) -> Result<(), String> {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if !matches!(name, "" | "." | "..") && name.len() <= TOPIC_NAME_MAX && name.bytes().all(legal) {
-        return Ok(());
-    }
-    Err(format!("not a topic name: 1 to {TOPIC_NAME_MAX} of the characters a-z A-Z 0-9 . _ -, and not \".\" or \"..\""))
+fn topic_refusal(error: TopicError) -> Refusal {
+    let code = match error.code {
+        ResponseError::TopicAlreadyExists => RefusalCode::TopicExists,
+        ResponseError::KafkaStorageError | ResponseError::UnknownServerError => return internal(&error),
+        _ => RefusalCode::InvalidRequest,
+    };
+    Refusal::new(code, error.message)
 }
 
 fn topic_exists(name: &str) -> Refusal {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::directory::Directory;
 use crate::operations::{ConfigChange, LinkConfigView, LinkState};
+use hawser_broker::BrokerConfig;
 use hawser_inbound::{Inbound, InboundOptions};
 use hawser_log::LogConfig;
 use hawser_store::EmbeddedStore;
@@ -22,7 +23,8 @@ fn service(dir: &Path) -> Arc<Service> {
     let inbound = Inbound::new(Arc::new(directory), InboundOptions::default());
     let store = Arc::new(EmbeddedStore::new(logs.clone()));
     let links = Links::new(state.clone(), store, inbound, cluster.clone(), None, None);
-    Arc::new(Service::new(state, logs, links, cluster, authorizer, 1))
+    let topics = Topics::open(state.clone(), logs.clone(), links.clone(), &BrokerConfig::default());
+    Arc::new(Service::new(state, logs, topics, links, cluster, authorizer, 1))
 }
 
 /// Who comes without a login; only a listener can say so.

@@ -1,0 +1,173 @@
+//! The topics of the embedded store, as they are made, grown, configured and deleted: the one place for it, whichever
+//! face asks (Kafka's admin APIs, an operation on mirrors, a link that creates mirrors by itself).
+//!
+//! Changes are done one at a time, and each to its end: a caller may hang up. A record is written before its logs are
+//! made and removed before they are: so what a crash leaves behind is a topic whose logs are made at the next start, or
+//! folders that no topic names, never half a topic.
+
+mod error;
+mod name;
+mod new;
+mod requests;
+
+pub use error::TopicError;
+pub use name::check_topic_name;
+pub use new::{Layout, NewTopic};
+
+use crate::{BoxFuture, BrokerConfig};
+use hawser_log::Logs;
+use hawser_state::{State, TopicRecord};
+use hawser_wire::{NodeId, ResponseError, TopicPartition, Uuid};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use tracing::{error, info, warn};
+
+/// Most partitions that one request may make (`ReplicationControlManager.MAX_PARTITIONS_PER_BATCH`).
+pub(crate) const PARTITIONS_PER_REQUEST_MAX: i32 = 10_000;
+
+/// What topics need of the daemon's links.
+pub trait Mirrors: Send + Sync {
+    /// Ends the copying into `topic`, which is about to be deleted. When this is done, nobody writes to its logs or its
+    /// record.
+    fn end(&self, topic: &TopicRecord) -> BoxFuture<'_, ()>;
+}
+
+/// What a topic gets that does not say.
+pub(crate) struct TopicDefaults {
+    /// The one node that holds every replica.
+    pub(crate) node_id: NodeId,
+    /// `num.partitions`.
+    pub(crate) partitions: i32,
+}
+
+/// The topics; one a daemon.
+pub struct Topics {
+    state: State,
+    logs: Arc<Logs>,
+    mirrors: Arc<dyn Mirrors>,
+    defaults: TopicDefaults,
+    /// Held over a check and the change that it allows.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Topics {
+    /// Takes up the topics of `state`, making logs that a crash kept from being made. Blocks on files.
+    pub fn open(state: State, logs: Arc<Logs>, mirrors: Arc<dyn Mirrors>, config: &BrokerConfig) -> Arc<Self> {
+        let defaults = TopicDefaults { node_id: config.node_id, partitions: config.num_partitions };
+        let topics = Self { state, logs, mirrors, defaults, turn: Arc::default() };
+        for topic in topics.state.topics().iter().filter(|topic| !topic.is_read_only()) {
+            if let Err(error) = topics.open_logs(topic, 0) {
+                error!(topic = topic.name, %error, "not all partitions of the topic can be opened");
+            }
+        }
+        let strays = topics.logs.partitions().into_iter().filter(|id| topics.state.topic(&id.topic).is_none());
+        let strays: BTreeSet<_> = strays.map(|id| id.to_string()).collect();
+        if !strays.is_empty() {
+            warn!(folders = ?strays, "folders of topics that do not exist, such as a deletion that was cut short leaves behind: delete them by hand");
+        }
+        Arc::new(topics)
+    }
+
+    /// Makes a topic, or with `validate_only` says whether it could be made. Runs to its end even when dropped.
+    ///
+    /// # Errors
+    /// Kafka's, for what the name, the layout or a config breaks; `KafkaStorageError` when it could not be written, and
+    /// then there is no such topic.
+    pub async fn create(self: &Arc<Self>, new: NewTopic, validate_only: bool) -> Result<Arc<TopicRecord>, TopicError> {
+        self.change(move |topics| {
+            let record = new.check(&topics.defaults, &topics.state.topics())?;
+            if validate_only {
+                return Ok(Arc::new(record));
+            }
+            topics.state.put_topic(record.clone()).map_err(|error| TopicError::storage(&error))?;
+            if !record.is_read_only()
+                && let Err(error) = topics.open_logs(&record, 0)
+            {
+                topics.remove(&record);
+                return Err(error);
+            }
+            info!(topic = record.name, partitions = record.partitions, "topic created");
+            Ok(Arc::new(record))
+        })
+        .await
+    }
+
+    /// Deletes the topic with this id: its logs, its configs, the offsets committed in it, and what makes it a mirror. Runs
+    /// to its end even when dropped.
+    ///
+    /// # Errors
+    /// `UnknownTopicId`; `KafkaStorageError` when it could not be written.
+    pub async fn delete(self: &Arc<Self>, id: Uuid) -> Result<(), TopicError> {
+        let topics = Arc::clone(self);
+        let deleting = tokio::spawn(async move {
+            let turn = Arc::clone(&topics.turn).lock_owned().await;
+            let topic = topics.state.topic_by_id(id).ok_or_else(|| TopicError::of(ResponseError::UnknownTopicId))?;
+            if topic.is_read_only() {
+                topics.mirrors.end(&topic).await;
+            }
+            let remove = move || {
+                let _turn = turn;
+                topics.state.delete_topic(&topic.name).map_err(|error| TopicError::storage(&error))?;
+                topics.remove_logs(&topic);
+                info!(topic = topic.name, "topic deleted");
+                Ok(())
+            };
+            tokio::task::spawn_blocking(remove).await.unwrap_or_else(|ended| Err(TopicError::unfinished(&ended)))
+        });
+        deleting.await.unwrap_or_else(|ended| Err(TopicError::unfinished(&ended)))
+    }
+
+    /// Does `change` on a thread for blocking work, when its turn has come.
+    async fn change<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Self) -> Result<T, TopicError> + Send + 'static,
+    ) -> Result<T, TopicError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let topics = Arc::clone(self);
+        let changing = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            change(&topics)
+        });
+        changing.await.unwrap_or_else(|ended| Err(TopicError::unfinished(&ended)))
+    }
+
+    /// Opens the logs of an ordinary topic from partition `from` on, making those that are not there.
+    fn open_logs(&self, topic: &TopicRecord, from: i32) -> Result<(), TopicError> {
+        for partition in from..topic.partitions {
+            let id = TopicPartition::new(topic.name.as_str(), partition);
+            let opened = match self.logs.open_partition(&id, topic.id) {
+                Err(hawser_log::Error::TopicId { held, .. }) if self.state.topic_by_id(held).is_none() => {
+                    warn!(%id, "the folder is of a deleted topic of that name, and deleted now");
+                    self.logs.delete_partition(&id).and_then(|()| self.logs.open_partition(&id, topic.id))
+                }
+                opened => opened,
+            };
+            opened.map_err(|error| TopicError::storage(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes back a topic that was not made to its end.
+    fn remove(&self, topic: &TopicRecord) {
+        if let Err(error) = self.state.delete_topic(&topic.name) {
+            error!(topic = topic.name, %error, "a topic that could not be made remains");
+            return;
+        }
+        self.remove_logs(topic);
+    }
+
+    /// Deletes the logs of a topic that is no more. What cannot be deleted is told at the next start, and taken away when
+    /// the name is used again.
+    fn remove_logs(&self, topic: &TopicRecord) {
+        for partition in 0..topic.partitions {
+            let id = TopicPartition::new(topic.name.as_str(), partition);
+            if let Err(error) = self.logs.delete_partition(&id) {
+                error!(%id, %error, "the log of a deleted topic remains");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
