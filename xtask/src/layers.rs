@@ -15,7 +15,7 @@ const ROWS: [&[&str]; 6] = [
     &["hawser-link"],
     &["hawser-transport", "hawser-log", "hawser-state"],
     &["hawser-store"],
-    &["hawser-outbound", "hawser-inbound", "hawser-replicate", "hawser-broker"],
+    &["hawser-outbound", "hawser-inbound", "hawser-replicate", "hawser-sync", "hawser-broker"],
     &["hawser"],
 ];
 /// Rows without I/O.

@@ -39,8 +39,10 @@ pub enum Kind {
     TopicFilters,
     /// Group filters in JSON.
     GroupFilters,
-    /// JSON that a later stage reads.
-    Json,
+    /// ACL filters in JSON.
+    AclFilters,
+    /// Names of topic configs that may follow the source, with commas between.
+    TopicConfigs,
     /// `earliest`, `latest` or an ISO-8601 instant.
     StartOffset,
     /// At most 12 characters legal in topic names.
@@ -130,7 +132,8 @@ const fn not_yet(
 use Belongs::{Both, Dials, Lends, Mirrors};
 use Change::{Fixed, Live};
 use Kind::{
-    Boolean, Choice, GroupFilters, Integer, Json, Jvm, List, Password, Prefix, StartOffset, Text, TopicFilters,
+    AclFilters, Boolean, Choice, GroupFilters, Integer, Jvm, List, Password, Prefix, StartOffset, Text, TopicConfigs,
+    TopicFilters,
 };
 
 /// The table. Keys of the login (`security.protocol`, `ssl.*`, `sasl.*`) stand in [`LOGIN`], as they exist twice.
@@ -141,7 +144,7 @@ pub const CATALOGUE: &[Key] = &[
     key("connection.mode", Choice(&["OUTBOUND", "INBOUND"]), Some("OUTBOUND"), Both, Fixed, "Whether this half dials the other cluster or waits to be dialled."),
     not_yet("remote.link.connection.mode", Choice(&["OUTBOUND", "INBOUND"]), None, Both, Fixed, "Connection mode of the other half of a bidirectional link."),
     key("cluster.link.prefix", Prefix, None, Mirrors, Fixed, "Put before the names of mirror topics."),
-    not_yet("consumer.group.prefix.enable", Boolean, Some("false"), Mirrors, Fixed, "Put the prefix before synced group ids too."),
+    key("consumer.group.prefix.enable", Boolean, Some("false"), Mirrors, Fixed, "Put the prefix before synced group ids too."),
     key("cluster.link.paused", Boolean, Some("false"), Mirrors, Live, "Pauses the whole link."),
     key("mirror.start.offset.spec", StartOffset, Some("earliest"), Mirrors, Live, "Where a new mirror begins: earliest, latest, or an ISO-8601 instant."),
     // Reaching the clusters.
@@ -178,16 +181,16 @@ pub const CATALOGUE: &[Key] = &[
     key("hawser.egress.bytes.per.second", Integer(1024, i64::MAX), None, Lends, Live, "Most bytes a second that leave over this link, all channels together. Unset: no limit."),
     key("hawser.channels.max", Integer(1, 4096), Some("256"), Lends, Live, "Most channels that the destination may have open to this member."),
     // Syncs.
-    not_yet("consumer.offset.sync.enable", Boolean, Some("false"), Mirrors, Live, "Copies committed offsets of consumer groups."),
-    not_yet("consumer.offset.sync.ms", Integer(1000, MS_MAX), Some("30000"), Mirrors, Live, "How often."),
-    not_yet("consumer.offset.group.filters", GroupFilters, None, Mirrors, Live, "Of which groups."),
-    not_yet("acl.sync.enable", Boolean, Some("false"), Mirrors, Live, "Copies ACLs."),
-    not_yet("acl.sync.ms", Integer(1000, MS_MAX), Some("5000"), Mirrors, Live, "How often."),
-    not_yet("acl.filters", Json, None, Mirrors, Live, "Which ACLs."),
-    not_yet("auto.create.mirror.topics.enable", Boolean, Some("false"), Mirrors, Live, "Creates mirrors of matching topics, present and future."),
-    not_yet("auto.create.mirror.topics.filters", TopicFilters, None, Mirrors, Live, "Which topics."),
-    not_yet("topic.config.sync.ms", Integer(1000, MS_MAX), Some("5000"), Mirrors, Live, "How often topic configs are copied."),
-    not_yet("topic.config.sync.include", List, None, Mirrors, Live, "Which topic configs are copied."),
+    key("consumer.offset.sync.enable", Boolean, Some("false"), Mirrors, Live, "Copies committed offsets of consumer groups."),
+    key("consumer.offset.sync.ms", Integer(1000, MS_MAX), Some("30000"), Mirrors, Live, "How often."),
+    key("consumer.offset.group.filters", GroupFilters, None, Mirrors, Live, "Of which groups."),
+    key("acl.sync.enable", Boolean, Some("false"), Mirrors, Live, "Copies ACLs that match; removes those that it copied once they are gone at the source."),
+    key("acl.sync.ms", Integer(1000, MS_MAX), Some("5000"), Mirrors, Live, "How often."),
+    key("acl.filters", AclFilters, None, Mirrors, Live, "Which ACLs."),
+    key("auto.create.mirror.topics.enable", Boolean, Some("false"), Mirrors, Live, "Creates mirrors of matching topics, present and future."),
+    key("auto.create.mirror.topics.filters", TopicFilters, None, Mirrors, Live, "Which topics."),
+    key("topic.config.sync.ms", Integer(1000, MS_MAX), Some("5000"), Mirrors, Live, "How often topic configs are copied."),
+    key("topic.config.sync.include", TopicConfigs, None, Mirrors, Live, "Which topic configs are copied. Default: those that say how a log is kept, read and compacted."),
 ];
 
 /// Keys of a login. Without a prefix they are for the other cluster ([`Belongs::Dials`]); with `local.` in front

@@ -2,8 +2,9 @@
 //! collected before any is returned.
 
 use crate::catalogue::{self, Kind};
-use crate::filter::{GroupFilters, TopicFilters};
-use crate::{ConfigError, ConfigErrors, ConnectionMode, Half, LinkMode, Properties};
+use crate::filter::{AclFilters, GroupFilters, TopicFilters};
+use crate::{ConfigError, ConfigErrors, ConnectionMode, Half, LinkMode, Properties, topic_configs};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A half's configuration. Logins are not in it: `transport` reads them from the same properties.
@@ -77,8 +78,12 @@ pub struct MirrorConfig {
     pub offset_sync: Option<(Duration, GroupFilters)>,
     /// `auto.create.mirror.topics.*`: which topics, when on.
     pub auto_create: Option<TopicFilters>,
+    /// `acl.sync.*`: how often and which ACLs, when on.
+    pub acl_sync: Option<(Duration, AclFilters)>,
     /// `topic.config.sync.ms`.
     pub config_sync: Duration,
+    /// `topic.config.sync.include`.
+    pub config_include: BTreeSet<&'static str>,
 }
 
 /// What a half that lends its local cluster does.
@@ -209,6 +214,11 @@ impl Reader<'_> {
             metadata_max_age: self.ms("metadata.max.age.ms"),
         };
         let groups = || GroupFilters::parse(self.text("consumer.offset.group.filters")).unwrap_or_default();
+        let acls = || AclFilters::parse(self.text("acl.filters")).unwrap_or_default();
+        let config_include = match self.value("topic.config.sync.include") {
+            Some(names) => topic_configs::parse_include(list(names).iter().map(String::as_str)).unwrap_or_default(),
+            None => topic_configs::DEFAULT_INCLUDE.into(),
+        };
         let mirrors = MirrorConfig {
             paused: enabled("cluster.link.paused"),
             prefix: self.text("cluster.link.prefix").to_owned(),
@@ -227,7 +237,9 @@ impl Reader<'_> {
             offset_sync: enabled("consumer.offset.sync.enable").then(|| (self.ms("consumer.offset.sync.ms"), groups())),
             auto_create: enabled("auto.create.mirror.topics.enable")
                 .then(|| TopicFilters::parse(self.text("auto.create.mirror.topics.filters")).unwrap_or_default()),
+            acl_sync: enabled("acl.sync.enable").then(|| (self.ms("acl.sync.ms"), acls())),
             config_sync: self.ms("topic.config.sync.ms"),
+            config_include,
         };
         let listener = self.value("local.listener.name").or_else(|| self.value("local.listener"));
         let topics = self.value("hawser.egress.topics.filters");
@@ -324,8 +336,9 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
         Kind::Choice(choices) => Err(expected(&format!("one of {choices:?}"))),
         Kind::TopicFilters => TopicFilters::parse(value).map(drop).map_err(|e| e.to_string()),
         Kind::GroupFilters => GroupFilters::parse(value).map(drop).map_err(|e| e.to_string()),
-        Kind::Json => {
-            serde_json::from_str::<serde_json::Value>(value).map(drop).map_err(|e| format!("is not JSON: {e}"))
+        Kind::AclFilters => AclFilters::parse(value).map(drop).map_err(|e| e.to_string()),
+        Kind::TopicConfigs => {
+            topic_configs::parse_include(list(value).iter().map(String::as_str)).map(drop).map_err(|e| e.join("; "))
         }
         Kind::StartOffset if start_offset(value).is_some() => Ok(()),
         Kind::StartOffset => Err(expected("earliest, latest, or an instant like 2026-01-31T12:00:00Z")),

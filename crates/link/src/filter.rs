@@ -1,6 +1,10 @@
 //! Name filters as operators write them: `{"topicFilters":[{"name":…,"patternType":…,"filterType":…}]}`, and the
 //! same shape for groups. EXCLUDE wins over INCLUDE; what no filter names is not included.
 
+mod acl;
+
+pub use acl::{AclFilter, AclFilters};
+
 use serde::Deserialize;
 use std::fmt;
 

@@ -10,6 +10,7 @@ pub mod mode;
 pub mod name;
 pub mod properties;
 pub mod reversal;
+pub mod topic_configs;
 
 pub use alter::{Alteration, Altered, alter};
 pub use config::{LinkConfig, Parsed};

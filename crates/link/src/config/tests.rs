@@ -67,7 +67,8 @@ fn every_key_with_a_bad_value() {
             Kind::Boolean => "maybe",
             Kind::Integer(..) => "ten",
             Kind::Choice(_) => "NEITHER",
-            Kind::TopicFilters | Kind::GroupFilters | Kind::Json => "{oops",
+            Kind::TopicFilters | Kind::GroupFilters | Kind::AclFilters => "{oops",
+            Kind::TopicConfigs => "retention.ms,bogus",
             Kind::StartOffset => "yesterday",
             Kind::Prefix => "much-too-long-a-prefix",
             Kind::Text | Kind::List | Kind::Password | Kind::Jvm => continue,
@@ -130,15 +131,14 @@ fn meaningless_keys_warn() {
 /// Nobody is to believe that offsets are synced because the key was taken.
 #[test]
 fn keys_that_are_not_acted_on_warn() {
-    let filters = r#"{"groupFilters":[{"name":"*","patternType":"LITERAL","filterType":"INCLUDE"}]}"#;
     let text = format!(
-        "{DESTINATION}consumer.offset.sync.enable=true\nconsumer.offset.group.filters={filters}\nacl.sync.enable=FALSE\n"
+        "{DESTINATION}replica.socket.receive.buffer.bytes=65536\ndefault.api.timeout.ms=5000\navailability.check.ms=60000\n"
     );
     let warnings = parse(&text).expect("warnings only").warnings;
     let keys: Vec<_> = warnings.iter().map(|w| (w.key.as_str(), w.line)).collect();
-    assert_eq!(keys, [("consumer.offset.group.filters", 4), ("consumer.offset.sync.enable", 3)]);
+    assert_eq!(keys, [("default.api.timeout.ms", 4), ("replica.socket.receive.buffer.bytes", 3)]);
     let said = warnings[1].to_string();
-    assert!(said.contains("is not acted on yet") && said.contains("Copies committed offsets"), "{said}");
+    assert!(said.contains("is not acted on yet") && said.contains("TCP receive buffer"), "{said}");
 }
 
 #[test]

@@ -1,0 +1,180 @@
+//! Which committed offsets to write: those of matching groups in mirrored partitions, where the destination's differ.
+//!
+//! The source's value wins. It is held at the mirror's high watermark: an offset beyond it would make consumers here start
+//! over (`auto.offset.reset`). Groups with members here are left alone.
+
+use crate::destination::{CommittedOffset, GroupOffsets, Mirror};
+use crate::status::{TaskError, TaskErrorCode};
+use hawser_wire::Offset;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Unknown leader epoch in a commit (`RecordBatch.NO_PARTITION_LEADER_EPOCH`).
+const NO_EPOCH: i32 = -1;
+
+/// What one group has committed at the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SourceGroup {
+    pub(crate) group: String,
+    /// By topic at the source and partition; without those that have none.
+    pub(crate) offsets: Vec<(Arc<str>, i32, CommittedOffset)>,
+}
+
+/// What a pass is to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// By group here.
+    pub(crate) commit: BTreeMap<String, GroupOffsets>,
+    pub(crate) errors: Vec<TaskError>,
+    /// By mirror topic: why its offsets are not all there yet.
+    pub(crate) unsettled: BTreeMap<Arc<str>, String>,
+}
+
+/// The name of `group` at the destination.
+pub(crate) fn name_here(prefix: &str, group: &str) -> String {
+    format!("{prefix}{group}")
+}
+
+/// Compares `groups` with `here`.
+pub(crate) fn plan(
+    groups: Vec<SourceGroup>,
+    prefix: &str,
+    mirrors: &[Mirror],
+    here: &BTreeMap<String, GroupOffsets>,
+    high_watermark: impl Fn(&str, i32) -> Option<Offset>,
+    has_members: impl Fn(&str) -> bool,
+) -> Plan {
+    let by_source: HashMap<&str, &Mirror> = mirrors.iter().map(|mirror| (&*mirror.source, mirror)).collect();
+    let mut plan = Plan::default();
+    for SourceGroup { group: at_source, offsets } in groups {
+        let group = name_here(prefix, &at_source);
+        let ours = here.get(&group);
+        let mut changed = GroupOffsets::new();
+        for (topic, partition, mut committed) in offsets {
+            let Some(mirror) = by_source.get(&*topic).filter(|mirror| partition < mirror.partitions) else { continue };
+            let Some(end) = high_watermark(&mirror.name, partition) else {
+                let why = format!("partition {partition} holds nothing yet, group '{at_source}' has an offset in it");
+                plan.unsettled.insert(mirror.name.clone(), why);
+                continue;
+            };
+            if committed.offset > end {
+                let why = format!(
+                    "group '{at_source}' is at offset {} of partition {partition}, the mirror reaches {end}",
+                    committed.offset
+                );
+                plan.unsettled.insert(mirror.name.clone(), why);
+                committed.offset = end;
+                committed.leader_epoch = NO_EPOCH;
+            }
+            let key = (mirror.name.clone(), partition);
+            if ours.and_then(|ours| ours.get(&key)) != Some(&committed) {
+                changed.insert(key, committed);
+            }
+        }
+        if changed.is_empty() {
+            continue;
+        }
+        if has_members(&group) {
+            plan.leave_alone(&group, changed.keys().map(|(topic, _)| topic.clone()));
+        } else {
+            plan.commit.insert(group, changed);
+        }
+    }
+    plan
+}
+
+impl Plan {
+    /// Notes that `group` has members here, so that its offsets in `topics` stay as they are.
+    pub(crate) fn leave_alone(&mut self, group: &str, topics: impl Iterator<Item = Arc<str>>) {
+        let why = format!(
+            "consumer group '{group}' has members at the destination: its offsets are left alone. Stop it there, or exclude \
+             it in consumer.offset.group.filters."
+        );
+        self.unsettled.extend(topics.map(|topic| (topic, why.clone())));
+        self.errors.push(TaskError::new(TaskErrorCode::ConsumerGroupInUse, why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(offset: i64) -> CommittedOffset {
+        CommittedOffset { offset: Offset(offset), leader_epoch: 3, metadata: "m".to_owned() }
+    }
+
+    fn mirrors() -> Vec<Mirror> {
+        vec![
+            Mirror { name: "p.orders".into(), source: "orders".into(), partitions: 2 },
+            Mirror { name: "empty".into(), source: "empty".into(), partitions: 1 },
+        ]
+    }
+
+    fn source(group: &str, offsets: &[(&str, i32, i64)]) -> SourceGroup {
+        let offsets = offsets.iter().map(|(topic, partition, offset)| ((*topic).into(), *partition, at(*offset)));
+        SourceGroup { group: group.to_owned(), offsets: offsets.collect() }
+    }
+
+    fn end(topic: &str, _: i32) -> Option<Offset> {
+        (topic == "p.orders").then_some(Offset(100))
+    }
+
+    #[test]
+    fn by_table() {
+        let none = BTreeMap::new();
+        let orders = |partition| ("p.orders".into(), partition);
+        // Written as it is, under the mirror's name.
+        let done = plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &none, end, |_| false);
+        assert_eq!(done.commit["g"], [(orders(1), at(40))].into());
+        assert!(done.unsettled.is_empty());
+        // What is the same already is not written.
+        let here = [("g".to_owned(), GroupOffsets::from([(orders(1), at(40))]))].into();
+        let same = plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &here, end, |_| true);
+        assert_eq!(same, Plan::default());
+        // The source's value wins, also backwards.
+        let back = plan(vec![source("g", &[("orders", 1, 7)])], "", &mirrors(), &here, end, |_| false);
+        assert_eq!(back.commit["g"], [(orders(1), at(7))].into());
+        // Held at the end of the mirror, and not settled.
+        let held = plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, end, |_| false);
+        let at_end = CommittedOffset { offset: Offset(100), leader_epoch: NO_EPOCH, metadata: "m".to_owned() };
+        assert_eq!(held.commit["g"], [(orders(0), at_end)].into());
+        assert!(held.unsettled["p.orders"].contains("101"), "{held:?}");
+        // Other topics, further partitions.
+        let other = plan(vec![source("g", &[("x", 0, 1), ("orders", 2, 1)])], "", &mirrors(), &none, end, |_| false);
+        assert_eq!(other, Plan::default());
+        // Nothing mirrored yet.
+        let early = plan(vec![source("g", &[("empty", 0, 1)])], "", &mirrors(), &none, end, |_| false);
+        assert!(early.commit.is_empty() && early.unsettled.contains_key("empty"));
+        // Members here.
+        let busy = plan(vec![source("g", &[("orders", 0, 1)])], "", &mirrors(), &none, end, |group| group == "g");
+        assert!(busy.commit.is_empty());
+        assert_eq!(busy.errors[0].code, TaskErrorCode::ConsumerGroupInUse);
+        assert!(busy.unsettled.contains_key("p.orders"));
+        // A prefix makes it another group.
+        let prefixed = plan(vec![source("g", &[("orders", 0, 1)])], "a.", &mirrors(), &none, end, |group| group == "g");
+        assert_eq!(prefixed.commit.keys().collect::<Vec<_>>(), ["a.g"]);
+    }
+
+    proptest! {
+        /// Carrying a plan out leaves nothing to do, and no offset is ever beyond the mirror.
+        #[test]
+        fn a_plan_carried_out_is_empty_the_next_time(
+            offsets in proptest::collection::vec((0..3i32, 0..200i64), 0..6),
+            before in proptest::collection::btree_map(0..2i32, 0..200i64, 0..2),
+        ) {
+            let offsets: BTreeMap<i32, i64> = offsets.into_iter().collect();
+            let offsets: Vec<_> = offsets.into_iter().map(|(partition, offset)| ("orders", partition, offset)).collect();
+            let key = |partition| -> (Arc<str>, i32) { ("p.orders".into(), partition) };
+            let before: GroupOffsets = before.into_iter().map(|(p, offset)| (key(p), at(offset))).collect();
+            let mut here: BTreeMap<_, _> = [("g".to_owned(), before)].into();
+            let first = plan(vec![source("g", &offsets)], "", &mirrors(), &here, end, |_| false);
+            for (group, changed) in first.commit {
+                prop_assert!(changed.values().all(|committed| committed.offset <= Offset(100)));
+                here.entry(group).or_default().extend(changed);
+            }
+            let again = plan(vec![source("g", &offsets)], "", &mirrors(), &here, end, |_| false);
+            prop_assert!(again.commit.is_empty());
+        }
+    }
+}

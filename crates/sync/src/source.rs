@@ -1,0 +1,301 @@
+//! What the syncs ask of a link's source: reading requests only, all of which the source half's guard lets through.
+//! Connections are leased once and kept for the next pass.
+
+use crate::acls::Acl;
+use crate::configs::SourceConfig;
+use crate::destination::CommittedOffset;
+use crate::offsets::SourceGroup;
+use crate::status::{TaskError, TaskErrorCode};
+use hawser_link::filter::AclFilter;
+use hawser_transport::{ClientError, Connector, KafkaClient, LeaseError, Target};
+use hawser_wire::messages::describe_configs_request::DescribeConfigsResource;
+use hawser_wire::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use hawser_wire::messages::{
+    ApiKey, DescribeAclsRequest, DescribeConfigsRequest, GroupId, ListGroupsRequest, MetadataRequest,
+    OffsetFetchRequest,
+};
+use hawser_wire::{NodeId, Offset, Request, ResponseError, StrBytes};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Newest versions that these requests are filled in for.
+const METADATA_MAX: i16 = 12;
+const LIST_GROUPS_MAX: i16 = 5;
+const DESCRIBE_CONFIGS_MAX: i16 = 4;
+const DESCRIBE_ACLS_MAX: i16 = 3;
+/// Version 10 names topics by id.
+const OFFSET_FETCH_MAX: i16 = 9;
+/// The first OffsetFetch that asks for many groups at once (KIP-709).
+const OFFSET_FETCH_MANY: i16 = 8;
+/// Groups in one OffsetFetch: an answer of some megabytes at most with 120 partitions a group.
+const GROUPS_AT_ONCE: usize = 200;
+/// Topics in one DescribeConfigs, for the same reason.
+const TOPICS_AT_ONCE: usize = 200;
+/// `ConfigResource.Type.TOPIC`.
+const RESOURCE_TOPIC: i8 = 2;
+/// `ConfigSource.DEFAULT_CONFIG`.
+const SOURCE_DEFAULT: i8 = 5;
+
+/// A topic of the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SourceTopic {
+    pub(crate) name: Arc<str>,
+    pub(crate) is_internal: bool,
+}
+
+/// Why the source gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the source answers {api} with {error}")]
+    Answer { api: &'static str, error: ResponseError },
+}
+
+/// The source cluster of a link.
+pub(crate) struct Source {
+    connector: Arc<dyn Connector>,
+    clients: Mutex<HashMap<Target, KafkaClient>>,
+}
+
+impl Source {
+    pub(crate) fn new(connector: Arc<dyn Connector>) -> Self {
+        Self { connector, clients: Mutex::default() }
+    }
+
+    /// The ids of all brokers.
+    pub(crate) async fn brokers(&self) -> Result<Vec<NodeId>, SourceError> {
+        let request = MetadataRequest::default().with_topics(Some(Vec::new())).with_allow_auto_topic_creation(false);
+        let response = self.call(Target::Any, &request, METADATA_MAX).await?;
+        Ok(response.brokers.iter().map(|broker| NodeId(broker.node_id.0)).collect())
+    }
+
+    /// All topics that the link's login may see.
+    pub(crate) async fn topics(&self) -> Result<Vec<SourceTopic>, SourceError> {
+        let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
+        let response = self.call(Target::Any, &request, METADATA_MAX).await?;
+        let named = response.topics.into_iter().filter(|topic| topic.error_code == 0).filter_map(|topic| {
+            Some(SourceTopic { name: topic.name?.as_str().into(), is_internal: topic.is_internal })
+        });
+        Ok(named.collect())
+    }
+
+    /// The consumer groups that `node` coordinates.
+    pub(crate) async fn groups(&self, node: NodeId) -> Result<Vec<String>, SourceError> {
+        let response = self.call(Target::Node(node), &ListGroupsRequest::default(), LIST_GROUPS_MAX).await?;
+        check("ListGroups", response.error_code)?;
+        let consumers = response.groups.into_iter().filter(|g| matches!(g.protocol_type.as_str(), "consumer" | ""));
+        Ok(consumers.map(|group| group.group_id.to_string()).collect())
+    }
+
+    /// What `groups`, which `node` coordinates, have committed; and which could not be read.
+    pub(crate) async fn offsets(
+        &self,
+        node: NodeId,
+        groups: &[String],
+    ) -> Result<(Vec<SourceGroup>, Vec<TaskError>), SourceError> {
+        let client = self.client(Target::Node(node)).await?;
+        let many = client.versions(ApiKey::OffsetFetch as i16).is_some_and(|(_, max)| max >= OFFSET_FETCH_MANY);
+        let (mut found, mut errors) = (Vec::with_capacity(groups.len()), Vec::new());
+        for some in groups.chunks(if many { GROUPS_AT_ONCE } else { 1 }) {
+            let request = if many { ask_many(some) } else { ask_one(some) };
+            let (_, response) = client.call(&request, OFFSET_FETCH_MAX, Duration::ZERO).await?;
+            for group in response.groups {
+                match ResponseError::try_from_code(group.error_code) {
+                    Some(error) => errors.push(unreadable(&group.group_id, error)),
+                    None => found.push(SourceGroup {
+                        group: group.group_id.to_string(),
+                        offsets: group.topics.into_iter().flat_map(many_offsets).collect(),
+                    }),
+                }
+            }
+            if let ([group], false) = (some, many) {
+                match ResponseError::try_from_code(response.error_code) {
+                    Some(error) => errors.push(unreadable(group, error)),
+                    None => found.push(SourceGroup {
+                        group: group.clone(),
+                        offsets: response.topics.into_iter().flat_map(one_offsets).collect(),
+                    }),
+                }
+            }
+        }
+        Ok((found, errors))
+    }
+
+    /// The configs `keys` of `topics`; and which topics could not be read.
+    #[allow(clippy::type_complexity)]
+    pub(crate) async fn topic_configs(
+        &self,
+        topics: &[Arc<str>],
+        keys: &BTreeSet<String>,
+    ) -> Result<(BTreeMap<Arc<str>, BTreeMap<String, SourceConfig>>, Vec<TaskError>), SourceError> {
+        let keys: Vec<_> = keys.iter().map(|key| StrBytes::from_string(key.clone())).collect();
+        let (mut found, mut errors) = (BTreeMap::new(), Vec::new());
+        for some in topics.chunks(TOPICS_AT_ONCE) {
+            let resources = some.iter().map(|topic| {
+                DescribeConfigsResource::default()
+                    .with_resource_type(RESOURCE_TOPIC)
+                    .with_resource_name(StrBytes::from_string(topic.to_string()))
+                    .with_configuration_keys(Some(keys.clone()))
+            });
+            let request = DescribeConfigsRequest::default().with_resources(resources.collect());
+            let response = self.call(Target::Any, &request, DESCRIBE_CONFIGS_MAX).await?;
+            for result in response.results {
+                if let Some(error) = ResponseError::try_from_code(result.error_code) {
+                    let what = format!("the configs of source topic '{}'", result.resource_name.as_str());
+                    errors.push(refused(&what, "DESCRIBE_CONFIGS on the topic", error));
+                    continue;
+                }
+                let configs = result.configs.into_iter().filter_map(|config| {
+                    let (value, is_default) = (config.value?.to_string(), config.config_source == SOURCE_DEFAULT);
+                    Some((config.name.to_string(), SourceConfig { value, is_default }))
+                });
+                found.insert(result.resource_name.as_str().into(), configs.collect());
+            }
+        }
+        Ok((found, errors))
+    }
+
+    /// All ACLs that match `filter`.
+    pub(crate) async fn acls(&self, filter: &AclFilter) -> Result<Vec<Acl>, SourceError> {
+        let text = |text: &Option<String>| text.clone().map(StrBytes::from_string);
+        let request = DescribeAclsRequest::default()
+            .with_resource_type_filter(filter.resource_type)
+            .with_resource_name_filter(text(&filter.resource_name))
+            .with_pattern_type_filter(filter.pattern_type)
+            .with_principal_filter(text(&filter.principal))
+            .with_host_filter(text(&filter.host))
+            .with_operation(filter.operation)
+            .with_permission_type(filter.permission);
+        let response = self.call(Target::Any, &request, DESCRIBE_ACLS_MAX).await?;
+        check("DescribeAcls", response.error_code)?;
+        let acls = response.resources.into_iter().flat_map(|resource| {
+            let (resource_type, pattern_type) = (resource.resource_type, resource.pattern_type);
+            let resource_name = resource.resource_name.to_string();
+            resource.acls.into_iter().map(move |acl| Acl {
+                resource_type,
+                resource_name: resource_name.clone(),
+                pattern_type,
+                principal: acl.principal.to_string(),
+                host: acl.host.to_string(),
+                operation: acl.operation,
+                permission: acl.permission_type,
+            })
+        });
+        Ok(acls.collect())
+    }
+
+    async fn call<M: Request>(&self, to: Target, request: &M, version_max: i16) -> Result<M::Response, SourceError> {
+        let client = self.client(to).await?;
+        Ok(client.call(request, version_max, Duration::ZERO).await?.1)
+    }
+
+    /// The connection to `to`, dialled anew if it is gone.
+    async fn client(&self, to: Target) -> Result<KafkaClient, SourceError> {
+        // Held while leasing: two tasks that begin together share one connection.
+        let mut clients = self.clients.lock().await;
+        if let Some(client) = clients.get(&to).filter(|client| !client.is_closed()) {
+            return Ok(client.clone());
+        }
+        clients.retain(|_, client| !client.is_closed());
+        let client = self.connector.lease(to).await?;
+        clients.insert(to, client.clone());
+        Ok(client)
+    }
+}
+
+impl SourceError {
+    /// Whether the source could not be reached at all.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Lease(error) => !matches!(error, LeaseError::Authentication(_)),
+            Self::Client(error) => matches!(error, ClientError::Closed(_) | ClientError::Timeout { .. }),
+            Self::Answer { .. } => false,
+        }
+    }
+
+    /// As a task shows it; `right` is what the link's login needs for the question.
+    pub(crate) fn shown(&self, what: &str, right: &str) -> TaskError {
+        match self {
+            Self::Answer { error, .. } => refused(what, right, *error),
+            Self::Lease(LeaseError::Authentication(_)) | Self::Client(ClientError::Reauthentication(_)) => {
+                TaskError::new(TaskErrorCode::Authentication, format!("{what}: {self}"))
+            }
+            Self::Lease(_) | Self::Client(_) => TaskError::new(TaskErrorCode::Unknown, format!("{what}: {self}")),
+        }
+    }
+}
+
+fn ask_many(groups: &[String]) -> OffsetFetchRequest {
+    let groups = groups.iter().map(|group| {
+        OffsetFetchRequestGroup::default()
+            .with_group_id(GroupId(StrBytes::from_string(group.clone())))
+            .with_member_epoch(-1)
+            .with_topics(None)
+    });
+    OffsetFetchRequest::default().with_groups(groups.collect())
+}
+
+fn ask_one(groups: &[String]) -> OffsetFetchRequest {
+    let group = groups.first().cloned().unwrap_or_default();
+    OffsetFetchRequest::default().with_group_id(GroupId(StrBytes::from_string(group))).with_topics(None)
+}
+
+fn many_offsets(
+    topic: hawser_wire::messages::offset_fetch_response::OffsetFetchResponseTopics,
+) -> impl Iterator<Item = (Arc<str>, i32, CommittedOffset)> {
+    let name: Arc<str> = topic.name.as_str().into();
+    let known = topic.partitions.into_iter().filter(|p| p.error_code == 0 && p.committed_offset >= 0);
+    known.map(move |p| {
+        let committed = committed(p.committed_offset, p.committed_leader_epoch, p.metadata);
+        (name.clone(), p.partition_index, committed)
+    })
+}
+
+fn one_offsets(
+    topic: hawser_wire::messages::offset_fetch_response::OffsetFetchResponseTopic,
+) -> impl Iterator<Item = (Arc<str>, i32, CommittedOffset)> {
+    let name: Arc<str> = topic.name.as_str().into();
+    let known = topic.partitions.into_iter().filter(|p| p.error_code == 0 && p.committed_offset >= 0);
+    known.map(move |p| {
+        let committed = committed(p.committed_offset, p.committed_leader_epoch, p.metadata);
+        (name.clone(), p.partition_index, committed)
+    })
+}
+
+fn committed(offset: i64, leader_epoch: i32, metadata: Option<StrBytes>) -> CommittedOffset {
+    let metadata = metadata.map(|metadata| metadata.to_string()).unwrap_or_default();
+    CommittedOffset { offset: Offset(offset), leader_epoch, metadata }
+}
+
+fn unreadable(group: &str, error: ResponseError) -> TaskError {
+    refused(&format!("the offsets of group '{group}'"), "DESCRIBE on the group", error)
+}
+
+/// What the source's refusal means for the task.
+fn refused(what: &str, right: &str, error: ResponseError) -> TaskError {
+    let (code, hint) = match error {
+        ResponseError::ClusterAuthorizationFailed
+        | ResponseError::GroupAuthorizationFailed
+        | ResponseError::TopicAuthorizationFailed => {
+            (TaskErrorCode::Authorization, format!(": the link's login needs {right} at the source"))
+        }
+        ResponseError::SecurityDisabled => {
+            (TaskErrorCode::SecurityDisabled, ": the source has no authorizer.class.name, so it has no ACLs".to_owned())
+        }
+        ResponseError::UnknownTopicOrPartition => (TaskErrorCode::UnknownTopicOrPartition, String::new()),
+        _ => (TaskErrorCode::Unknown, String::new()),
+    };
+    TaskError::new(code, format!("{what}: the source answers {error}{hint}"))
+}
+
+fn check(api: &'static str, code: i16) -> Result<(), SourceError> {
+    match ResponseError::try_from_code(code) {
+        None => Ok(()),
+        Some(error) => Err(SourceError::Answer { api, error }),
+    }
+}

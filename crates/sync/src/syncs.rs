@@ -1,0 +1,273 @@
+//! The running syncs of one link: a loop for each task, its settings changed under way, its status to be looked at, and a
+//! pass on demand for a promotion.
+
+use crate::destination::Destination;
+use crate::pass::{self, Report, Stop};
+use crate::source::Source;
+use crate::status::{ERRORS_SHOWN_MAX, Task, TaskError, TaskErrorCode, TaskState, TaskStatus};
+use hawser_link::TopicFilters;
+use hawser_link::config::MirrorConfig;
+use hawser_link::filter::{AclFilters, GroupFilters};
+use hawser_transport::{Connector, caught};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How often topics are looked for: as often as their configs are by default. The reference has no key for it.
+const AUTO_CREATE_PERIOD: Duration = Duration::from_secs(5);
+/// Wait after a pass that could not reach the source; shorter than most periods, so that a link that comes back is used.
+const RETRY_UNAVAILABLE: Duration = Duration::from_secs(2);
+
+/// What the syncs of a link are to do.
+#[derive(Clone, Debug)]
+pub struct SyncConfig {
+    /// Name of the link.
+    pub link: String,
+    /// `cluster.link.paused`.
+    pub paused: bool,
+    /// Put before group ids; empty: nothing.
+    pub group_prefix: String,
+    /// How often and which groups, when on.
+    pub offsets: Option<(Duration, GroupFilters)>,
+    /// How often and which ACLs, when on.
+    pub acls: Option<(Duration, AclFilters)>,
+    /// Which topics, when on.
+    pub auto_create: Option<TopicFilters>,
+    /// `topic.config.sync.ms`.
+    pub config_period: Duration,
+    /// `topic.config.sync.include`.
+    pub config_include: BTreeSet<String>,
+}
+
+/// The syncs of a link. Dropping it ends them where they are.
+pub struct Syncs {
+    shared: Arc<Shared>,
+    config: watch::Sender<Arc<SyncConfig>>,
+    stop: CancellationToken,
+    loops: JoinSet<()>,
+}
+
+struct Shared {
+    source: Source,
+    destination: Arc<dyn Destination>,
+    status: Mutex<[TaskStatus; Task::ALL.len()]>,
+    /// One pass of a task at a time, also when one is asked for.
+    passes: [tokio::sync::Mutex<()>; Task::ALL.len()],
+}
+
+impl SyncConfig {
+    /// The part of a link's settings that concerns the syncs.
+    pub fn new(link: &str, mirrors: &MirrorConfig) -> Self {
+        Self {
+            link: link.to_owned(),
+            paused: mirrors.paused,
+            group_prefix: if mirrors.prefix_groups { mirrors.prefix.clone() } else { String::new() },
+            offsets: mirrors.offset_sync.clone(),
+            acls: mirrors.acl_sync.clone(),
+            auto_create: mirrors.auto_create.clone(),
+            config_period: mirrors.config_sync,
+            config_include: mirrors.config_include.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    /// How often `task` has its turn; `None`: never.
+    fn period(&self, task: Task) -> Option<Duration> {
+        match task {
+            Task::ConsumerOffsetSync => self.offsets.as_ref().map(|(period, _)| *period),
+            Task::AclSync => self.acls.as_ref().map(|(period, _)| *period),
+            Task::AutoCreateMirror => self.auto_create.as_ref().map(|_| AUTO_CREATE_PERIOD),
+            Task::TopicConfigsSync => Some(self.config_period),
+        }
+    }
+}
+
+impl Syncs {
+    /// Starts all tasks of a link. Must be called inside a tokio runtime.
+    pub fn spawn(config: SyncConfig, connector: Arc<dyn Connector>, destination: Arc<dyn Destination>) -> Self {
+        let shared = Arc::new(Shared {
+            source: Source::new(connector),
+            destination,
+            status: Mutex::new(Task::ALL.map(TaskStatus::new)),
+            passes: Default::default(),
+        });
+        let (config, settings) = watch::channel(Arc::new(config));
+        let stop = CancellationToken::new();
+        let mut loops = JoinSet::new();
+        for task in Task::ALL {
+            loops.spawn(turns(task, Arc::clone(&shared), settings.clone(), stop.clone()));
+        }
+        Self { shared, config, stop, loops }
+    }
+
+    /// From now on with these settings; every task that they concern has a turn at once.
+    pub fn update(&self, config: SyncConfig) {
+        self.config.send_replace(Arc::new(config));
+    }
+
+    /// How every task stands.
+    pub fn status(&self) -> Vec<TaskStatus> {
+        self.shared.status().to_vec()
+    }
+
+    /// A future that runs one more pass of what a promotion waits for: committed offsets, where they are synced, and topic
+    /// configs. It gives, by mirror topic, what is not yet as at the source; a source that cannot be reached concerns all
+    /// of `topics`. May be dropped at any point. Does not borrow from `self`.
+    pub fn settle(
+        &self,
+        topics: BTreeSet<Arc<str>>,
+    ) -> impl Future<Output = BTreeMap<Arc<str>, Vec<String>>> + Send + use<> {
+        let (shared, config) = (Arc::clone(&self.shared), self.config.borrow().clone());
+        async move {
+            let mut open: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
+            for task in [Task::TopicConfigsSync, Task::ConsumerOffsetSync] {
+                if config.period(task).is_none() {
+                    continue;
+                }
+                match shared.pass(task, &config).await {
+                    Ok(unsettled) => {
+                        for (topic, why) in unsettled.into_iter().filter(|(topic, _)| topics.contains(topic)) {
+                            open.entry(topic).or_default().push(format!("{task}: {why}"));
+                        }
+                    }
+                    Err(why) => {
+                        for topic in &topics {
+                            open.entry(topic.clone()).or_default().push(format!("{task}: {why}"));
+                        }
+                    }
+                }
+            }
+            open
+        }
+    }
+
+    /// Ends all tasks; when this returns, none of them writes any more.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.loops.join_next().await.is_some() {}
+    }
+}
+
+/// The loop of one task.
+async fn turns(
+    task: Task,
+    shared: Arc<Shared>,
+    mut settings: watch::Receiver<Arc<SyncConfig>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let config = settings.borrow_and_update().clone();
+        let wait = match config.period(task) {
+            None => shared.rest(task, TaskState::NotConfigured),
+            Some(_) if config.paused => shared.rest(task, TaskState::LinkPaused),
+            Some(period) => {
+                // A pass is dropped where it waits, never in the middle of a write: see `Destination`.
+                let passed = tokio::select! {
+                    () = stop.cancelled() => return,
+                    passed = shared.pass(task, &config) => passed,
+                };
+                let unavailable = passed.is_err() && shared.state(task) == TaskState::LinkUnavailable;
+                Some(if unavailable { RETRY_UNAVAILABLE.min(period) } else { period })
+            }
+        };
+        let turn = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = settings.changed() => if changed.is_err() { return },
+            () = turn => {}
+        }
+    }
+}
+
+impl Shared {
+    /// One pass, kept in the status. Gives what is unsettled by mirror topic, or why the pass ended early.
+    async fn pass(&self, task: Task, config: &SyncConfig) -> Result<BTreeMap<Arc<str>, String>, String> {
+        let _alone = self.passes[task.index()].lock().await;
+        let (began_ms, began) = (now_ms(), Instant::now());
+        let passed = caught(pass::run(task, config, &self.source, &*self.destination)).await;
+        let (state, report, stopped) = match passed {
+            Ok(Ok(report)) => {
+                let state = if report.errors.is_empty() { TaskState::Active } else { TaskState::InError };
+                (state, report, None)
+            }
+            Ok(Err(Stop::Unavailable(why))) => {
+                let errors = vec![TaskError::new(TaskErrorCode::Unknown, why.clone())];
+                (TaskState::LinkUnavailable, Report { errors, ..Report::default() }, Some(why))
+            }
+            Ok(Err(Stop::Error(error))) => {
+                let why = error.message.clone();
+                (TaskState::InError, Report { errors: vec![error], ..Report::default() }, Some(why))
+            }
+            Err(panicked) => {
+                tracing::error!(link = config.link, %task, %panicked, "a sync failed; it goes on at its next turn");
+                let errors = vec![TaskError::new(TaskErrorCode::Internal, panicked.to_string())];
+                (TaskState::InError, Report { errors, ..Report::default() }, Some(panicked.to_string()))
+            }
+        };
+        let labels = [("link", config.link.clone()), ("task", task.name().to_owned())];
+        metrics::counter!("hawser_sync_passes_total", &labels).increment(1);
+        metrics::counter!("hawser_sync_changes_total", &labels).increment(report.changed);
+        metrics::gauge!("hawser_sync_errors", &labels).set(report.errors.len() as f64);
+        let mut all = self.status();
+        let status = &mut all[task.index()];
+        let errors = shown(report.errors);
+        if errors != status.errors {
+            match errors.first() {
+                Some(error) => {
+                    tracing::warn!(link = config.link, %task, %error, errors = errors.len(), "a sync met errors")
+                }
+                None => tracing::info!(link = config.link, %task, "a sync goes on without errors"),
+            }
+        }
+        if report.changed > 0 {
+            tracing::debug!(link = config.link, %task, changed = report.changed, "a sync wrote changes");
+        }
+        status.state = state;
+        status.last_run_ms = Some(began_ms);
+        status.last_duration_ms = Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        status.runs += 1;
+        status.examined = report.examined;
+        status.changed += report.changed;
+        status.errors = errors;
+        stopped.map_or(Ok(report.unsettled), Err)
+    }
+
+    /// Notes that `task` has no turns for now.
+    fn rest(&self, task: Task, state: TaskState) -> Option<Duration> {
+        let mut all = self.status();
+        let status = &mut all[task.index()];
+        status.state = state;
+        status.errors.clear();
+        None
+    }
+
+    fn state(&self, task: Task) -> TaskState {
+        self.status()[task.index()].state
+    }
+
+    fn status(&self) -> MutexGuard<'_, [TaskStatus; Task::ALL.len()]> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first errors, and one that counts the rest.
+fn shown(mut errors: Vec<TaskError>) -> Vec<TaskError> {
+    let more = errors.len().saturating_sub(ERRORS_SHOWN_MAX);
+    errors.truncate(ERRORS_SHOWN_MAX);
+    if more > 0 {
+        errors.push(TaskError::new(TaskErrorCode::Unknown, format!("and {more} more errors")));
+    }
+    errors
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
