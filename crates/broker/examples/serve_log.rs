@@ -42,6 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         index_interval_bytes: 4096,
         flush_interval: Some(Duration::from_secs(1)),
         open_files_max: 1000,
+        ..LogConfig::default()
     };
     let logs = Arc::new(Logs::open(&dir, config)?);
     let state = State::open(&dir.join("serve_log.redb"))?;

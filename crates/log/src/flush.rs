@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// From so many logs on, one syncfs is cheaper than an fsync or more for each.
-const TOGETHER_MIN: usize = 64;
+pub(crate) const TOGETHER_MIN: usize = 64;
 
 /// What a flush syncs, and up to where the log is durable then.
 struct Unflushed {
@@ -171,11 +171,11 @@ impl PartitionLog {
     }
 
     /// Brings the files to their final state. True if there is something to sync.
-    fn finish_active(&self) -> io::Result<bool> {
+    fn finish_active(&self, durably: Durably) -> io::Result<bool> {
         let _writing = lock(&self.writing);
-        let (active, transactions, log_end, touched) = {
+        let (active, snapshot, log_end, touched) = {
             let state = self.lock();
-            (state.segments.last().cloned(), state.transactions.clone(), state.log_end, state.touched)
+            (state.segments.last().cloned(), state.encode_snapshot(), state.log_end, state.touched)
         };
         if let Some(mut active) = active.filter(|_| touched) {
             self.finish(&mut active)?;
@@ -183,9 +183,8 @@ impl PartitionLog {
                 *last = active;
             }
         }
-        // Without a snapshot at the log end, a log that was closed cleanly has no transaction open.
-        if transactions.any_open() {
-            self.write_snapshot(&transactions, log_end)?;
+        if touched {
+            self.write_snapshot(&snapshot, log_end, durably)?;
         }
         Ok(touched)
     }
@@ -225,16 +224,16 @@ pub(crate) fn close_all(directory: &Directory) -> Option<Error> {
     let logs = directory.all();
     let mut errors: Vec<Error> = flush_together(logs.clone()).iter().filter_map(|log| log.flush().err()).collect();
     let mut touched = Vec::new();
+    let together = directory.file_system.as_ref().filter(|_| logs.len() >= TOGETHER_MIN);
+    let durably = if together.is_some() { Durably::Later } else { Durably::Now };
     for log in &logs {
-        match log.finish_active() {
+        match log.finish_active(durably) {
             Ok(true) => touched.push(log),
             Ok(false) => {}
             Err(source) => errors.push(log.io("close", source)),
         }
     }
-    if touched.len() >= TOGETHER_MIN
-        && let Some(file_system) = &directory.file_system
-    {
+    if let Some(file_system) = together.filter(|_| !touched.is_empty()) {
         let what = || format!("sync {}", directory.root.display());
         let synced = file_system.sync();
         errors.extend(synced.err().map(|source| Error::Io { what: what(), source }));

@@ -17,6 +17,7 @@ pub(crate) struct Header {
     pub(crate) max_timestamp: i64,
     pub(crate) producer_id: i64,
     pub(crate) producer_epoch: i16,
+    pub(crate) base_sequence: i32,
     pub(crate) attributes: i16,
 }
 
@@ -47,12 +48,21 @@ impl Header {
             max_timestamp: i64::from_be_bytes(field(bytes, 35)?),
             producer_id: i64::from_be_bytes(field(bytes, 43)?),
             producer_epoch: i16::from_be_bytes(field(bytes, 51)?),
+            base_sequence: i32::from_be_bytes(field(bytes, 53)?),
             attributes: i16::from_be_bytes(field(bytes, 21)?),
         })
     }
 
     pub(crate) fn next(&self) -> Offset {
         Offset(self.last.0 + 1)
+    }
+
+    /// As `BatchHeader::last_sequence`.
+    pub(crate) fn last_sequence(&self) -> i32 {
+        match self.base_sequence {
+            none if none < 0 => -1,
+            base => base.wrapping_add((self.last.0 - self.base.0) as i32) & i32::MAX,
+        }
     }
 
     pub(crate) fn is_transactional(&self) -> bool {
@@ -74,6 +84,7 @@ impl From<&BatchHeader> for Header {
             max_timestamp: header.max_timestamp,
             producer_id: header.producer_id,
             producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
             attributes: header.attributes,
         }
     }

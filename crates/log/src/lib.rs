@@ -5,7 +5,8 @@
 //! disk follows from them by Kafka's own rules (`UnifiedLog`, `LogSegment`, `LeaderEpochFileCache`, `ProducerStateManager`),
 //! so that the same batches give the same indexes.
 //!
-//! Where to look: what is appended and refused, `partition.rs`; what takes data away, `truncate.rs`; what is fsynced when
+//! Where to look: what is appended and refused, `partition.rs`; what a producer may write, `leader.rs` and `validate.rs`; how a
+//! mirror becomes an ordinary partition, `promote.rs`; what takes data away, `truncate.rs`; what is fsynced when
 //! and what a failing disk does, `flush.rs`; what survives a crash, `load.rs`; who opens files, `files.rs`; how a test makes
 //! the disk fail, [`disk`].
 
@@ -16,23 +17,33 @@ mod epochs;
 mod files;
 mod flush;
 mod header;
+mod leader;
 mod load;
 mod logs;
 mod partition;
+mod producers;
+mod promote;
 mod read;
 mod segment;
+mod snapshot;
+mod topic_config;
 mod transactions;
 mod truncate;
+mod validate;
 
 pub use epochs::{EpochStart, LeaderEpochs};
+pub use leader::Appended;
 pub use logs::Logs;
 pub use partition::{PartitionLog, Status};
+pub use promote::EndedMirror;
 pub use read::held_bytes_max;
+pub use topic_config::{InvalidTopicConfig, TopicConfig};
+pub use validate::{BadRecord, LeaderAppendError};
 
 use hawser_wire::{LeaderEpoch, Offset, TopicPartition, Uuid};
 use std::time::Duration;
 
-/// Bounds and policies of one data directory. Names as in Kafka's broker and topic configs.
+/// Bounds and policies of one data directory, and the defaults of its topics. Names as in Kafka's broker and topic configs.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
     /// `segment.bytes`.
@@ -43,6 +54,8 @@ pub struct LogConfig {
     pub flush_interval: Option<Duration>,
     /// Most file descriptors kept open over all partitions.
     pub open_files_max: usize,
+    /// `producer.id.expiration.ms`: a producer that wrote nothing to a partition for so long is forgotten there.
+    pub producer_id_expiration_ms: i64,
 }
 
 /// Why the log did not do what it was asked.
@@ -90,6 +103,9 @@ pub enum Error {
     /// Another process has the data directory.
     #[error("log directory {0} is in use by another process")]
     Locked(String),
+    /// The partition is an ordinary one: only its leader appends.
+    #[error("{0} is an ordinary partition and takes no mirror's batches")]
+    Led(TopicPartition),
     /// The partition stopped after a write or fsync error; see its state.
     #[error("partition is offline: {0}")]
     Offline(String),
@@ -149,6 +165,7 @@ impl Default for LogConfig {
             index_interval_bytes: 4096,
             flush_interval: Some(Duration::from_secs(1)),
             open_files_max: 4096,
+            producer_id_expiration_ms: 24 * 3_600_000,
         }
     }
 }

@@ -13,9 +13,11 @@ use crate::files::{KINDS, Kind, OpenFiles, SegmentFiles, base_of};
 use crate::header::Header;
 use crate::partition::{PartitionLog, State, Status, create_segment};
 use crate::segment::{IndexEntries, OFFSET_ENTRY_BYTES, Segment, TIME_ENTRY_BYTES, Walk};
+use crate::snapshot::Snapshot;
+use crate::topic_config::TopicConfig;
 use crate::transactions::{ABORTED_BYTES, Aborted, Transactions};
-use crate::truncate::{extend_max_timestamp, follow, transactions_at};
-use hawser_wire::{BatchHeader, Offset, TopicPartition};
+use crate::truncate::{extend_max_timestamp, follow};
+use hawser_wire::{BatchHeader, LeaderEpoch, Offset, TopicPartition};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -39,8 +41,12 @@ struct Loaded {
     segments: Vec<Segment>,
     end: Offset,
     epochs: LeaderEpochs,
+    /// Largest epoch of the checkpoint.
+    epoch_floor: LeaderEpoch,
     /// Known if the last segment was recovered.
     transactions: Option<Transactions>,
+    /// Known by a snapshot, or if every segment was recovered.
+    largest_producer_id: Option<i64>,
     /// Files were cut or made anew.
     mended: bool,
 }
@@ -72,6 +78,7 @@ pub(crate) fn load(
         loaded.segments.push(create_segment(directory, &dir, at.log_start)?);
         loaded.end = at.log_start;
         loaded.transactions = Some(Transactions::default());
+        loaded.largest_producer_id.get_or_insert(-1);
     }
     let state = state(directory, loaded, at, clean, fresh)?;
     remove_stray_snapshots(directory, &dir, &state)?;
@@ -96,7 +103,8 @@ pub(crate) fn load(
 }
 
 fn state(directory: &Directory, loaded: Loaded, at: Checkpointed, clean: bool, names_dirty: bool) -> io::Result<State> {
-    let Loaded { mut segments, end: log_end, mut epochs, transactions, mended } = loaded;
+    let Loaded { mut segments, end: log_end, mut epochs, epoch_floor, transactions, mut largest_producer_id, mended } =
+        loaded;
     let first = segments.first().map_or(Offset(0), Segment::base);
     let log_start = at.log_start.max(first);
     let holder = segments.partition_point(|segment| segment.base() <= log_start).saturating_sub(1);
@@ -108,14 +116,20 @@ fn state(directory: &Directory, loaded: Loaded, at: Checkpointed, clean: bool, n
     let mut transactions = match transactions {
         Some(transactions) => transactions,
         // Closed cleanly: a snapshot at the log end, or nothing open.
-        None => match segments.last() {
-            Some(active) => transactions_at(&active.files.sibling(log_end, "snapshot"))?,
-            None => Transactions::default(),
-        },
+        None => {
+            let path = segments.last().map(|active| active.files.sibling(log_end, "snapshot"));
+            let snapshot = path.map(|path| Snapshot::read(&path)).transpose()?.flatten();
+            largest_producer_id = snapshot.as_ref().map(|snapshot| snapshot.largest_producer_id);
+            snapshot.map_or_else(Transactions::default, |snapshot| snapshot.transactions)
+        }
     };
     if let Some(active) = segments.last_mut() {
         extend_max_timestamp(active, &directory.open_files)?;
     }
+    let largest_producer_id = match largest_producer_id {
+        Some(known) => known,
+        None => largest_producer_id_in(&segments, &directory.open_files)?,
+    };
     let observed_high_watermark = at.high_watermark.clamp(log_start, log_end);
     transactions.on_high_watermark(observed_high_watermark);
     let flushed = if clean && !mended { log_end } else { at.recovery_point.clamp(log_start, log_end) };
@@ -126,8 +140,12 @@ fn state(directory: &Directory, loaded: Loaded, at: Checkpointed, clean: bool, n
         flushed,
         observed_high_watermark,
         epochs,
+        epoch_floor,
         epochs_dirty,
         transactions,
+        largest_producer_id,
+        leading: None,
+        config: Arc::new(TopicConfig::defaults(&directory.config)),
         removals: 0,
         losses: 0,
         names_dirty,
@@ -143,8 +161,28 @@ fn state(directory: &Directory, loaded: Loaded, at: Checkpointed, clean: bool, n
 impl Loaded {
     fn nothing() -> Self {
         let epochs = LeaderEpochs::default();
-        Self { segments: Vec::new(), end: Offset(0), epochs, transactions: None, mended: false }
+        Self {
+            segments: Vec::new(),
+            end: Offset(0),
+            epochs,
+            epoch_floor: LeaderEpoch::NONE,
+            transactions: None,
+            largest_producer_id: None,
+            mended: false,
+        }
     }
+}
+
+/// Reads the headers of all batches: only of a log whose snapshot is missing or damaged.
+fn largest_producer_id_in(segments: &[Segment], open: &OpenFiles) -> io::Result<i64> {
+    let mut largest = -1;
+    for segment in segments.iter().filter(|segment| segment.size > 0) {
+        let mut walk = Walk::new(segment, open, 0)?;
+        while let Some((_, header)) = walk.next()? {
+            largest = largest.max(header.producer_id);
+        }
+    }
+    Ok(largest)
 }
 
 /// Removes what interrupted acts left behind, and gives the base offsets of the segments, rising.
@@ -170,12 +208,13 @@ fn sweep(directory: &Directory, dir: &Path) -> io::Result<BTreeSet<Offset>> {
     Ok(bases)
 }
 
-/// Snapshots of a log end that is past, and of segments that are gone.
+/// Snapshots of a log end that is past, and of segments that are gone. That of the log end stays.
 fn remove_stray_snapshots(directory: &Directory, dir: &Path, state: &State) -> io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let base = entry.file_name().to_str().and_then(|name| base_of(name, "snapshot"));
-        if base.is_some_and(|base| !state.segments.iter().any(|segment| segment.base() == base)) {
+        let known = |base| base == state.log_end || state.segments.iter().any(|segment| segment.base() == base);
+        if base.is_some_and(|base| !known(base)) {
             directory.disk.remove(&entry.path())?;
         }
     }
@@ -202,7 +241,7 @@ fn trust(directory: &Directory, dir: &Arc<Path>, bases: &BTreeSet<Offset>) -> io
         }
     }
     match checkpoint::read_epochs(dir) {
-        Some(epochs) => loaded.epochs = epochs,
+        Some(epochs) => (loaded.epoch_floor, loaded.epochs) = (epochs.latest(), epochs),
         None if loaded.segments.iter().all(|segment| segment.size == 0) => {}
         None => return Ok(None),
     }
@@ -266,6 +305,7 @@ fn recover(
         }
     }
     loaded.epochs = checkpointed.unwrap_or_default();
+    loaded.epoch_floor = loaded.epochs.latest();
     loaded.epochs.truncate_from_end(scan_from);
     loaded.end = scan_from;
     let mut cut = false;
@@ -279,7 +319,12 @@ fn recover(
         }
         let mut transactions = match loaded.transactions.take() {
             Some(transactions) => transactions,
-            None => transactions_at(&files.snapshot_path())?,
+            None => {
+                let snapshot = Snapshot::read(&files.snapshot_path())?;
+                let first = loaded.segments.is_empty().then_some(-1);
+                loaded.largest_producer_id = snapshot.as_ref().map(|snapshot| snapshot.largest_producer_id).or(first);
+                snapshot.map_or_else(Transactions::default, |snapshot| snapshot.transactions)
+            }
         };
         let torn = scan(directory, files, &mut loaded, &mut transactions)?;
         if torn > 0 {
@@ -318,14 +363,13 @@ fn scan(
     let mut entries = IndexEntries::default();
     let mut chunk = Chunk { file: &file, bytes: Vec::new(), start: 0 };
     while let Some(header) = chunk.valid_batch(segment.size, length)? {
-        let fits = header.base >= loaded.end
-            && header.epoch >= loaded.epochs.latest()
-            && segment.has_room_for(&header, u64::MAX);
+        let fits = header.base >= loaded.end && header.epoch >= loaded.epochs.latest() && segment.reaches(&header);
         if !fits {
             break;
         }
         segment.add(&header, directory.config.index_interval_bytes, &mut entries);
         loaded.epochs.assign(header.epoch, header.base);
+        loaded.largest_producer_id = loaded.largest_producer_id.map(|largest| largest.max(header.producer_id));
         loaded.end = header.next();
     }
     segment.add_time_entry(&mut entries.times);

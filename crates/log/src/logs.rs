@@ -5,6 +5,7 @@ use crate::disk::Disk;
 use crate::flush::close_all;
 use crate::load::{Checkpointed, load};
 use crate::partition::{PartitionLog, lock};
+use crate::topic_config::SEGMENT_BYTES_MAX;
 use crate::{Error, LogConfig, checkpoint};
 use hawser_wire::{Offset, TopicPartition, Uuid};
 use std::collections::HashMap;
@@ -19,14 +20,12 @@ const LOCK: &str = ".lock";
 const DELETED_SUFFIX: &str = "-delete";
 /// Longest file name that common file systems take.
 const FILE_NAME_BYTES_MAX: usize = 255;
-/// Kafka's positions in a segment are 32-bit.
-const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 
 /// All partitions of one data directory; locks the directory.
 ///
 /// Dropping it without [`close`](Self::close) is like a crash: the next open recovers.
 pub struct Logs {
-    directory: Arc<Directory>,
+    pub(crate) directory: Arc<Directory>,
     flusher: Mutex<Option<JoinHandle<()>>>,
     /// Partitions that could not be loaded; a clean-shutdown mark would lie about them.
     unloaded: HashMap<TopicPartition, Checkpointed>,
@@ -66,6 +65,11 @@ impl Logs {
             .spawn(move || queue.run(&weak, flush_interval))
             .map_err(|source| failed("start the flusher of", source))?;
         Ok(Self { directory, flusher: Mutex::new(Some(flusher)), unloaded, _lock: lock_file })
+    }
+
+    /// The bounds of the directory, and the defaults of its topics.
+    pub fn config(&self) -> &LogConfig {
+        &self.directory.config
     }
 
     /// The log of `id`, if it exists.

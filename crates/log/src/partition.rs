@@ -9,10 +9,15 @@
 //! left in files lies beyond the valid sizes, is cut off at once if the disk lets us, and is written over by the next.
 
 use crate::directory::Directory;
+use crate::disk::Durably;
 use crate::epochs::LeaderEpochs;
 use crate::files::{KINDS, Kind, SegmentFiles, segment_path};
 use crate::header::{Header, marker};
+use crate::leader::Leading;
+use crate::producers::Producers;
 use crate::segment::{IndexEntries, Segment};
+use crate::snapshot;
+use crate::topic_config::TopicConfig;
 use crate::transactions::{ABORTED_BYTES, Transactions};
 use crate::{Error, Watermarks};
 use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition};
@@ -63,9 +68,16 @@ pub(crate) struct State {
     /// As the source reported it; consumers see the smaller of it and the log end.
     pub(crate) observed_high_watermark: Offset,
     pub(crate) epochs: LeaderEpochs,
+    /// Largest epoch that the checkpoint named when the log was loaded, whether any batch of it is left or not.
+    pub(crate) epoch_floor: LeaderEpoch,
     /// The epoch checkpoint on disk is older than `epochs`.
     pub(crate) epochs_dirty: bool,
     pub(crate) transactions: Transactions,
+    /// Of all batches ever held, −1 for none.
+    pub(crate) largest_producer_id: i64,
+    /// There for the log of an ordinary partition, `None` for a mirror.
+    pub(crate) leading: Option<Leading>,
+    pub(crate) config: Arc<TopicConfig>,
     /// Counts what takes files away from readers and flushes: truncations, restarts, segments below the log start or
     /// renamed.
     pub(crate) removals: u64,
@@ -88,6 +100,8 @@ struct Draft {
     log_end: Offset,
     /// Made at the first batch that concerns transactions.
     transactions: Option<Transactions>,
+    largest_producer_id: i64,
+    config: Arc<TopicConfig>,
     rolled: bool,
 }
 
@@ -168,10 +182,16 @@ impl PartitionLog {
     /// inside it. The log start stays where it is.
     ///
     /// # Errors
-    /// `OutOfOrder`, `Io`, `Offline`. Nothing is appended then.
+    /// `OutOfOrder`, `Io`, `Offline`, `Led`. Nothing is appended then.
     pub fn append(&self, batches: &[Batch]) -> Result<Watermarks, Error> {
-        let Some(first) = batches.first() else { return Ok(self.watermarks()) };
         let _writing = lock(&self.writing);
+        self.lock().refuse_if_led(&self.id)?;
+        self.append_in_turn(batches, false)
+    }
+
+    /// Appends; the caller holds `writing`. With `rolls` a new segment is begun first.
+    pub(crate) fn append_in_turn(&self, batches: &[Batch], rolls: bool) -> Result<Watermarks, Error> {
+        let Some(first) = batches.first() else { return Ok(self.watermarks()) };
         let (mut draft, epoch, inside) = {
             let state = self.lock();
             state.refuse_if_stopped()?;
@@ -182,6 +202,8 @@ impl PartitionLog {
                 segments: state.segments.last().cloned().into_iter().collect(),
                 log_end: state.log_end,
                 transactions: None,
+                largest_producer_id: state.largest_producer_id,
+                config: state.config.clone(),
                 rolled: false,
             };
             (draft, state.epochs.latest(), inside)
@@ -192,7 +214,10 @@ impl PartitionLog {
         }
         check_order(batches, if inside { first.header.base_offset } else { draft.log_end }, epoch)?;
         let before = draft.segments.first().cloned();
-        if let Err((what, source)) = self.write(&mut draft, batches) {
+        let begun = if rolls { self.roll(&mut draft, &Header::from(&first.header)) } else { Ok(()) };
+        if let Err((what, source)) =
+            begun.map_err(|error| ("roll", error)).and_then(|()| self.write(&mut draft, batches))
+        {
             self.undo(before.as_ref(), &draft);
             let error = Error::Io { what: format!("{what} {}", self.id), source };
             self.lock().status = Status::Failing(error.to_string());
@@ -208,9 +233,13 @@ impl PartitionLog {
     /// Whether appending `batches` now would begin a segment, which may wait for an fsync; an append that does not is writes
     /// into the page cache. Cheap. Only a guess while others append.
     pub fn rolls_at(&self, batches: &[Batch]) -> bool {
-        let Some(mut active) = self.lock().segments.last().cloned() else { return true };
+        let (active, config) = {
+            let state = self.lock();
+            (state.segments.last().cloned(), state.config.clone())
+        };
+        let Some(mut active) = active else { return true };
         batches.iter().map(|batch| Header::from(&batch.header)).any(|header| {
-            let rolls = !active.has_room_for(&header, self.directory.config.segment_bytes);
+            let rolls = !active.has_room_for(&header, &config);
             active.size += header.size;
             rolls
         })
@@ -218,12 +247,12 @@ impl PartitionLog {
 
     /// Writes all batches, rolling where a segment is full.
     fn write(&self, draft: &mut Draft, batches: &[Batch]) -> Result<(), (&'static str, io::Error)> {
-        let config = &self.directory.config;
+        let config = draft.config.clone();
         let interval = config.index_interval_bytes;
         let mut rest = batches;
         while let Some(first) = rest.first() {
             let first = Header::from(&first.header);
-            let full = |active: &Segment| !active.has_room_for(&first, config.segment_bytes);
+            let full = |active: &Segment| !active.has_room_for(&first, &config);
             if draft.segments.last().is_none_or(full) {
                 self.roll(draft, &first).map_err(|error| ("roll", error))?;
             }
@@ -234,10 +263,11 @@ impl PartitionLog {
             let mut count = 0;
             for batch in rest {
                 let header = Header::from(&batch.header);
-                if count > 0 && !active.has_room_for(&header, config.segment_bytes) {
+                if count > 0 && !active.has_room_for(&header, &config) {
                     break;
                 }
                 active.add(&header, interval, &mut entries);
+                draft.largest_producer_id = draft.largest_producer_id.max(header.producer_id);
                 if Transactions::concern(&header) {
                     let transactions = draft.transactions.get_or_insert_with(|| self.lock().transactions.clone());
                     let says = if header.is_control() { marker(&batch.bytes) } else { None };
@@ -287,8 +317,12 @@ impl PartitionLog {
                 self.sync_segment(active)?;
             }
         }
-        let transactions = draft.transactions.clone().unwrap_or_else(|| self.lock().transactions.clone());
-        self.write_snapshot(&transactions, base)?;
+        let contents = {
+            let state = self.lock();
+            let transactions = draft.transactions.as_ref().unwrap_or(&state.transactions);
+            snapshot::encode(transactions, state.producers(), draft.largest_producer_id)
+        };
+        self.write_snapshot(&contents, base, Durably::Now)?;
         draft.segments.push(self.create_segment(base)?);
         draft.rolled = true;
         Ok(())
@@ -331,16 +365,9 @@ impl PartitionLog {
         segment_path(&self.dir, offset, "snapshot")
     }
 
-    /// Makes the transactions open at `offset` durable, if there are any.
-    pub(crate) fn write_snapshot(&self, transactions: &Transactions, offset: Offset) -> io::Result<()> {
-        let path = self.snapshot_path(offset);
-        if transactions.any_open() {
-            self.directory.disk.replace(&path, &transactions.snapshot())
-        } else if path.exists() {
-            self.directory.disk.remove(&path)
-        } else {
-            Ok(())
-        }
+    /// Keeps what is known of producers at `offset`.
+    pub(crate) fn write_snapshot(&self, contents: &[u8], offset: Offset, durably: Durably) -> io::Result<()> {
+        self.directory.disk.replace_with(&self.snapshot_path(offset), contents, durably)
     }
 
     /// Makes the files of a new segment.
@@ -383,6 +410,7 @@ impl PartitionLog {
         if let Some(transactions) = draft.transactions {
             state.transactions = transactions;
         }
+        state.largest_producer_id = draft.largest_producer_id;
         let mut epoch = state.epochs.latest();
         for Batch { header, .. } in batches {
             if header.leader_epoch > epoch {
@@ -426,7 +454,20 @@ impl PartitionLog {
 
 impl State {
     pub(crate) fn high_watermark(&self) -> Offset {
-        self.observed_high_watermark.clamp(self.log_start, self.log_end)
+        match self.leading {
+            Some(_) => self.log_end,
+            None => self.observed_high_watermark.clamp(self.log_start, self.log_end),
+        }
+    }
+
+    /// What a snapshot says of idempotent producers: nothing, for a mirror.
+    fn producers(&self) -> Option<&Producers> {
+        self.leading.as_ref().map(|leading| &leading.producers)
+    }
+
+    /// A snapshot of the log end.
+    pub(crate) fn encode_snapshot(&self) -> Vec<u8> {
+        snapshot::encode(&self.transactions, self.producers(), self.largest_producer_id)
     }
 
     pub(crate) fn watermarks(&self) -> Watermarks {
@@ -448,6 +489,11 @@ impl State {
             Status::Offline(reason) => Err(Error::Offline(reason.clone())),
             Status::Closed => Err(Error::Offline("closed".into())),
         }
+    }
+
+    /// A mirror's writer has no business with an ordinary partition.
+    pub(crate) fn refuse_if_led(&self, id: &TopicPartition) -> Result<(), Error> {
+        if self.leading.is_some() { Err(Error::Led(id.clone())) } else { Ok(()) }
     }
 
     /// Index of the segment that holds `offset`.

@@ -6,6 +6,7 @@
 
 use crate::files::{Kind, OpenFiles, SegmentFiles};
 use crate::header::{CONTROL_BYTES, Header, Marker, marker};
+use crate::topic_config::TopicConfig;
 use crate::transactions::{ABORTED_BYTES, Aborted};
 use hawser_wire::{Offset, batch::HEADER_BYTES};
 use std::io;
@@ -15,8 +16,6 @@ use std::sync::Arc;
 pub(crate) const OFFSET_ENTRY_BYTES: u64 = 8;
 /// Bytes of an entry of the time index: timestamp, relative offset.
 pub(crate) const TIME_ENTRY_BYTES: u64 = 12;
-/// `segment.index.bytes`; an index is never longer.
-const INDEX_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Bytes read at once while walking over headers: a page, which holds many small batches.
 const WALK_BYTES: usize = 4096;
 
@@ -76,12 +75,17 @@ impl Segment {
 
     /// Whether a batch can be appended without a roll (`LogSegment.shouldRoll`). Any batch fits an empty segment, but for
     /// an offset too far from its base.
-    pub(crate) fn has_room_for(&self, header: &Header, segment_bytes: u64) -> bool {
-        let relative = header.last.0.saturating_sub(self.base().0);
-        (self.size == 0 || self.size + header.size <= segment_bytes)
-            && i32::try_from(relative).is_ok()
-            && u64::from(self.offset_entries) < INDEX_BYTES_MAX / OFFSET_ENTRY_BYTES
-            && u64::from(self.time_entries) < INDEX_BYTES_MAX / TIME_ENTRY_BYTES - 1
+    pub(crate) fn has_room_for(&self, header: &Header, config: &TopicConfig) -> bool {
+        let bytes_max = config.segment_index_bytes;
+        (self.size == 0 || self.size + header.size <= config.segment_bytes)
+            && self.reaches(header)
+            && u64::from(self.offset_entries) < (bytes_max / OFFSET_ENTRY_BYTES).max(1)
+            && u64::from(self.time_entries) < (bytes_max / TIME_ENTRY_BYTES).saturating_sub(1).max(1)
+    }
+
+    /// Whether the batch's offsets are near enough to the segment's base for a 32-bit relative offset.
+    pub(crate) fn reaches(&self, header: &Header) -> bool {
+        i32::try_from(header.last.0.saturating_sub(self.base().0)).is_ok()
     }
 
     /// Takes a batch in at the end and adds the index entries that it brings.

@@ -1,9 +1,7 @@
 //! Which transactions are open in a log, and which ended above the high watermark: what bounds the last stable offset.
 //!
 //! Semantics of the transactional half of Kafka's `ProducerStateManager` (KIP-98) as a follower runs it. Open
-//! transactions survive in producer snapshots of Kafka's format, `%020d.snapshot`, that name only producers with a
-//! transaction open: one is written when a segment is rolled or the log closed while any is. A segment without one began
-//! with none open.
+//! transactions survive in producer snapshots; see `snapshot.rs`. A segment without one began with none open.
 
 use crate::AbortedTransaction;
 use crate::header::{Header, Marker};
@@ -12,8 +10,6 @@ use std::collections::BTreeMap;
 
 /// Bytes of one entry of a `.txnindex` (`AbortedTxn`, version 0).
 pub(crate) const ABORTED_BYTES: usize = 34;
-const SNAPSHOT_HEADER_BYTES: usize = 6;
-const SNAPSHOT_ENTRY_BYTES: usize = 46;
 
 /// The transactions that matter at one log end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,51 +71,18 @@ impl Transactions {
         self.first_open().into_iter().chain(ended).min()
     }
 
-    /// Whether any transaction is open.
-    pub(crate) fn any_open(&self) -> bool {
-        !self.open.is_empty()
-    }
-
     fn first_open(&self) -> Option<Offset> {
         self.open.values().map(|open| open.first).min()
     }
 
-    /// The open transactions as a producer snapshot.
-    pub(crate) fn snapshot(&self) -> Vec<u8> {
-        let mut entries = Vec::with_capacity(4 + self.open.len() * SNAPSHOT_ENTRY_BYTES);
-        entries.extend((self.open.len() as i32).to_be_bytes());
-        for (producer_id, open) in &self.open {
-            entries.extend(producer_id.to_be_bytes());
-            entries.extend(open.producer_epoch.to_be_bytes());
-            entries.extend((-1i32).to_be_bytes()); // last sequence
-            entries.extend((-1i64).to_be_bytes()); // last offset: no batch is remembered
-            entries.extend(0i32.to_be_bytes()); // offset delta
-            entries.extend((-1i64).to_be_bytes()); // timestamp
-            entries.extend((-1i32).to_be_bytes()); // coordinator epoch
-            entries.extend(open.first.0.to_be_bytes());
-        }
-        let mut snapshot = 1i16.to_be_bytes().to_vec();
-        snapshot.extend(crc32c::crc32c(&entries).to_be_bytes());
-        snapshot.extend(entries);
-        snapshot
+    /// Producer id, first offset and producer epoch of every open transaction.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (i64, Offset, i16)> {
+        self.open.iter().map(|(id, open)| (*id, open.first, open.producer_epoch))
     }
 
-    /// Reads a producer snapshot, Kafka's or ours; `None` if it is damaged.
-    pub(crate) fn from_snapshot(bytes: &[u8]) -> Option<Self> {
-        let (header, entries) = bytes.split_at_checked(SNAPSHOT_HEADER_BYTES)?;
-        let (version, crc) = header.split_at_checked(2)?;
-        let known = version == 1i16.to_be_bytes() && crc == crc32c::crc32c(entries).to_be_bytes();
-        let (_count, entries) = entries.split_at_checked(4).filter(|_| known)?;
-        let mut transactions = Self::default();
-        for entry in entries.chunks(SNAPSHOT_ENTRY_BYTES) {
-            let producer_id = i64::from_be_bytes(entry.get(..8)?.try_into().ok()?);
-            let producer_epoch = i16::from_be_bytes(entry.get(8..10)?.try_into().ok()?);
-            let first = Offset(i64::from_be_bytes(entry.get(38..46)?.try_into().ok()?));
-            if first.0 >= 0 {
-                transactions.open.insert(producer_id, OpenTransaction { first, producer_epoch });
-            }
-        }
-        Some(transactions)
+    /// Takes in an open transaction as a producer snapshot holds it.
+    pub(crate) fn load(&mut self, producer_id: i64, producer_epoch: i16, first: Offset) {
+        self.open.insert(producer_id, OpenTransaction { first, producer_epoch });
     }
 }
 

@@ -7,12 +7,13 @@
 use crate::disk::Durably;
 use crate::files::{Kind, OpenFiles, SegmentFiles, base_of};
 use crate::partition::{PartitionLog, Status, lock};
+use crate::producers::Producers;
 use crate::segment::{Segment, Walk};
+use crate::snapshot::Snapshot;
 use crate::transactions::{Aborted, Transactions};
 use crate::{Error, Watermarks, checkpoint};
 use hawser_wire::Offset;
 use std::io;
-use std::path::Path;
 
 impl PartitionLog {
     /// Drops everything at and above `offset`. A batch that begins below and ends above it is dropped whole; the log then
@@ -20,12 +21,13 @@ impl PartitionLog {
     /// the log start begins the log anew there (`UnifiedLog.truncateTo`).
     ///
     /// # Errors
-    /// File errors, `Offline`. If files could not be cut, the partition is offline until [`resume`](Self::resume).
+    /// File errors, `Offline`, `Led`. If files could not be cut, the partition is offline until [`resume`](Self::resume).
     pub fn truncate_to(&self, offset: Offset) -> Result<Watermarks, Error> {
         let _writing = lock(&self.writing);
         {
             let state = self.lock();
             state.refuse_if_stopped()?;
+            state.refuse_if_led(&self.id)?;
             if offset >= state.log_end {
                 return Ok(state.watermarks());
             }
@@ -61,7 +63,8 @@ impl PartitionLog {
         }
         let transactions = match kept.last() {
             Some(active) => {
-                let mut transactions = transactions_at(&active.files.snapshot_path())?;
+                let snapshot = Snapshot::read(&active.files.snapshot_path())?.unwrap_or_default();
+                let mut transactions = snapshot.transactions;
                 follow(&mut transactions, active, open, |_| ())?;
                 transactions
             }
@@ -72,6 +75,7 @@ impl PartitionLog {
         state.log_end = end;
         state.flushed = state.flushed.min(end);
         state.observed_high_watermark = state.observed_high_watermark.min(end);
+        state.epoch_floor = state.epoch_floor.max(state.epochs.latest());
         state.epochs_dirty |= state.epochs.truncate_from_end(end);
         state.transactions = transactions;
         let visible = state.high_watermark();
@@ -79,8 +83,13 @@ impl PartitionLog {
         state.removals += 1;
         state.touched = true;
         state.check();
+        let led = state.leading.is_some();
         drop(state);
         self.changed();
+        if led {
+            let producers = self.load_producers()?;
+            self.lead(producers);
+        }
         Ok(())
     }
 
@@ -143,7 +152,7 @@ impl PartitionLog {
     /// File errors, `OutOfRange` above the log end.
     pub fn advance_log_start(&self, offset: Offset) -> Result<Watermarks, Error> {
         let _writing = lock(&self.writing);
-        let (everything, transactions) = {
+        let (everything, snapshot) = {
             let state = self.lock();
             if offset <= state.log_start {
                 return Ok(state.watermarks());
@@ -154,12 +163,13 @@ impl PartitionLog {
                 return Err(Error::OutOfRange { offset, log_start, log_end });
             }
             let everything = offset == state.log_end && state.segments.last().is_some_and(|active| active.size > 0);
-            (everything, state.transactions.clone())
+            (everything, state.encode_snapshot())
         };
         // With everything trimmed the active segment can go too, once there is another.
         let fresh = match everything {
             true => {
-                let made = self.write_snapshot(&transactions, offset).and_then(|()| self.create_segment(offset));
+                let written = self.write_snapshot(&snapshot, offset, Durably::Now);
+                let made = written.and_then(|()| self.create_segment(offset));
                 Some(made.map_err(|source| self.io("make a segment of", source))?)
             }
             false => None,
@@ -194,10 +204,14 @@ impl PartitionLog {
     /// Drops everything and begins anew, empty, at `offset` (`UnifiedLog.truncateFullyAndStartAt`).
     ///
     /// # Errors
-    /// File errors, `Offline`.
+    /// File errors, `Offline`, `Led`.
     pub fn restart_at(&self, offset: Offset) -> Result<Watermarks, Error> {
         let _writing = lock(&self.writing);
-        self.lock().refuse_if_stopped()?;
+        {
+            let state = self.lock();
+            state.refuse_if_stopped()?;
+            state.refuse_if_led(&self.id)?;
+        }
         self.restart(offset)
     }
 
@@ -222,14 +236,19 @@ impl PartitionLog {
         state.flushed = offset;
         state.observed_high_watermark = offset;
         state.epochs_dirty |= !state.epochs.entries().is_empty();
+        state.epoch_floor = state.epoch_floor.max(state.epochs.latest());
         state.epochs.clear();
         state.transactions = Transactions::default();
         state.removals += 1;
         state.touched = true;
         state.names_dirty = true;
         state.check();
+        let led = state.leading.is_some();
         drop(state);
         self.changed();
+        if led {
+            self.lead(Producers::default());
+        }
     }
 
     /// Makes the epoch checkpoint equal to what is known, if it is not.
@@ -264,18 +283,6 @@ pub(crate) fn extend_max_timestamp(segment: &mut Segment, open: &OpenFiles) -> i
         }
     }
     Ok(())
-}
-
-/// The transactions that were open where the snapshot was taken; none if there is none.
-pub(crate) fn transactions_at(snapshot: &Path) -> io::Result<Transactions> {
-    match std::fs::read(snapshot) {
-        Ok(bytes) => Ok(Transactions::from_snapshot(&bytes).unwrap_or_else(|| {
-            tracing::warn!(path = %snapshot.display(), "a damaged producer snapshot is ignored");
-            Transactions::default()
-        })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Transactions::default()),
-        Err(error) => Err(error),
-    }
 }
 
 /// Takes in what the batches of `segment` say.

@@ -88,7 +88,7 @@ impl Bench {
 
     async fn open(folder: Arc<tempfile::TempDir>, dir: &Path, config: BrokerConfig, access: &str) -> Self {
         let log_config =
-            LogConfig { segment_bytes: 1 << 20, index_interval_bytes: 4096, flush_interval: None, open_files_max: 100 };
+            LogConfig { segment_bytes: 1 << 20, flush_interval: None, open_files_max: 100, ..LogConfig::default() };
         let logs = loop {
             match Logs::open(&dir.join("logs"), log_config.clone()) {
                 Ok(logs) => break Arc::new(logs),

@@ -231,6 +231,12 @@ pub(crate) const SECTIONS: &[Section] = &[
                 Some("4096"),
                 "Most file descriptors kept open over all partitions.",
             ),
+            key(
+                "producer.id.expiration.ms",
+                Kind::Number { min: 1, max: i32::MAX as i64 },
+                Some("86400000"),
+                "An idempotent producer that wrote nothing to a partition for so long is forgotten there.",
+            ),
         ],
     },
     Section {

@@ -225,6 +225,7 @@ impl<'a> Reader<'a> {
             index_interval_bytes: self.number("log.index.interval.bytes"),
             flush_interval: self.positive("log.flush.interval.ms").map(Duration::from_millis),
             open_files_max: self.count("hawser.log.open.files.max"),
+            producer_id_expiration_ms: self.number("producer.id.expiration.ms").cast_signed(),
         }
     }
 
