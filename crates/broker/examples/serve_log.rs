@@ -98,6 +98,8 @@ fn mirror(name: String, partitions: i32) -> TopicRecord {
         start_offset_spec: "earliest".into(),
         started: [].into(),
         status: MirrorStatus::Active,
+        stop: None,
+        stopped_at: Vec::new(),
         error: None,
         status_since_ms: 0,
     };

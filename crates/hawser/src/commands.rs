@@ -217,12 +217,21 @@ pub(crate) async fn mirror(command: Mirror) -> anyhow::Result<Exit> {
             for text in &config {
                 configs.extend(inline_or_file(text)?);
             }
-            let operation = Operation::MirrorCreate { link, mirror_topic: topic.clone(), source_topic, configs };
+            let operation = Operation::MirrorCreate {
+                link,
+                mirror_topic: Some(topic.clone()),
+                source_topic,
+                configs,
+                replication_factor: None,
+                mirror_start_offset_spec: None,
+            };
             let Outcome::MirrorCreated(view) = ask(&connect, &operation).await? else { return unexpected() };
             print(&output::show(connect.output, &view, |_| format!("Created mirror topic \"{topic}\".")));
         }
         Mirror::List { link, mirror_status, connect } => {
-            let Outcome::Mirrors { mut mirrors } = ask(&connect, &Operation::MirrorList { link }).await? else {
+            let Outcome::Mirrors { mut mirrors } =
+                ask(&connect, &Operation::MirrorList { link, partitions: false }).await?
+            else {
                 return unexpected();
             };
             if let Some(status) = mirror_status {

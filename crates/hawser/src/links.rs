@@ -9,11 +9,12 @@ use crate::service::{link_properties, now_ms};
 use hawser_broker::{BoxFuture, Mirrors};
 use hawser_inbound::Inbound;
 use hawser_link::config::StartOffset;
+use hawser_link::mirror::{LinkSeen, MirrorFact};
 use hawser_link::reversal::RefusalCode;
 use hawser_link::{ConfigErrors, LinkConfig, LinkName, Properties, TopicFilters};
 use hawser_outbound::{Cause, Outbound, OutboundConfig, OutboundState, OutboundStatus};
 use hawser_replicate::{LinkStatus, MirrorEvent, MirrorSpec, ReplicateConfig, Replicator, Start, Unreachable};
-use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, State, TopicRecord};
+use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, MirrorStop, State, TopicRecord};
 use hawser_store::{EmbeddedStore, TopicSpec};
 use hawser_transport::{
     ClientError, ClientOptions, ClientSecurity, Connector, Direct, HostPort, KafkaClient, LeaseError, Obstacle,
@@ -243,6 +244,43 @@ impl Links {
         let _ = replicator.remove(topic).await; // a replicator that ended writes no more
     }
 
+    /// Stops fetching mirrors of `link`, or goes on with them unless the whole link is paused.
+    pub(crate) async fn set_mirrors_paused(&self, link: &str, topics: &[String], is_paused: bool) {
+        let Some((replicator, link_is_paused)) = self.replicator(link) else { return };
+        for topic in topics {
+            let outcome = match is_paused || link_is_paused {
+                true => replicator.pause(topic).await,
+                false => replicator.resume(topic).await,
+            };
+            if outcome.is_err() {
+                return; // the link ends just now; its next start takes the mirrors from the state
+            }
+        }
+    }
+
+    /// Begins anew to replicate mirrors of `link` that came to a dead end. Their copies stay.
+    pub(crate) async fn restart_mirrors(&self, link: &str, topics: &[Arc<TopicRecord>]) {
+        let Some((replicator, is_paused)) = self.replicator(link) else { return };
+        for topic in topics {
+            let Some(mirror) = &topic.mirror else { continue };
+            if replicator.add_mirror(mirror_spec(topic, mirror, is_paused)).await.is_err() {
+                return; // as above
+            }
+        }
+    }
+
+    /// What is seen of link `name`, for the status of its mirrors.
+    pub(crate) fn seen(&self, name: &str) -> LinkSeen {
+        if self.replicator(name).is_some_and(|(_, is_paused)| is_paused) {
+            return LinkSeen::Paused;
+        }
+        match self.liveness(name).state {
+            LinkState::Active | LinkState::Paused => LinkSeen::Up,
+            LinkState::Unavailable => LinkSeen::Unavailable,
+            LinkState::Failed => LinkSeen::Failed,
+        }
+    }
+
     /// The replicator of `link`, and whether the whole link is paused.
     fn replicator(&self, link: &str) -> Option<(Replicator, bool)> {
         match lock(&self.running).get(link)? {
@@ -357,7 +395,7 @@ impl Links {
         let keeper = tokio::spawn(keep(self.state.clone(), events));
         for topic in self.state.topics() {
             match &topic.mirror {
-                Some(mirror) if mirror.link == record.name && is_replicated(mirror.status) => {
+                Some(mirror) if mirror.link == record.name && is_replicated(mirror) => {
                     // It has just been started and ends only by us.
                     let _ = replicator.add_mirror(mirror_spec(&topic, mirror, is_paused)).await;
                 }
@@ -566,6 +604,7 @@ fn apply(state: &State, event: &MirrorEvent) -> Result<(), hawser_state::Error> 
         MirrorEvent::Started { topic } => change(topic, &|_, mirror| {
             "earliest".clone_into(&mut mirror.start_offset_spec);
             mirror.started.clear();
+            mirror.set_status(mirror.status.on_fact(MirrorFact::Flows), now_ms());
         }),
         MirrorEvent::PartitionStarted { topic, partition } => change(topic, &|_, mirror| {
             mirror.started.insert(*partition);
@@ -573,9 +612,7 @@ fn apply(state: &State, event: &MirrorEvent) -> Result<(), hawser_state::Error> 
         MirrorEvent::Failed { topic, partition: None, failure } => {
             tracing::error!(%topic, %failure, "the mirror failed");
             change(topic, &|_, mirror| {
-                mirror.status = MirrorStatus::Failed;
-                mirror.error = Some(failure.reason.to_string());
-                mirror.status_since_ms = now_ms();
+                mirror.fail(failure.reason.as_str(), now_ms());
             })
         }
         MirrorEvent::Failed { topic, partition: Some(partition), failure } => {
@@ -625,8 +662,9 @@ fn mirror_spec(topic: &TopicRecord, mirror: &MirrorRecord, link_is_paused: bool)
     }
 }
 
-fn is_replicated(status: MirrorStatus) -> bool {
-    matches!(status, MirrorStatus::Active | MirrorStatus::Paused)
+/// A promotion needs the fetchers to the end; a failover does without them.
+fn is_replicated(mirror: &MirrorRecord) -> bool {
+    mirror.status.is_live() && mirror.stop != Some(MirrorStop::Failover)
 }
 
 fn link_name(record: &LinkRecord) -> Result<LinkName, StartError> {

@@ -2,6 +2,7 @@
 //! face; the private Kafka API `OPERATE` carries them as JSON, so one login and one grant on the cluster rule them all.
 //! [`crate::service`] executes them.
 
+pub(crate) use hawser_link::mirror::{MirrorAction, MirrorStop};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,14 +50,42 @@ pub(crate) enum Operation {
     /// Begin to mirror a topic.
     MirrorCreate {
         link: String,
-        mirror_topic: String,
-        /// Default: the mirror's name.
+        /// Default: the link's prefix and the source topic's name. One of the two names must be given.
+        mirror_topic: Option<String>,
+        /// Default: the mirror's name without the link's prefix.
         source_topic: Option<String>,
+        /// Topic settings that are not always the source's.
         #[serde(default)]
         configs: BTreeMap<String, String>,
+        /// The embedded store keeps one replica: 1, or −1 for the default.
+        #[serde(default)]
+        replication_factor: Option<i16>,
+        /// `earliest`, `latest` or an ISO-8601 instant. Default: what the link says.
+        #[serde(default)]
+        mirror_start_offset_spec: Option<String>,
+    },
+    /// Promote, fail over, pause or resume mirrors; what is wrong with one does not hold up the others.
+    MirrorAlter {
+        /// Only mirrors of this link. Without names and pattern: all of them that are not stopped.
+        link: Option<String>,
+        action: MirrorAction,
+        /// Mirrors by name.
+        #[serde(default)]
+        topics: Vec<String>,
+        /// In place of names: a regular expression that the whole name matches. Leaves out what is stopped already.
+        #[serde(default)]
+        pattern: Option<String>,
+        /// Say what would come of it, change nothing.
+        #[serde(default)]
+        validate_only: bool,
     },
     /// All mirrors, or those of one link.
-    MirrorList { link: Option<String> },
+    MirrorList {
+        link: Option<String>,
+        /// With every partition of each.
+        #[serde(default)]
+        partitions: bool,
+    },
     /// One mirror with its partitions.
     MirrorDescribe { mirror_topic: String, link: Option<String> },
     /// Begin to compare mirrors with their sources.
@@ -120,6 +149,10 @@ pub(crate) enum Outcome {
         mirrors: Vec<MirrorView>,
     },
     Mirror(MirrorView),
+    /// In the order in which they were named.
+    MirrorsAltered {
+        results: Vec<AlteredMirror>,
+    },
     VerifyStarted {
         verification: u64,
     },
@@ -202,13 +235,56 @@ pub(crate) struct MirrorView {
     pub(crate) source_topic_name: String,
     pub(crate) mirror_status: String,
     pub(crate) mirror_topic_error: Option<String>,
+    /// When the decided status began, ms since 1970.
     pub(crate) status_time_ms: i64,
+    /// How it is being stopped, or was.
+    pub(crate) stopped_by: Option<MirrorStop>,
+    /// What keeps a promotion in PENDING_STOPPED.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) waits_for: Vec<WaitView>,
+    /// Where it began: `earliest`, `latest` or an ISO-8601 instant.
+    pub(crate) mirror_start_offset_spec: String,
+    pub(crate) link_id: Option<String>,
+    pub(crate) mirror_topic_id: String,
+    /// Before the source was asked: none.
+    pub(crate) source_topic_id: Option<String>,
     pub(crate) num_partition: i32,
     /// −1 before the first fetch.
     pub(crate) max_per_partition_mirror_lag: i64,
     /// Empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) partitions: Vec<MirrorPartitionView>,
+}
+
+/// One thing that a promotion waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WaitView {
+    /// A stable name: `SOURCE_REACHABLE`, `MIRROR_LAG`, ….
+    pub(crate) condition: String,
+    /// What is missing, for people.
+    pub(crate) reason: String,
+}
+
+/// What became of one mirror that was to be altered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AlteredMirror {
+    pub(crate) link_name: String,
+    pub(crate) mirror_topic_name: String,
+    /// `None`: done, or accepted if it takes its time.
+    pub(crate) error_code: Option<RefusalCode>,
+    pub(crate) error_message: Option<String>,
+    /// Every partition, before the change; empty after an error.
+    pub(crate) mirror_lags: Vec<MirrorLag>,
+}
+
+/// How far a partition is behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MirrorLag {
+    pub(crate) partition: i32,
+    /// Records; −1 before the first fetch.
+    pub(crate) lag: i64,
+    /// −1 before the first fetch.
+    pub(crate) last_source_fetch_offset: i64,
 }
 
 /// A partition of a mirror topic.
@@ -228,6 +304,9 @@ pub(crate) struct MirrorPartitionView {
     /// −1 before the first fetch.
     pub(crate) last_source_fetch_offset: i64,
     pub(crate) time_since_last_fetch_ms: Option<u64>,
+    /// Its log end when the mirror was stopped: below it all is the source's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stopped_at_offset: Option<i64>,
     pub(crate) size_bytes: u64,
 }
 
@@ -281,7 +360,18 @@ pub(crate) enum RefusalCode {
     LinkHasMirrors,
     TopicExists,
     SourceTopicNotFound,
+    /// A mirror is named prefix and source topic: no other name.
+    TopicRenamingUnsupported,
+    InvalidReplicationFactor,
+    /// A topic setting that cannot be set on this mirror.
+    InvalidTopicConfig,
     MirrorNotFound,
+    /// It is a mirror no more.
+    MirrorStopped,
+    /// It is being promoted or failed over.
+    MirrorStopping,
+    /// It has failed: only resume, failover and deletion help.
+    MirrorFailed,
     VerificationNotFound,
     /// The daemon failed; its log says more.
     Internal,
@@ -318,6 +408,7 @@ impl Operation {
             | Self::LinkAlterConfigs { .. }
             | Self::LinkDelete { .. }
             | Self::MirrorCreate { .. }
+            | Self::MirrorAlter { .. }
             | Self::VerifyStart { .. }
             | Self::VerifyStop { .. } => Right::Alter,
         }
@@ -334,6 +425,12 @@ impl Operation {
             Self::LinkDescribeConfigs { .. } => "link configuration list",
             Self::LinkDelete { .. } => "link delete",
             Self::MirrorCreate { .. } => "mirror create",
+            Self::MirrorAlter { action, .. } => match action {
+                MirrorAction::Promote => "mirror promote",
+                MirrorAction::Failover => "mirror failover",
+                MirrorAction::Pause => "mirror pause",
+                MirrorAction::Resume => "mirror resume",
+            },
             Self::MirrorList { .. } => "mirror list",
             Self::MirrorDescribe { .. } => "mirror describe",
             Self::VerifyStart { .. } => "verify start",
@@ -351,8 +448,14 @@ impl Operation {
             | Self::LinkAlterConfigs { link, .. }
             | Self::LinkDescribeConfigs { link }
             | Self::LinkDelete { link, .. } => link.clone(),
-            Self::MirrorCreate { link, mirror_topic, .. } => format!("{link}/{mirror_topic}"),
-            Self::MirrorList { link } => link.clone().unwrap_or_default(),
+            Self::MirrorCreate { link, mirror_topic, source_topic, .. } => {
+                format!("{link}/{}", mirror_topic.as_ref().or(source_topic.as_ref()).map_or("", String::as_str))
+            }
+            Self::MirrorAlter { link, topics, pattern, .. } => {
+                let link = link.as_deref().unwrap_or("-");
+                format!("{link}/{}", pattern.clone().unwrap_or_else(|| topics.join(",")))
+            }
+            Self::MirrorList { link, .. } => link.clone().unwrap_or_default(),
             Self::MirrorDescribe { mirror_topic, .. } => mirror_topic.clone(),
             Self::VerifyStart { link, .. } => link.clone(),
             Self::VerifyStatus { verification } | Self::VerifyStop { verification } => verification.to_string(),
@@ -380,6 +483,16 @@ impl Refusal {
     /// A refusal with its message.
     pub(crate) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+}
+
+impl From<&MirrorPartitionView> for MirrorLag {
+    fn from(partition: &MirrorPartitionView) -> Self {
+        Self {
+            partition: partition.partition,
+            lag: partition.partition_mirror_lag,
+            last_source_fetch_offset: partition.last_source_fetch_offset,
+        }
     }
 }
 

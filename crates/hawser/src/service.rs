@@ -1,6 +1,7 @@
 //! Executes operations: the one place where they are authorised, audited and done. Faces only translate. What each
 //! does stands in the folder beside this, by subject.
 
+mod alter;
 mod configs;
 mod links;
 mod mirrors;
@@ -12,12 +13,14 @@ use crate::links::Links;
 use crate::operations::{ClusterView, Operation, Outcome, Refusal, RefusalCode, Reply, Right};
 use crate::remote::RemoteError;
 use crate::verify::Verifications;
+use alter::Chosen;
 use bytes::Bytes;
 use hawser_broker::{Authorizer, Topics};
 use hawser_link::Properties;
 use hawser_log::Logs;
 use hawser_state::State;
 use hawser_transport::Principal;
+use mirrors::WantedMirror;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -133,10 +136,28 @@ impl Service {
                 let _one_at_a_time = self.changes.lock().await;
                 self.link_delete(&link, force).await
             }
-            Operation::MirrorCreate { link, mirror_topic, source_topic, configs } => {
-                self.mirror_create(&link, mirror_topic, source_topic, configs).await
+            Operation::MirrorCreate {
+                link,
+                mirror_topic,
+                source_topic,
+                configs,
+                replication_factor,
+                mirror_start_offset_spec,
+            } => {
+                let wanted = WantedMirror {
+                    mirror_topic,
+                    source_topic,
+                    configs,
+                    replication_factor,
+                    start: mirror_start_offset_spec,
+                };
+                self.mirror_create(&link, wanted).await
             }
-            Operation::MirrorList { link } => self.mirror_list(link.as_deref()),
+            Operation::MirrorAlter { link, action, topics, pattern, validate_only } => {
+                let chosen = Chosen::new(link, topics, pattern)?;
+                self.mirror_alter(&chosen, action, validate_only).await
+            }
+            Operation::MirrorList { link, partitions } => self.mirror_list(link.as_deref(), partitions),
             Operation::MirrorDescribe { mirror_topic, link } => self.mirror_describe(&mirror_topic, link.as_deref()),
             Operation::VerifyStart { link, topics, follow } => self.verify_start(&link, &topics, follow),
             Operation::VerifyStatus { verification } => self.verifications.status(verification).map(Outcome::Verify),

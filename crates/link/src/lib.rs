@@ -6,6 +6,7 @@ pub mod alter;
 pub mod catalogue;
 pub mod config;
 pub mod filter;
+pub mod mirror;
 pub mod mode;
 pub mod name;
 pub mod properties;

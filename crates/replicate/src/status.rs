@@ -47,6 +47,14 @@ pub struct TopicStatus {
     pub partitions: Vec<PartitionStatus>,
 }
 
+impl TopicStatus {
+    /// Partition `index`, if it is known already.
+    pub fn partition(&self, index: i32) -> Option<&PartitionStatus> {
+        let at = self.partitions.binary_search_by_key(&index, |partition| partition.partition).ok()?;
+        self.partitions.get(at)
+    }
+}
+
 /// One mirror partition at one moment.
 #[derive(Clone, Debug)]
 pub struct PartitionStatus {

@@ -9,9 +9,9 @@ mod disk;
 mod groups;
 mod records;
 
+pub use hawser_link::mirror::{MirrorStatus, MirrorStop};
 pub use records::{
-    CommittedOffset, GroupChange, GroupMemberRecord, GroupRecord, LinkRecord, MirrorRecord, MirrorStatus,
-    SecretConfigs, TopicRecord,
+    CommittedOffset, GroupChange, GroupMemberRecord, GroupRecord, LinkRecord, MirrorRecord, SecretConfigs, TopicRecord,
 };
 
 use base64::Engine;
@@ -178,7 +178,7 @@ impl State {
     pub fn put_topic(&self, topic: TopicRecord) -> Result<(), Error> {
         let _changing = self.changing();
         self.inner.disk.write(|t| put(t, TOPICS, &topic.name, &topic))?;
-        self.cache_mut().insert_topic(topic);
+        self.cache_mut().insert_topic(Arc::new(topic));
         Ok(())
     }
 
@@ -199,8 +199,36 @@ impl State {
             return Ok(Some(topic));
         }
         self.inner.disk.write(|t| put(t, TOPICS, name, &changed))?;
-        self.cache_mut().insert_topic(changed);
+        self.cache_mut().insert_topic(Arc::new(changed));
         Ok(self.topic(name))
+    }
+
+    /// Changes topics in one write, whether or not others change them meanwhile; those that changed, as they are now.
+    /// `change` says whether there is anything to write. Names that no topic has are passed over. Blocks on fsync, once.
+    ///
+    /// # Errors
+    /// When the write failed; nothing changed then.
+    pub fn update_topics(
+        &self,
+        names: &[String],
+        mut change: impl FnMut(&mut TopicRecord) -> bool,
+    ) -> Result<Vec<Arc<TopicRecord>>, Error> {
+        let _changing = self.changing();
+        let changed: Vec<_> = names
+            .iter()
+            .filter_map(|name| self.topic(name))
+            .filter_map(|topic| {
+                let mut topic = TopicRecord::clone(&topic);
+                change(&mut topic).then(|| Arc::new(topic))
+            })
+            .collect();
+        if changed.is_empty() {
+            return Ok(changed);
+        }
+        self.inner.disk.write(|t| changed.iter().try_for_each(|topic| put(t, TOPICS, &topic.name, &**topic)))?;
+        let mut cache = self.cache_mut();
+        changed.iter().for_each(|topic| cache.insert_topic(topic.clone()));
+        Ok(changed)
     }
 
     /// Removes a topic and every offset committed in it; whether there was one. Blocks on fsync.
@@ -233,10 +261,10 @@ impl State {
 }
 
 impl Cache {
-    fn insert_topic(&mut self, topic: TopicRecord) {
+    fn insert_topic(&mut self, topic: Arc<TopicRecord>) {
         self.remove_topic(&topic.name);
         self.topic_names.insert(topic.id, topic.name.clone());
-        self.topics.insert(topic.name.clone(), Arc::new(topic));
+        self.topics.insert(topic.name.clone(), topic);
     }
 
     fn remove_topic(&mut self, name: &str) -> bool {
@@ -289,7 +317,7 @@ fn load(transaction: &WriteTransaction) -> Result<Cache, Failure> {
     }
     for row in transaction.open_table(TOPICS)?.iter()? {
         let (name, json) = row?;
-        cache.insert_topic(parse(TOPICS, name.value(), json.value())?);
+        cache.insert_topic(Arc::new(parse(TOPICS, name.value(), json.value())?));
     }
     Ok(cache)
 }

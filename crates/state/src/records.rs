@@ -1,6 +1,7 @@
 //! What is stored, as plain data. Stored as JSON, so a field may be added with a default; any other change raises
 //! the format number in `disk`.
 
+use hawser_link::mirror::{MirrorFact, MirrorStatus, MirrorStop};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -68,25 +69,38 @@ pub struct MirrorRecord {
     /// Partitions that have begun, while others have not: for them `start_offset_spec` is history.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub started: BTreeSet<i32>,
-    /// The status, as §2.1 of the reference names it.
+    /// What was decided about it.
     pub status: MirrorStatus,
+    /// How it is being stopped, or was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<MirrorStop>,
+    /// Where each partition's log ended when it was stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped_at: Vec<i64>,
     /// Why it FAILED, as §2.2 names it.
     pub error: Option<String>,
     /// Since when, ms since 1970.
     pub status_since_ms: i64,
 }
 
-/// Status values of a mirror topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[allow(missing_docs)]
-pub enum MirrorStatus {
-    PendingMirror,
-    Active,
-    Paused,
-    PendingStopped,
-    Stopped,
-    Failed,
+impl MirrorRecord {
+    /// Sets the status, decided `now_ms`.
+    pub fn set_status(&mut self, status: MirrorStatus, now_ms: i64) {
+        if self.status != status {
+            (self.status, self.status_since_ms) = (status, now_ms);
+        }
+    }
+
+    /// Takes a dead end in; whether that changes anything.
+    pub fn fail(&mut self, reason: &str, now_ms: i64) -> bool {
+        let failed = self.status.on_fact(MirrorFact::Fails);
+        let is_news = failed != self.status;
+        if is_news {
+            self.set_status(failed, now_ms);
+            (self.error, self.stop) = (Some(reason.to_owned()), None);
+        }
+        is_news
+    }
 }
 
 /// A consumer group's place in one partition (`OffsetAndMetadata`).

@@ -14,6 +14,8 @@ fn topic(name: &str, id: u128) -> TopicRecord {
         start_offset_spec: "earliest".into(),
         started: [].into(),
         status: MirrorStatus::Active,
+        stop: None,
+        stopped_at: Vec::new(),
         error: None,
         status_since_ms: 7,
     };

@@ -137,6 +137,8 @@ impl Bench {
             start_offset_spec: "earliest".into(),
             started: [].into(),
             status: MirrorStatus::Active,
+            stop: None,
+            stopped_at: Vec::new(),
             error: None,
             status_since_ms: 0,
         };

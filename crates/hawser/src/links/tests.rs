@@ -47,6 +47,8 @@ fn a_partition_that_began_does_not_look_for_its_beginning_again() {
         start_offset_spec: "latest".into(),
         started: [].into(),
         status: MirrorStatus::Active,
+        stop: None,
+        stopped_at: Vec::new(),
         error: None,
         status_since_ms: 0,
     };

@@ -31,6 +31,12 @@ fn sample_mirror() -> MirrorView {
         mirror_status: "ACTIVE".into(),
         mirror_topic_error: None,
         status_time_ms: 1_700_000_000_000,
+        stopped_by: None,
+        waits_for: Vec::new(),
+        mirror_start_offset_spec: "earliest".into(),
+        link_id: Some("AAA".into()),
+        mirror_topic_id: "BBB".into(),
+        source_topic_id: Some("CCC".into()),
         num_partition: 1,
         max_per_partition_mirror_lag: 0,
         partitions: vec![MirrorPartitionView {
@@ -44,6 +50,7 @@ fn sample_mirror() -> MirrorView {
             partition_mirror_lag_ms: Some(0),
             last_source_fetch_offset: 5,
             time_since_last_fetch_ms: Some(12),
+            stopped_at_offset: None,
             size_bytes: 73,
         }],
     }

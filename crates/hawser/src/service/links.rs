@@ -67,7 +67,7 @@ impl Service {
     pub(super) async fn link_delete(&self, name: &str, force: bool) -> Result<Outcome, Refusal> {
         self.link(name)?;
         let mirrors: Vec<_> = self.mirrors_of(Some(name)).collect();
-        let live: Vec<_> = mirrors.iter().filter(|(_, mirror)| is_live(mirror.status)).collect();
+        let live: Vec<_> = mirrors.iter().filter(|(_, mirror)| mirror.status.is_live()).collect();
         if !live.is_empty() && !force {
             let names: Vec<_> = live.iter().take(5).map(|(topic, _)| topic.name.as_str()).collect();
             let message = format!(
@@ -79,15 +79,10 @@ impl Service {
         }
         // Nothing fetches any more before the records change.
         self.links.end(name).await;
-        for (topic, _) in live {
-            let mut topic = TopicRecord::clone(topic);
-            if let Some(mirror) = &mut topic.mirror {
-                mirror.status = MirrorStatus::Failed;
-                mirror.error = Some("LINK_DELETED".to_owned());
-                mirror.status_since_ms = now_ms();
-            }
-            persist(&self.state, move |state| state.put_topic(topic)).await.map_err(|e| internal(&e))?;
-        }
+        let orphans: Vec<_> = live.iter().map(|(topic, _)| topic.name.clone()).collect();
+        let fail =
+            |topic: &mut TopicRecord| topic.mirror.as_mut().is_some_and(|mirror| mirror.fail("LINK_DELETED", now_ms()));
+        persist(&self.state, move |state| state.update_topics(&orphans, fail)).await.map_err(|e| internal(&e))?;
         let gone = name.to_owned();
         persist(&self.state, move |state| state.delete_link(&gone)).await.map_err(|e| internal(&e))?;
         self.links.part(name);
@@ -195,8 +190,4 @@ pub(super) fn start_refusal(error: &StartError) -> Refusal {
         StartError::Unavailable(_) => RefusalCode::LinkUnavailable,
     };
     Refusal::new(code, error.to_string())
-}
-
-fn is_live(status: MirrorStatus) -> bool {
-    !matches!(status, MirrorStatus::Stopped | MirrorStatus::Failed)
 }

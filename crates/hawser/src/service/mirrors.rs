@@ -4,19 +4,14 @@ use super::{Service, internal, now_ms, remote_refusal, unavailable};
 use crate::operations::{Outcome, Refusal, RefusalCode};
 use crate::remote::{self, RemoteError};
 use hawser_broker::{Layout, NewTopic, TopicError, check_topic_name};
+use hawser_link::config::StartOffset;
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus};
 use hawser_transport::{ClientError, Target};
 use hawser_wire::ResponseError;
 use std::collections::BTreeMap;
 
 impl Service {
-    pub(super) async fn mirror_create(
-        &self,
-        link: &str,
-        name: String,
-        source: Option<String>,
-        configs: BTreeMap<String, String>,
-    ) -> Result<Outcome, Refusal> {
+    pub(super) async fn mirror_create(&self, link: &str, wanted: WantedMirror) -> Result<Outcome, Refusal> {
         let record = self.link(link)?;
         let config = self.link_config(&record)?;
         let invalid = |message: String| Refusal::new(RefusalCode::InvalidRequest, message);
@@ -25,20 +20,18 @@ impl Service {
                 "Cluster link \"{link}\" is a source half: mirrors are made at the destination."
             )));
         }
+        let WantedMirror { mirror_topic, source_topic, configs, replication_factor, start } = wanted;
+        let (name, source) = names(link, &config.mirrors.prefix, mirror_topic, source_topic)?;
         check_topic_name(&name).map_err(invalid)?;
-        let prefix = &config.mirrors.prefix;
-        let source = match source.or_else(|| name.strip_prefix(prefix.as_str()).map(str::to_owned)) {
-            Some(source) if format!("{prefix}{source}") == name => source,
-            _ => {
-                return Err(Refusal::new(
-                    RefusalCode::InvalidRequest,
-                    format!("the mirror of a topic over \"{link}\" is named {prefix}TOPIC; renaming is not supported"),
-                ));
-            }
-        };
-        if self.state.topic(&name).is_some() {
-            return Err(topic_exists(&name));
+        check_replication_factor(replication_factor)?;
+        check_overrides(&name, &configs)?;
+        let start = start.unwrap_or_else(|| start_offset_spec(&record));
+        if StartOffset::parse(&start).is_none() {
+            return Err(invalid(format!(
+                "mirror.start.offset.spec={start} is neither earliest, latest nor an instant such as 2026-01-31T12:00:00Z"
+            )));
         }
+        self.refuse_if_exists(&name)?;
         let cluster =
             self.links.source(link).ok_or_else(|| unavailable(&format!("Cluster link \"{link}\" is not running")))?;
         // One connection for these questions and those of the replicator: over a link each costs two logins.
@@ -67,9 +60,11 @@ impl Service {
                 link: link.to_owned(),
                 source_topic: source,
                 source_topic_id: found.id,
-                start_offset_spec: start_offset_spec(&record),
+                start_offset_spec: start,
                 started: [].into(),
                 status: MirrorStatus::Active,
+                stop: None,
+                stopped_at: Vec::new(),
                 error: None,
                 status_since_ms: now_ms(),
             }),
@@ -77,6 +72,7 @@ impl Service {
         // Asking the source took its time: what was checked before may have changed.
         let _one_at_a_time = self.changes.lock().await;
         self.link(link)?;
+        self.refuse_if_exists(&topic.name)?;
         let topic = self.topics.create(topic, false).await.map_err(topic_refusal)?;
         self.links.add_mirror(&topic, client).await;
         let flow = self.flow();
@@ -84,14 +80,24 @@ impl Service {
         view.map(Outcome::MirrorCreated).ok_or_else(|| internal(&"the mirror is gone"))
     }
 
-    pub(super) fn mirror_list(&self, link: Option<&str>) -> Result<Outcome, Refusal> {
+    fn refuse_if_exists(&self, name: &str) -> Result<(), Refusal> {
+        let Some(topic) = self.state.topic(name) else { return Ok(()) };
+        let what = match &topic.mirror {
+            Some(mirror) => format!(" It is the mirror of '{}' over \"{}\".", mirror.source_topic, mirror.link),
+            None => String::new(),
+        };
+        Err(Refusal::new(RefusalCode::TopicExists, format!("Topic '{name}' already exists.{what}")))
+    }
+
+    pub(super) fn mirror_list(&self, link: Option<&str>, partitions: bool) -> Result<Outcome, Refusal> {
         if let Some(link) = link {
             self.link(link)?;
         }
         let flow = self.flow();
         let mirrors = self
             .mirrors_of(link)
-            .map(|(topic, mirror)| self.mirror_view(&topic, &mirror, &flow).without_partitions())
+            .map(|(topic, mirror)| self.mirror_view(&topic, &mirror, &flow))
+            .map(|view| if partitions { view } else { view.without_partitions() })
             .collect();
         Ok(Outcome::Mirrors { mirrors })
     }
@@ -106,6 +112,19 @@ impl Service {
     }
 }
 
+/// What an operator wants mirrored.
+pub(super) struct WantedMirror {
+    pub(super) mirror_topic: Option<String>,
+    pub(super) source_topic: Option<String>,
+    pub(super) configs: BTreeMap<String, String>,
+    pub(super) replication_factor: Option<i16>,
+    /// `mirror.start.offset.spec`.
+    pub(super) start: Option<String>,
+}
+
+/// Topic settings that cannot differ from the source's, as the log would be another one.
+const ALWAYS_SYNCED: [&str; 4] =
+    ["cleanup.policy", "max.message.bytes", "message.timestamp.difference.max.ms", "message.timestamp.type"];
 /// Topic settings of the source that a mirror is made with: those that say how its log is to be kept and read.
 const MIRRORED_CONFIGS: [&str; 9] = [
     "cleanup.policy",
@@ -133,6 +152,50 @@ fn topic_refusal(error: TopicError) -> Refusal {
     Refusal::new(code, error.message)
 }
 
-fn topic_exists(name: &str) -> Refusal {
-    Refusal::new(RefusalCode::TopicExists, format!("Topic '{name}' already exists."))
+/// Name here and name at the source.
+fn names(
+    link: &str,
+    prefix: &str,
+    mirror: Option<String>,
+    source: Option<String>,
+) -> Result<(String, String), Refusal> {
+    let source = match (&mirror, source) {
+        (_, Some(source)) => source,
+        (Some(mirror), None) => mirror.strip_prefix(prefix).unwrap_or(mirror).to_owned(),
+        (None, None) => {
+            return Err(Refusal::new(RefusalCode::InvalidRequest, "Name the source topic, the mirror topic, or both."));
+        }
+    };
+    let due = format!("{prefix}{source}");
+    match mirror {
+        Some(mirror) if mirror != due => {
+            let message = format!(
+                "Topic renaming for mirroring is not yet supported: over \"{link}\" the mirror of '{source}' is named '{due}', not '{mirror}'."
+            );
+            Err(Refusal::new(RefusalCode::TopicRenamingUnsupported, message))
+        }
+        _ => Ok((due, source)),
+    }
+}
+
+fn check_replication_factor(wanted: Option<i16>) -> Result<(), Refusal> {
+    match wanted {
+        None | Some(-1 | 1) => Ok(()),
+        Some(wanted) => {
+            let message = format!(
+                "Replication factor {wanted}: the embedded store keeps one replica; use 1, or −1 for the default."
+            );
+            Err(Refusal::new(RefusalCode::InvalidReplicationFactor, message))
+        }
+    }
+}
+
+/// Settings that are always the source's cannot be set here.
+fn check_overrides(name: &str, configs: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    let taken: Vec<_> = configs.keys().map(String::as_str).filter(|key| ALWAYS_SYNCED.contains(key)).collect();
+    if taken.is_empty() {
+        return Ok(());
+    }
+    let message = format!("Cannot modify mirror topic {name} because '{}' are set to always sync.", taken.join(", "));
+    Err(Refusal::new(RefusalCode::InvalidTopicConfig, message))
 }

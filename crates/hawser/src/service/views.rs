@@ -1,9 +1,10 @@
 //! What is shown of mirror topics: what was decided (the state) and what is seen (the fetchers, the logs).
 
-use super::{Service, now_ms};
+use super::{Service, kafka_uuid, now_ms};
 use crate::operations::{MirrorPartitionView, MirrorView};
+use hawser_link::mirror::{LinkSeen, MirrorFact, SourceSeen};
 use hawser_replicate::{LinkStatus, PartitionStatus, Phase, TopicState, TopicStatus};
-use hawser_state::{MirrorRecord, MirrorStatus, TopicRecord};
+use hawser_state::{MirrorRecord, MirrorStatus, MirrorStop, TopicRecord};
 use hawser_wire::TopicPartition;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,9 +13,9 @@ impl Service {
     pub(super) fn mirror_view(&self, topic: &TopicRecord, mirror: &MirrorRecord, flow: &Flow) -> MirrorView {
         let status = flow.topic(mirror, &topic.name);
         let partitions: Vec<_> = (0..topic.partitions)
-            .map(|index| {
-                let fetch = status.and_then(|s| s.partitions.iter().find(|p| p.partition == index));
-                self.partition_view(topic, fetch, index)
+            .map(|index| match usize::try_from(index).ok().and_then(|i| mirror.stopped_at.get(i)) {
+                Some(&stopped_at) => self.stopped_view(topic, mirror, index, stopped_at),
+                None => self.partition_view(topic, status.and_then(|s| s.partition(index)), index),
             })
             .collect();
         let lag = partitions.iter().map(|p| p.partition_mirror_lag).max().unwrap_or(-1);
@@ -22,9 +23,15 @@ impl Service {
             link_name: mirror.link.clone(),
             mirror_topic_name: topic.name.clone(),
             source_topic_name: mirror.source_topic.clone(),
-            mirror_status: shown_status(mirror.status, status).to_owned(),
-            mirror_topic_error: mirror.error.clone(),
+            mirror_status: mirror.status.shown(flow.link(&mirror.link), source_seen(status)).to_owned(),
+            mirror_topic_error: mirror.error.clone().or_else(|| failure(status)),
             status_time_ms: mirror.status_since_ms,
+            stopped_by: mirror.stop,
+            waits_for: Vec::new(),
+            mirror_start_offset_spec: mirror.start_offset_spec.clone(),
+            link_id: flow.link_id(&mirror.link),
+            mirror_topic_id: kafka_uuid(topic.id),
+            source_topic_id: (!mirror.source_topic_id.is_nil()).then(|| kafka_uuid(mirror.source_topic_id)),
             num_partition: topic.partitions,
             max_per_partition_mirror_lag: lag,
             partitions,
@@ -57,7 +64,26 @@ impl Service {
             time_since_last_fetch_ms: fetch
                 .and_then(|f| f.last_fetch_ms)
                 .map(|at| (now_ms() - at).max(0).unsigned_abs()),
+            stopped_at_offset: None,
             size_bytes: log.map_or(0, |log| log.size_bytes()),
+        }
+    }
+
+    /// A partition that is a mirror's no more. A promotion left nothing behind; what a failover left, nobody knows.
+    fn stopped_view(
+        &self,
+        topic: &TopicRecord,
+        mirror: &MirrorRecord,
+        index: i32,
+        stopped_at: i64,
+    ) -> MirrorPartitionView {
+        let was_promoted = mirror.stop == Some(MirrorStop::Promote);
+        MirrorPartitionView {
+            state: "STOPPED".to_owned(),
+            partition_mirror_lag: if was_promoted { 0 } else { -1 },
+            last_source_fetch_offset: stopped_at,
+            stopped_at_offset: Some(stopped_at),
+            ..self.partition_view(topic, None, index)
         }
     }
 
@@ -75,18 +101,47 @@ impl Service {
 
     /// One glance at every link's fetchers.
     pub(super) fn flow(&self) -> Flow {
-        let links = self.state.links().into_iter();
-        let statuses = links.filter_map(|link| self.links.replication(&link.name).map(|status| (link.name, status)));
-        Flow(statuses.map(|(name, status)| (name, by_name(status))).collect())
+        let links = self.state.links().into_iter().map(|link| {
+            let flow = LinkFlow {
+                id: link.id.map(kafka_uuid),
+                seen: self.links.seen(&link.name),
+                topics: self.links.replication(&link.name).map(by_name).unwrap_or_default(),
+            };
+            (link.name, flow)
+        });
+        Flow(links.collect())
     }
 }
 
-/// How all mirrors stand with their fetchers, by link and by the topic's name here.
-pub(super) struct Flow(BTreeMap<String, BTreeMap<Arc<str>, TopicStatus>>);
+/// How all links and their mirrors stand, by the link's name.
+pub(super) struct Flow(BTreeMap<String, LinkFlow>);
+
+struct LinkFlow {
+    id: Option<String>,
+    seen: LinkSeen,
+    /// With their fetchers, by the topic's name here.
+    topics: BTreeMap<Arc<str>, TopicStatus>,
+}
 
 impl Flow {
     pub(super) fn topic(&self, mirror: &MirrorRecord, name: &str) -> Option<&TopicStatus> {
-        self.0.get(&mirror.link)?.get(name)
+        self.0.get(&mirror.link)?.topics.get(name)
+    }
+
+    /// What is decided about a mirror; a dead end of one of its partitions counts as one of the whole.
+    pub(super) fn standing(&self, mirror: &MirrorRecord, name: &str) -> MirrorStatus {
+        match source_seen(self.topic(mirror, name)) {
+            SourceSeen::Failed => mirror.status.on_fact(MirrorFact::Fails),
+            SourceSeen::There | SourceSeen::Unavailable => mirror.status,
+        }
+    }
+
+    fn link(&self, name: &str) -> LinkSeen {
+        self.0.get(name).map_or(LinkSeen::Failed, |link| link.seen)
+    }
+
+    fn link_id(&self, name: &str) -> Option<String> {
+        self.0.get(name)?.id.clone()
     }
 }
 
@@ -94,16 +149,18 @@ fn by_name(status: LinkStatus) -> BTreeMap<Arc<str>, TopicStatus> {
     status.topics.into_iter().map(|topic| (topic.topic.clone(), topic)).collect()
 }
 
-/// The status as the reference names it: what was decided, and while ACTIVE what is seen.
-fn shown_status(decided: MirrorStatus, seen: Option<&TopicStatus>) -> &'static str {
-    match (decided, seen.map(|s| &s.state)) {
-        (MirrorStatus::Active, Some(TopicState::SourceUnavailable(_))) => "SOURCE_UNAVAILABLE",
-        (MirrorStatus::Active, Some(TopicState::Failed(_))) | (MirrorStatus::Failed, _) => "FAILED",
-        (MirrorStatus::Active, _) => "ACTIVE",
-        (MirrorStatus::PendingMirror, _) => "PENDING_MIRROR",
-        (MirrorStatus::Paused, _) => "PAUSED",
-        (MirrorStatus::PendingStopped, _) => "PENDING_STOPPED",
-        (MirrorStatus::Stopped, _) => "STOPPED",
+fn source_seen(status: Option<&TopicStatus>) -> SourceSeen {
+    match status.map(|status| &status.state) {
+        Some(TopicState::SourceUnavailable(_)) => SourceSeen::Unavailable,
+        Some(TopicState::Failed(_)) => SourceSeen::Failed,
+        Some(TopicState::Starting | TopicState::Active | TopicState::Paused) | None => SourceSeen::There,
+    }
+}
+
+fn failure(status: Option<&TopicStatus>) -> Option<String> {
+    match status.map(|status| &status.state) {
+        Some(TopicState::Failed(failure)) => Some(failure.reason.to_string()),
+        _ => None,
     }
 }
 
