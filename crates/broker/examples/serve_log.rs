@@ -2,7 +2,7 @@
 //! as read-only mirrors, open to everyone:
 //! `cargo run -p hawser-broker --example serve_log -- DIR [PORT]`
 
-use hawser_broker::{Authorizer, BoxFuture, Broker, BrokerConfig, Mirrors, Parts, PrivateApis, Topics};
+use hawser_broker::{Authorizer, BoxFuture, Broker, BrokerConfig, Mirrors, Parts, PrivateApis, StoredUsers, Topics};
 use hawser_log::{LogConfig, Logs};
 use hawser_state::{MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_transport::{HostPort, Listener, Principal, ServerConnection, ServerSecurity};
@@ -62,6 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = BrokerConfig { group_initial_rebalance_delay: Duration::ZERO, ..BrokerConfig::default() };
     let topics = Topics::open(state.clone(), Arc::clone(&logs), Arc::new(NoLinks), &config);
     let parts = Parts {
+        users: Arc::new(StoredUsers::load(&state)?),
         state,
         logs: Arc::clone(&logs),
         topics,

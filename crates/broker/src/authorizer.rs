@@ -1,39 +1,19 @@
-//! Who may do what: super users, static grants and denials from the daemon's file. Every API of this crate asks here,
-//! and so does the daemon before it opens a link or performs an operation (ALTER on the cluster).
+//! Who may do what: super users, static grants and denials from the daemon's file, and the ACLs that the state keeps
+//! (`kafka-acls`). Every API of this crate asks here, and so does the daemon before it opens a link or performs an
+//! operation (ALTER on the cluster).
 //!
 //! The rules are `StandardAuthorizer`'s: a super user may do everything; a matching denial wins over every grant;
 //! READ, WRITE, DELETE and ALTER grant DESCRIBE too, ALTER_CONFIGS grants DESCRIBE_CONFIGS; a resource that no entry
 //! names is open to everyone only with `allow.everyone.if.no.acl.found`.
 
 use hawser_link::{ConfigError, ConfigErrors, Properties};
+use hawser_state::{AclPermission, AclResourceType, EVERYONE, State};
 use hawser_transport::Principal;
 use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
 
-/// What somebody wants to do (`AclOperation`); the numbers are Kafka's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Operation {
-    /// Consume, commit, join.
-    Read = 3,
-    /// Produce.
-    Write = 4,
-    /// Create topics.
-    Create = 5,
-    /// Delete topics, groups.
-    Delete = 6,
-    /// Change topics; on the cluster: links and mirrors.
-    Alter = 7,
-    /// See that it exists.
-    Describe = 8,
-    /// What brokers do among each other.
-    ClusterAction = 9,
-    /// See configs.
-    DescribeConfigs = 10,
-    /// Change configs.
-    AlterConfigs = 11,
-    /// Produce with idempotence.
-    IdempotentWrite = 12,
-}
+pub use hawser_state::AclOperation as Operation;
 
 /// What it is done to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,23 +24,34 @@ pub enum Resource<'a> {
     Group(&'a str),
     /// The cluster.
     Cluster,
+    /// A producer's transactional id.
+    TransactionalId(&'a str),
 }
 
-/// Decides; immutable, so that a decision takes no lock.
-#[derive(Clone, Debug)]
+/// Decides. What stands in the file is immutable; stored ACLs count from the moment at which they are kept.
+#[derive(Clone)]
 pub struct Authorizer {
     super_users: BTreeSet<String>,
     allow_everyone_if_no_acl_found: bool,
     entries: Vec<Entry>,
+    stored: Option<State>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     principal: String,
     is_denial: bool,
-    /// `None` is ALL.
-    operation: Option<Operation>,
+    operation: Operation,
     pattern: Pattern,
+}
+
+/// What the entries about a resource say to one question.
+#[derive(Default)]
+struct Verdict {
+    is_denied: bool,
+    is_granted: bool,
+    /// Some entry is about the resource, whomever it names.
+    is_any: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +59,7 @@ enum Pattern {
     Cluster,
     Topic(Name),
     Group(Name),
+    TransactionalId(Name),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,25 +69,15 @@ enum Name {
     Prefix(String),
 }
 
-const OPERATIONS: [(&str, Operation); 10] = [
-    ("READ", Operation::Read),
-    ("WRITE", Operation::Write),
-    ("CREATE", Operation::Create),
-    ("DELETE", Operation::Delete),
-    ("ALTER", Operation::Alter),
-    ("DESCRIBE", Operation::Describe),
-    ("CLUSTER_ACTION", Operation::ClusterAction),
-    ("DESCRIBE_CONFIGS", Operation::DescribeConfigs),
-    ("ALTER_CONFIGS", Operation::AlterConfigs),
-    ("IDEMPOTENT_WRITE", Operation::IdempotentWrite),
-];
-const EXPECTED: &str = "expected `User:name [DENY] OPERATION resource`, where the resource is `cluster`, `topic:NAME` \
-                        or `group:NAME`, and a `*` at the end of NAME makes it a prefix";
+/// The name of the cluster as a resource (`Resource.CLUSTER_NAME`).
+pub(crate) const CLUSTER_NAME: &str = "kafka-cluster";
+const EXPECTED: &str = "expected `User:name [DENY] OPERATION resource`, where the resource is `cluster`, `topic:NAME`, \
+                        `group:NAME` or `transactional-id:NAME`, and a `*` at the end of NAME makes it a prefix";
 
 impl Authorizer {
     /// Everyone may do everything: for tests and for a daemon that its operator opened on purpose.
     pub fn open_to_all() -> Self {
-        Self { super_users: BTreeSet::new(), allow_everyone_if_no_acl_found: true, entries: Vec::new() }
+        Self { super_users: BTreeSet::new(), allow_everyone_if_no_acl_found: true, entries: Vec::new(), stored: None }
     }
 
     /// Reads `super.users` (`User:a;User:b`), `allow.everyone.if.no.acl.found` (default `false`) and `hawser.acls`:
@@ -105,8 +87,7 @@ impl Authorizer {
     /// All errors at once.
     pub fn from_properties(properties: &Properties) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
-        let mut authorizer =
-            Self { super_users: BTreeSet::new(), allow_everyone_if_no_acl_found: false, entries: Vec::new() };
+        let mut authorizer = Self { allow_everyone_if_no_acl_found: false, ..Self::open_to_all() };
         for user in items(properties.value("super.users")) {
             if is_principal(user) {
                 authorizer.super_users.insert(user.to_owned());
@@ -131,30 +112,60 @@ impl Authorizer {
         Ok(authorizer)
     }
 
+    /// Goes by the ACLs in `state` too.
+    #[must_use]
+    pub fn with_stored(self, state: State) -> Self {
+        Self { stored: Some(state), ..self }
+    }
+
     /// Whether `principal` may do `operation` to `resource`.
     pub fn authorize(&self, principal: &Principal, operation: Operation, resource: Resource<'_>) -> bool {
-        self.allows(principal.as_str(), operation, resource)
+        self.allows(principal.as_str(), principal.host(), operation, resource)
     }
 
     /// The operations that `principal` may do to `resource`, as the bit field of KIP-430.
     pub(crate) fn allowed_bits(&self, principal: &Principal, resource: Resource<'_>) -> i32 {
         let bits = operations_on(resource).iter().filter(|operation| self.authorize(principal, **operation, resource));
-        bits.fold(0, |bits, operation| bits | 1 << *operation as i32)
+        bits.fold(0, |bits, operation| bits | 1 << operation.code())
     }
 
-    fn allows(&self, principal: &str, operation: Operation, resource: Resource<'_>) -> bool {
+    fn allows(&self, principal: &str, host: IpAddr, operation: Operation, resource: Resource<'_>) -> bool {
         if self.super_users.contains(principal) {
             return true;
         }
-        let about = || self.entries.iter().filter(|entry| entry.pattern.matches(resource));
-        let mine = || about().filter(|entry| entry.principal == principal || entry.principal == "User:*");
-        if mine().any(|entry| entry.is_denial && entry.operation.is_none_or(|denied| denied == operation)) {
-            return false;
+        let mut verdict = Verdict::default();
+        for entry in self.entries.iter().filter(|entry| entry.pattern.matches(resource)) {
+            verdict.is_any = true;
+            if entry.principal == principal || entry.principal == EVERYONE {
+                verdict.count(entry.is_denial, entry.operation, operation);
+            }
         }
-        if mine().any(|entry| !entry.is_denial && entry.operation.is_none_or(|granted| implies(granted, operation))) {
-            return true;
+        if let Some(state) = &self.stored {
+            let (resource_type, name) = named(resource);
+            verdict.is_any |= state.acls_about(resource_type, name, principal, |acl| {
+                if is_host(&acl.host, host) {
+                    verdict.count(acl.permission == AclPermission::Deny, acl.operation, operation);
+                }
+            });
         }
-        self.allow_everyone_if_no_acl_found && about().next().is_none()
+        !verdict.is_denied && (verdict.is_granted || (self.allow_everyone_if_no_acl_found && !verdict.is_any))
+    }
+}
+
+impl fmt::Debug for Authorizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorizer").field("entries", &self.entries).finish_non_exhaustive()
+    }
+}
+
+impl Verdict {
+    /// Counts what an entry for the asking principal says. A denial denies what it names only.
+    fn count(&mut self, is_denial: bool, about: Operation, asked: Operation) {
+        if is_denial {
+            self.is_denied |= about == Operation::All || about == asked;
+        } else {
+            self.is_granted |= implies(about, asked);
+        }
     }
 }
 
@@ -175,13 +186,8 @@ impl Entry {
         if !is_principal(&principal) {
             return Err(format!("`{principal}` is not a principal"));
         }
-        let operation = match operation.to_ascii_uppercase().as_str() {
-            "ALL" => None,
-            name => match OPERATIONS.iter().find(|(known, _)| *known == name) {
-                Some((_, operation)) => Some(*operation),
-                None => return Err(format!("`{operation}` is not an operation")),
-            },
-        };
+        let named = Operation::ALL.iter().copied().find(|known| known.as_str().eq_ignore_ascii_case(operation));
+        let operation = named.ok_or_else(|| format!("`{operation}` is not an operation"))?;
         Ok(Self { principal, is_denial, operation, pattern: Pattern::parse(resource)? })
     }
 }
@@ -198,6 +204,7 @@ impl Pattern {
             ("cluster", true) => Ok(Self::Cluster),
             ("topic", false) => Ok(Self::Topic(name)),
             ("group", false) => Ok(Self::Group(name)),
+            ("transactional-id", false) => Ok(Self::TransactionalId(name)),
             _ => Err(format!("`{resource}` is not a resource")),
         }
     }
@@ -207,7 +214,8 @@ impl Pattern {
             (Self::Cluster, Resource::Cluster) => true,
             (Self::Topic(name), Resource::Topic(topic)) => name.matches(topic),
             (Self::Group(name), Resource::Group(group)) => name.matches(group),
-            (Self::Cluster | Self::Topic(_) | Self::Group(_), _) => false,
+            (Self::TransactionalId(name), Resource::TransactionalId(id)) => name.matches(id),
+            (Self::Cluster | Self::Topic(_) | Self::Group(_) | Self::TransactionalId(_), _) => false,
         }
     }
 }
@@ -224,18 +232,36 @@ impl Name {
 fn implies(granted: Operation, asked: Operation) -> bool {
     use Operation::{Alter, AlterConfigs, Delete, Describe, DescribeConfigs, Read, Write};
     granted == asked
+        || granted == Operation::All
         || matches!((granted, asked), (Read | Write | Delete | Alter, Describe) | (AlterConfigs, DescribeConfigs))
+}
+
+/// Under which type and name ACLs speak of `resource`.
+fn named(resource: Resource<'_>) -> (AclResourceType, &str) {
+    match resource {
+        Resource::Topic(name) => (AclResourceType::Topic, name),
+        Resource::Group(id) => (AclResourceType::Group, id),
+        Resource::Cluster => (AclResourceType::Cluster, CLUSTER_NAME),
+        Resource::TransactionalId(id) => (AclResourceType::TransactionalId, id),
+    }
+}
+
+/// Whether an ACL for `named` (an address, or `*`) is for whoever connects from `host`.
+fn is_host(named: &str, host: IpAddr) -> bool {
+    named == "*" || named.parse::<IpAddr>().is_ok_and(|named| named.to_canonical() == host)
 }
 
 /// `AclEntry.supportedOperations`.
 fn operations_on(resource: Resource<'_>) -> &'static [Operation] {
     use Operation::{
-        Alter, AlterConfigs, ClusterAction, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read, Write,
+        Alter, AlterConfigs, ClusterAction, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read,
+        TwoPhaseCommit, Write,
     };
     match resource {
         Resource::Topic(_) => &[Read, Write, Create, Describe, Delete, Alter, DescribeConfigs, AlterConfigs],
         Resource::Group(_) => &[Read, Describe, Delete, DescribeConfigs, AlterConfigs],
         Resource::Cluster => &[Create, ClusterAction, DescribeConfigs, AlterConfigs, IdempotentWrite, Alter, Describe],
+        Resource::TransactionalId(_) => &[Describe, Write, TwoPhaseCommit],
     }
 }
 
@@ -254,6 +280,14 @@ fn acl_error(properties: &Properties, item: &str, reason: &str) -> ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
+
+    impl Authorizer {
+        fn allows_here(&self, principal: &str, operation: Operation, resource: Resource<'_>) -> bool {
+            self.allows(principal, HERE, operation, resource)
+        }
+    }
 
     fn authorizer(text: &str) -> Authorizer {
         Authorizer::from_properties(&Properties::parse("test", text)).unwrap()
@@ -292,7 +326,7 @@ mod tests {
         ];
         for (principal, operation, resource, expected) in table {
             assert_eq!(
-                authorizer.allows(principal, operation, resource),
+                authorizer.allows_here(principal, operation, resource),
                 expected,
                 "{principal} {operation:?} {resource:?}"
             );
@@ -306,11 +340,80 @@ mod tests {
         let open = authorizer(&format!("{text}allow.everyone.if.no.acl.found=true\n"));
         for (name, closed_answer, open_answer) in [("t", false, false), ("u", false, true)] {
             let resource = Resource::Topic(name);
-            assert_eq!(closed.allows("User:b", Operation::Read, resource), closed_answer);
-            assert_eq!(open.allows("User:b", Operation::Read, resource), open_answer);
+            assert_eq!(closed.allows_here("User:b", Operation::Read, resource), closed_answer);
+            assert_eq!(open.allows_here("User:b", Operation::Read, resource), open_answer);
         }
-        assert!(Authorizer::open_to_all().allows("User:ANONYMOUS", Operation::Alter, Resource::Cluster));
-        assert!(!authorizer("").allows("User:ANONYMOUS", Operation::Read, Resource::Topic("t")));
+        assert!(Authorizer::open_to_all().allows_here("User:ANONYMOUS", Operation::Alter, Resource::Cluster));
+        assert!(!authorizer("").allows_here("User:ANONYMOUS", Operation::Read, Resource::Topic("t")));
+    }
+
+    /// `StandardAuthorizerTest`: denials win, `*` and prefixes, hosts, implied operations, beside the file's entries.
+    #[test]
+    fn stored_acls_decide_beside_those_of_the_file() {
+        use Operation::{All, Alter, Create, Describe, Read, Write};
+        use hawser_state::{AclPatternType, AclRecord};
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&folder.path().join("state")).unwrap();
+        let acl = |text: &str| {
+            let words: Vec<&str> = text.split(' ').collect();
+            let [principal, permission, operation, kind, pattern_type, name, host] = words[..] else {
+                panic!("{text}")
+            };
+            fn find<T: Copy>(all: &[T], name: &str, text: impl Fn(T) -> &'static str) -> T {
+                all.iter().copied().find(|known| text(*known) == name).unwrap()
+            }
+            AclRecord {
+                resource_type: find(AclResourceType::ALL, kind, AclResourceType::as_str),
+                pattern_type: find(AclPatternType::ALL, pattern_type, AclPatternType::as_str),
+                resource_name: name.into(),
+                principal: principal.into(),
+                host: host.into(),
+                operation: find(Operation::ALL, operation, Operation::as_str),
+                permission: find(AclPermission::ALL, permission, AclPermission::as_str),
+            }
+        };
+        let acls = [
+            "User:ann ALLOW READ TOPIC LITERAL orders *",
+            "User:ann ALLOW ALL GROUP PREFIXED app- 10.1.2.3",
+            "User:ann ALLOW WRITE TOPIC LITERAL far 10.9.9.9",
+            "User:bob ALLOW ALL TOPIC LITERAL * *",
+            "User:bob DENY WRITE TOPIC PREFIXED ord *",
+            "User:bob DENY READ TOPIC LITERAL far 10.9.9.9",
+            "User:* ALLOW DESCRIBE CLUSTER LITERAL kafka-cluster *",
+            "User:* DENY ALL TOPIC LITERAL secret *",
+            "User:root DENY ALL TOPIC LITERAL * *",
+        ];
+        state.change_acls(&acls.map(acl), &[]).unwrap();
+        let file = "super.users=User:root\nhawser.acls=User:ann ALTER cluster;User:carl DENY ALL topic:orders\n";
+        let authorizer = authorizer(file).with_stored(state.clone());
+        let table = [
+            ("User:ann", Read, Resource::Topic("orders"), true),
+            ("User:ann", Describe, Resource::Topic("orders"), true),
+            ("User:ann", Write, Resource::Topic("orders"), false),
+            ("User:ann", Read, Resource::Topic("orders2"), false),
+            ("User:ann", Read, Resource::Group("app-1"), true),
+            ("User:ann", Read, Resource::Group("app"), false),
+            ("User:ann", Write, Resource::Topic("far"), false),
+            ("User:ann", Alter, Resource::Cluster, true),
+            ("User:bob", Create, Resource::Topic("any"), true),
+            ("User:bob", Read, Resource::Topic("orders"), true),
+            ("User:bob", Write, Resource::Topic("orders"), false),
+            ("User:bob", Read, Resource::Topic("far"), true),
+            ("User:bob", Read, Resource::Topic("secret"), false),
+            ("User:bob", Read, Resource::Group("app-1"), false),
+            ("User:eve", Describe, Resource::Cluster, true),
+            ("User:eve", Alter, Resource::Cluster, false),
+            ("User:eve", Read, Resource::Topic("free"), false),
+            ("User:root", Write, Resource::Topic("secret"), true),
+            ("User:carl", All, Resource::Topic("orders"), false),
+        ];
+        for (principal, operation, resource, expected) in table {
+            let decided = authorizer.allows_here(principal, operation, resource);
+            assert_eq!(decided, expected, "{principal} {operation:?} {resource:?}");
+        }
+        // A removal counts at once.
+        state.change_acls(&[], &[acl(acls[0])]).unwrap();
+        assert!(!authorizer.allows_here("User:ann", Read, Resource::Topic("orders")));
     }
 
     #[test]

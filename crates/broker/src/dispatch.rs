@@ -5,11 +5,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hawser_transport::{HostPort, Principal};
 use hawser_wire::api::{encode_response, private};
 use hawser_wire::messages::{
-    ApiKey, ApiVersionsRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, CreateTopicsRequest,
-    DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    AlterUserScramCredentialsRequest, ApiKey, ApiVersionsRequest, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, CreateAclsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest,
+    DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeUserScramCredentialsRequest, FindCoordinatorRequest,
+    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use hawser_wire::{DecodeError, Request, RequestFrame, ResponseError};
 use std::net::SocketAddr;
@@ -166,6 +168,27 @@ impl Broker {
             ApiKey::OffsetDelete => {
                 Ok(encode::<OffsetDeleteRequest>(frame, &self.offset_delete(caller, frame.decode()?).await))
             }
+            ApiKey::DescribeAcls => {
+                Ok(encode::<DescribeAclsRequest>(frame, &self.describe_acls(caller, frame.decode()?)))
+            }
+            ApiKey::CreateAcls => {
+                Ok(encode::<CreateAclsRequest>(frame, &self.create_acls(caller, frame.decode()?).await))
+            }
+            ApiKey::DeleteAcls => {
+                Ok(encode::<DeleteAclsRequest>(frame, &self.delete_acls(caller, frame.decode()?).await))
+            }
+            ApiKey::DescribeUserScramCredentials => {
+                let response = self.describe_user_scram_credentials(caller, frame.decode()?);
+                Ok(encode::<DescribeUserScramCredentialsRequest>(frame, &response))
+            }
+            ApiKey::AlterUserScramCredentials => {
+                let response = self.alter_user_scram_credentials(caller, frame.decode()?).await;
+                Ok(encode::<AlterUserScramCredentialsRequest>(frame, &response))
+            }
+            ApiKey::DescribeClientQuotas => {
+                let response = self.describe_client_quotas(caller, &frame.decode()?);
+                Ok(encode::<DescribeClientQuotasRequest>(frame, &response))
+            }
             _ => Err(unsupported()),
         };
         Ok(reply??.into())
@@ -214,6 +237,12 @@ fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::DescribeCluster) => "DescribeCluster",
         Ok(ApiKey::InitProducerId) => "InitProducerId",
         Ok(ApiKey::ConsumerGroupHeartbeat) => "ConsumerGroupHeartbeat",
+        Ok(ApiKey::DescribeAcls) => "DescribeAcls",
+        Ok(ApiKey::CreateAcls) => "CreateAcls",
+        Ok(ApiKey::DeleteAcls) => "DeleteAcls",
+        Ok(ApiKey::DescribeUserScramCredentials) => "DescribeUserScramCredentials",
+        Ok(ApiKey::AlterUserScramCredentials) => "AlterUserScramCredentials",
+        Ok(ApiKey::DescribeClientQuotas) => "DescribeClientQuotas",
         _ if key == private::OPERATE => "Operate",
         _ => "other",
     }

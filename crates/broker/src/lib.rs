@@ -6,6 +6,7 @@
 //! handled while at most one more is read ahead. Large ones wait for a process-wide budget of memory. Bodies are decoded behind the guard of `hawser_wire`; what cannot be
 //! decoded ends that connection and nothing else. Record bytes go from the log to the socket as slices.
 
+mod acls;
 mod apis;
 mod authorizer;
 mod cluster;
@@ -20,11 +21,13 @@ mod partitions;
 mod produce;
 mod requests;
 mod topics;
+mod users;
 
 pub use apis::{ApiRange, advertised_apis, api_versions_before_login};
 pub use authorizer::{Authorizer, Operation, Resource};
 pub use config::BrokerConfig;
 pub use topics::{Layout, Mirrors, NewTopic, TopicError, Topics, check_topic_name};
+pub use users::StoredUsers;
 
 use bytes::Bytes;
 use hawser_log::Logs;
@@ -59,6 +62,8 @@ pub struct Parts {
     pub topics: Arc<Topics>,
     /// Who may do what.
     pub authorizer: Arc<Authorizer>,
+    /// SCRAM users that tools make; the listeners let in the same.
+    pub users: Arc<StoredUsers>,
     /// `LinkOpen` and `Operate`.
     pub private: Arc<dyn PrivateApis>,
     /// Bounds and policies.
@@ -70,6 +75,7 @@ pub struct Broker {
     state: State,
     topics: Arc<Topics>,
     authorizer: Arc<Authorizer>,
+    users: Arc<StoredUsers>,
     private: Arc<dyn PrivateApis>,
     config: BrokerConfig,
     partitions: partitions::Partitions,
@@ -87,7 +93,7 @@ impl Broker {
     /// # Errors
     /// When the stored groups cannot be read.
     pub fn new(parts: Parts) -> Result<Arc<Self>, hawser_state::Error> {
-        let Parts { state, logs, topics, authorizer, private, config } = parts;
+        let Parts { state, logs, topics, authorizer, users, private, config } = parts;
         let groups = groups::Coordinator::start(state.clone(), config.clone())?;
         let partitions = partitions::Partitions::new(logs);
         let fetch = fetch::Fetches::new(&config);
@@ -96,6 +102,7 @@ impl Broker {
             state,
             topics,
             authorizer,
+            users,
             private,
             config,
             partitions,

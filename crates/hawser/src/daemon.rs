@@ -11,7 +11,7 @@ use crate::metrics::{self, Endpoint};
 use crate::service::Service;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use hawser_broker::{BoxFuture, Broker, Parts, PrivateApis, Topics, advertised_apis};
+use hawser_broker::{BoxFuture, Broker, Parts, PrivateApis, StoredUsers, Topics, advertised_apis};
 use hawser_inbound::{Inbound, InboundOptions};
 use hawser_log::Logs;
 use hawser_state::State;
@@ -94,8 +94,9 @@ impl Daemon {
         let recorder = metrics::install()?;
         let (state, logs) = open(&config).await?;
         let mut bound = Vec::new();
+        let users = Arc::new(StoredUsers::load(&state).map_err(|reason| anyhow!("SCRAM users: {reason}"))?);
         for listener in &config.listeners {
-            bound.push(bind(listener).await?);
+            bound.push(bind(listener, &users).await?);
         }
         let metrics_listener = match &config.metrics_listener {
             Some(address) => {
@@ -110,7 +111,7 @@ impl Daemon {
 
         let store = Arc::new(EmbeddedStore::new(logs.clone()));
         let cluster = Arc::new(Cluster::new(state.clone(), config.local.clone()));
-        let authorizer = Arc::new(config.authorizer.clone());
+        let authorizer = Arc::new(config.authorizer.clone().with_stored(state.clone()));
         let directory = Directory::new(state.clone(), cluster.clone(), authorizer.clone());
         let inbound = Inbound::new(Arc::new(directory), InboundOptions::default());
         let (rate, egress) = (config.fetch_bytes_per_second, config.egress.clone());
@@ -134,6 +135,7 @@ impl Daemon {
             logs: logs.clone(),
             topics,
             authorizer,
+            users,
             private,
             config: config.broker.clone(),
         })?;
@@ -218,14 +220,15 @@ async fn open(config: &DaemonConfig) -> anyhow::Result<(State, Arc<Logs>)> {
     opened.await?
 }
 
-async fn bind(config: &ListenerConfig) -> anyhow::Result<Bound> {
+async fn bind(config: &ListenerConfig, users: &StoredUsers) -> anyhow::Result<Bound> {
     let what = || format!("listener {} on {}", config.name, config.bind);
     let address: SocketAddr = tokio::net::lookup_host(&config.bind)
         .await
         .with_context(what)?
         .next()
         .ok_or_else(|| anyhow!("{}: no such address", what()))?;
-    let listener = Listener::bind_serving(address, config.security.clone(), api_versions()).await.with_context(what)?;
+    let security = config.security.clone().with_scram_users(users.scram());
+    let listener = Listener::bind_serving(address, security, api_versions()).await.with_context(what)?;
     let bound = listener.local_addr();
     let mut advertised = match &config.advertised {
         Some(text) => text.parse::<HostPort>().with_context(what)?,

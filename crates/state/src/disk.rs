@@ -12,6 +12,10 @@ pub(crate) const META: TableDefinition<&str, &str> = TableDefinition::new("meta"
 pub(crate) const LINKS: TableDefinition<&str, &str> = TableDefinition::new("links");
 pub(crate) const TOPICS: TableDefinition<&str, &str> = TableDefinition::new("topics");
 pub(crate) const GROUPS: TableDefinition<&str, &str> = TableDefinition::new("groups");
+/// Each ACL as JSON.
+pub(crate) const ACLS: TableDefinition<&str, ()> = TableDefinition::new("acls");
+/// User and mechanism → credential in Kafka's stored form.
+pub(crate) const USERS: TableDefinition<(&str, &str), &str> = TableDefinition::new("users");
 pub(crate) const OFFSETS: TableDefinition<OffsetKey, OffsetValue> = TableDefinition::new("offsets");
 
 /// Group, topic, partition.
@@ -83,6 +87,11 @@ impl Disk {
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An error about something that was not even tried.
+    pub(crate) fn refused(&self, reason: &str) -> Error {
+        Error { path: self.path.display().to_string(), reason: reason.to_owned() }
+    }
+
     fn error(&self, failure: &Failure) -> Error {
         Error { path: self.path.display().to_string(), reason: failure.to_string() }
     }
@@ -106,6 +115,8 @@ fn check_format(transaction: &WriteTransaction) -> Result<(), Failure> {
     transaction.open_table(TOPICS)?;
     transaction.open_table(GROUPS)?;
     transaction.open_table(OFFSETS)?;
+    transaction.open_table(ACLS)?;
+    transaction.open_table(USERS)?;
     Ok(())
 }
 

@@ -1,18 +1,26 @@
 #![forbid(unsafe_code)]
-//! What must survive a restart besides data: the cluster's identity, links, topics and their mirrors, groups and
-//! committed offsets. One redb file; every write is durable when the call returns.
+//! What must survive a restart besides data: the cluster's identity, links, topics and their mirrors, ACLs, users, groups
+//! and committed offsets. One redb file; every write is durable when the call returns.
 //!
 //! Everything but groups and offsets is also held in memory, so reading it costs a lock and no I/O. Writes block on
 //! fsync: async callers hand them to a blocking thread, and many offsets go into one [`State::apply`].
 
+mod acls;
 mod disk;
 mod groups;
 mod records;
+mod users;
 
+pub use acls::{
+    ACLS_MAX, AclFilter, AclOperation, AclPatternType, AclPermission, AclRecord, AclResourceType, AclsChanged,
+    EVERYONE, PatternFilter, WILDCARD,
+};
 pub use hawser_link::mirror::{MirrorStatus, MirrorStop};
 pub use records::{
     CommittedOffset, GroupChange, GroupMemberRecord, GroupRecord, LinkRecord, MirrorRecord, SecretConfigs, TopicRecord,
 };
+
+pub use users::{ScramKey, StoredCredential};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -44,6 +52,7 @@ struct Inner {
     cluster_id: String,
     member_id: Uuid,
     member_epoch: i64,
+    secret: [u8; 32],
     /// Held over a whole change, disk included, so that memory follows the disk in the same order.
     changing: Mutex<()>,
     /// Held for moments only: no reader waits for a disk.
@@ -55,6 +64,9 @@ struct Cache {
     links: BTreeMap<String, LinkRecord>,
     topics: BTreeMap<String, Arc<TopicRecord>>,
     topic_names: HashMap<Uuid, String>,
+    acls: acls::Acls,
+    users: users::Users,
+    version: u64,
 }
 
 impl State {
@@ -66,9 +78,16 @@ impl State {
     pub fn open(file: &Path) -> Result<Self, Error> {
         let disk = Disk::open(file)?;
         let (identity, cache) = disk.write(|t| Ok((begin_epoch(t)?, load(t)?)))?;
-        let (cluster_id, member_id, member_epoch) = identity;
-        let inner =
-            Inner { disk, cluster_id, member_id, member_epoch, changing: Mutex::new(()), cache: RwLock::new(cache) };
+        let Identity { cluster_id, member_id, member_epoch, secret } = identity;
+        let inner = Inner {
+            disk,
+            cluster_id,
+            member_id,
+            member_epoch,
+            secret,
+            changing: Mutex::new(()),
+            cache: RwLock::new(cache),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -103,6 +122,16 @@ impl State {
     /// Number of starts.
     pub fn member_epoch(&self) -> i64 {
         self.inner.member_epoch
+    }
+
+    /// Random bytes that nobody else knows; the same after every start.
+    pub fn secret(&self) -> &[u8; 32] {
+        &self.inner.secret
+    }
+
+    /// Another number after every change of topics or ACLs: who keeps what follows from them looks here.
+    pub fn catalogue_version(&self) -> u64 {
+        self.cache().version
     }
 
     /// All links by name.
@@ -263,18 +292,28 @@ impl State {
 impl Cache {
     fn insert_topic(&mut self, topic: Arc<TopicRecord>) {
         self.remove_topic(&topic.name);
+        self.version += 1;
         self.topic_names.insert(topic.id, topic.name.clone());
         self.topics.insert(topic.name.clone(), topic);
     }
 
     fn remove_topic(&mut self, name: &str) -> bool {
+        self.version += 1;
         let removed = self.topics.remove(name);
         removed.is_some_and(|topic| self.topic_names.remove(&topic.id).is_some())
     }
 }
 
+/// Who this is.
+struct Identity {
+    cluster_id: String,
+    member_id: Uuid,
+    member_epoch: i64,
+    secret: [u8; 32],
+}
+
 /// Reads who this is, making it up at first start, and counts this start.
-fn begin_epoch(transaction: &WriteTransaction) -> Result<(String, Uuid, i64), Failure> {
+fn begin_epoch(transaction: &WriteTransaction) -> Result<Identity, Failure> {
     let mut meta = transaction.open_table(META)?;
     let cluster_id = once(&mut meta, "cluster.id", new_cluster_id)?;
     let member_id = once(&mut meta, "member.id", || Uuid::new_v4().to_string())?;
@@ -282,7 +321,13 @@ fn begin_epoch(transaction: &WriteTransaction) -> Result<(String, Uuid, i64), Fa
     let member_id = member_id.parse().map_err(|_| Failure::Corrupt(format!("member id {member_id}")))?;
     let epoch = epoch.parse::<i64>().map_err(|_| Failure::Corrupt(format!("member epoch {epoch}")))?.saturating_add(1);
     meta.insert("member.epoch", epoch.to_string().as_str())?;
-    Ok((cluster_id, member_id, epoch))
+    let secret = once(&mut meta, "secret", || [Uuid::new_v4(), Uuid::new_v4()].map(|id| id.to_string()).join(" "))?;
+    let halves: Option<(Uuid, Uuid)> =
+        secret.split_once(' ').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    let (first, second) = halves.ok_or_else(|| Failure::Corrupt("secret".into()))?;
+    let mut secret = [0; 32];
+    secret.iter_mut().zip(first.as_bytes().iter().chain(second.as_bytes())).for_each(|(to, from)| *to = *from);
+    Ok(Identity { cluster_id, member_id, member_epoch: epoch, secret })
 }
 
 /// The value of `key`, made up if there is none.
@@ -319,6 +364,8 @@ fn load(transaction: &WriteTransaction) -> Result<Cache, Failure> {
         let (name, json) = row?;
         cache.insert_topic(Arc::new(parse(TOPICS, name.value(), json.value())?));
     }
+    cache.acls = acls::Acls::load(transaction)?;
+    cache.users = users::load(transaction)?;
     Ok(cache)
 }
 

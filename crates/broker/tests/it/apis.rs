@@ -60,6 +60,13 @@ async fn every_advertised_version_is_answered_with_what_decodes() {
     answered += every_version(&client, DescribeClusterRequest::default()).await;
     answered += every_version(&client, InitProducerIdRequest::default()).await;
     answered += every_version(&client, ConsumerGroupHeartbeatRequest::default()).await;
+    answered +=
+        every_version(&client, DescribeAclsRequest::default().with_resource_type_filter(1).with_operation(1)).await;
+    answered += every_version(&client, CreateAclsRequest::default()).await;
+    answered += every_version(&client, DeleteAclsRequest::default()).await;
+    answered += every_version(&client, DescribeUserScramCredentialsRequest::default()).await;
+    answered += every_version(&client, AlterUserScramCredentialsRequest::default()).await;
+    answered += every_version(&client, DescribeClientQuotasRequest::default()).await;
     let advertised: i16 = advertised_apis().iter().map(|range| range.max - range.min + 1).sum();
     assert_eq!(answered, usize::try_from(advertised).unwrap(), "an advertised API is not in this table");
 }

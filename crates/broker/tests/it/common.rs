@@ -1,13 +1,14 @@
 //! A broker over a folder of its own, on a plain loopback port, and clients to it.
 
 use bytes::Bytes;
-use hawser_broker::{Authorizer, BoxFuture, Broker, BrokerConfig, Mirrors, Parts, PrivateApis, Topics};
+use hawser_broker::{Authorizer, BoxFuture, Broker, BrokerConfig, Mirrors, Parts, PrivateApis, StoredUsers, Topics};
 use hawser_link::Properties;
 use hawser_log::{LogConfig, Logs, PartitionLog};
 use hawser_state::{MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_testkit::batches::BatchBuilder;
 use hawser_transport::{
-    ClientOptions, ClientSecurity, HostPort, KafkaClient, Listener, Principal, ServerConnection, ServerSecurity,
+    ClientOptions, ClientSecurity, DialError, HostPort, KafkaClient, Listener, Principal, SecurityProtocol,
+    ServerConnection, ServerSecurity,
 };
 use hawser_wire::{Batch, Request, RequestFrame, TopicPartition, Uuid};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub(crate) struct Bench {
     pub(crate) topics: Arc<Topics>,
     pub(crate) ended: Arc<Ended>,
     pub(crate) address: SocketAddr,
+    /// Of the listener that asks for a login.
+    sasl_address: SocketAddr,
     pub(crate) stop: CancellationToken,
     dir: PathBuf,
     _folder: Arc<tempfile::TempDir>,
@@ -97,6 +100,7 @@ impl Bench {
             }
         };
         let state = State::open(&dir.join("state.redb")).unwrap();
+        let users = Arc::new(StoredUsers::load(&state).unwrap());
         let authorizer = Authorizer::from_properties(&Properties::parse("test", access)).unwrap();
         let ended = Arc::new(Ended::default());
         let topics = Topics::open(state.clone(), Arc::clone(&logs), ended.clone(), &config);
@@ -104,28 +108,57 @@ impl Bench {
             state: state.clone(),
             logs: Arc::clone(&logs),
             topics: Arc::clone(&topics),
-            authorizer: Arc::new(authorizer),
+            authorizer: Arc::new(authorizer.with_stored(state.clone())),
+            users: Arc::clone(&users),
             private: Arc::new(Echo),
             config,
         };
         let broker = Broker::new(parts).unwrap();
-        let listener =
-            Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ServerSecurity::plaintext()).await.unwrap();
-        let address = listener.local_addr();
         let stop = CancellationToken::new();
-        tokio::spawn(accept(listener, Arc::downgrade(&broker), stop.clone()));
-        Self { broker, state, logs, topics, ended, address, stop, dir: dir.to_owned(), _folder: folder }
+        let sasl = ServerSecurity::from_properties(
+            &Properties::parse("test", &logins()),
+            "front",
+            SecurityProtocol::SaslPlaintext,
+        );
+        let listen = async |security| {
+            let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), security).await.unwrap();
+            let address = listener.local_addr();
+            tokio::spawn(accept(listener, Arc::downgrade(&broker), stop.clone()));
+            address
+        };
+        let address = listen(ServerSecurity::plaintext()).await;
+        let sasl_address = listen(sasl.unwrap().with_scram_users(users.scram())).await;
+        Self { broker, state, logs, topics, ended, address, sasl_address, stop, dir: dir.to_owned(), _folder: folder }
     }
 
     pub(crate) async fn client(&self) -> KafkaClient {
-        let address = HostPort { host: self.address.ip().to_string(), port: self.address.port() };
-        let stream = ClientSecurity::plaintext().dial(&address, Duration::from_secs(5)).await.unwrap();
+        Self::dial(self.address, &ClientSecurity::plaintext()).await.unwrap()
+    }
+
+    /// A client that logged in with PLAIN; the password is the name.
+    pub(crate) async fn client_as(&self, name: &str) -> KafkaClient {
+        self.log_in("PLAIN", name, name).await.unwrap()
+    }
+
+    pub(crate) async fn log_in(&self, mechanism: &str, name: &str, password: &str) -> Result<KafkaClient, DialError> {
+        let text = format!(
+            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism={mechanism}\n\
+             sasl.jaas.config={} required username=\"{name}\" password=\"{password}\";\n",
+            module(mechanism)
+        );
+        let security = ClientSecurity::from_properties(&Properties::parse("test", &text)).unwrap();
+        Self::dial(self.sasl_address, &security).await
+    }
+
+    async fn dial(address: SocketAddr, security: &ClientSecurity) -> Result<KafkaClient, DialError> {
+        let address = HostPort { host: address.ip().to_string(), port: address.port() };
+        let stream = security.dial(&address, Duration::from_secs(30)).await?;
         let options = ClientOptions {
             client_id: "tester".into(),
             request_timeout: Duration::from_secs(20),
             response_bytes_max: 100 << 20,
         };
-        KafkaClient::start(stream, options).await.unwrap()
+        Ok(KafkaClient::start(stream, options).await.unwrap())
     }
 
     /// A mirror of `partitions` empty partitions.
@@ -152,6 +185,24 @@ impl Bench {
         let open = |index| self.logs.open_partition(&TopicPartition::new(name, index), id).unwrap();
         (0..partitions).map(open).collect()
     }
+}
+
+fn module(mechanism: &str) -> &'static str {
+    if mechanism == "PLAIN" {
+        "org.apache.kafka.common.security.plain.PlainLoginModule"
+    } else {
+        "org.apache.kafka.common.security.scram.ScramLoginModule"
+    }
+}
+
+/// Users of PLAIN; those of SCRAM are stored.
+fn logins() -> String {
+    let users: String = ["root", "ann", "nobody"].map(|name| format!(" user_{name}=\"{name}\"")).concat();
+    format!(
+        "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\nconnection.failed.authentication.delay.ms=0\n\
+         listener.name.front.plain.sasl.jaas.config={} required{users};\n",
+        module("PLAIN")
+    )
 }
 
 async fn accept(listener: Listener, broker: std::sync::Weak<Broker>, stop: CancellationToken) {

@@ -4,4 +4,5 @@ mod apis;
 mod common;
 mod fetching;
 mod grouping;
+mod rights;
 mod topics;

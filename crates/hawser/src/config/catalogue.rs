@@ -143,8 +143,8 @@ pub(crate) const SECTIONS: &[Section] = &[
                 Kind::SemicolonList,
                 None,
                 "Static grants, separated by `;`: `User:name [DENY] OPERATION resource`, where OPERATION is one of Kafka's (READ, \
-                 DESCRIBE, ALTER, …, ALL) and resource is `cluster`, `topic:NAME` or `group:NAME`; a `*` at the end of NAME makes it a prefix. \
-                 A link's login needs ALTER on the cluster.",
+                 DESCRIBE, ALTER, …, ALL) and resource is `cluster`, `topic:NAME`, `group:NAME` or `transactional-id:NAME`; a `*` at the end of \
+                 NAME makes it a prefix. They count beside the ACLs of `kafka-acls`, which neither lists nor removes them. A link's login needs ALTER on the cluster.",
             ),
             key(
                 "sasl.enabled.mechanisms",
@@ -163,7 +163,9 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Logins of one listener",
         intro: "Users stand in the JAAS line of a listener and a mechanism: `… required user_NAME=\"PASSWORD\" …;`, for SCRAM too \
-                (where Kafka's stored form, `salt=…,stored_key=…,server_key=…,iterations=…`, may take the place of the password).",
+                (where Kafka's stored form, `salt=…,stored_key=…,server_key=…,iterations=…`, may take the place of the password). SCRAM users can \
+                also be made while the daemon runs, with `kafka-configs --entity-type users`; those come first, and SCRAM needs no JAAS \
+                line then.",
         prefixes: &["listener.name.<listener>."],
         keys: &[
             key("sasl.enabled.mechanisms", Kind::List, None, "As `sasl.enabled.mechanisms`, for this listener."),
