@@ -125,6 +125,12 @@ impl Broker {
         connection::serve(self, connection, advertised, shutdown).await;
     }
 
+    /// Makes `changes` of committed offsets for somebody who is no member of any group, such as a link: whether they are
+    /// durable. Groups are to be asked for members before.
+    pub async fn write_offsets(&self, changes: Vec<hawser_state::GroupChange>) -> bool {
+        self.groups.write(changes).await
+    }
+
     /// Whether `group` has members here: then nobody else may set its offsets.
     pub fn group_has_members(&self, group: &str) -> bool {
         self.groups.has_members(group)

@@ -120,7 +120,7 @@ impl Daemon {
             let (state, logs, links, broker) = (state.clone(), logs.clone(), links.clone(), config.broker.clone());
             tokio::task::spawn_blocking(move || Topics::open(state, logs, links, &broker)).await?
         };
-        let service = Arc::new(Service::new(
+        let service = Service::new(
             state.clone(),
             logs.clone(),
             topics.clone(),
@@ -128,7 +128,7 @@ impl Daemon {
             cluster,
             authorizer.clone(),
             config.broker.node_id.0,
-        ));
+        );
         let private = Arc::new(Private { service: service.clone(), inbound });
         let broker = Broker::new(Parts {
             state,
@@ -140,6 +140,7 @@ impl Daemon {
             config: config.broker.clone(),
         })?;
         links.resume().await;
+        service.start_syncs(&broker).await;
 
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         for bound in bound {

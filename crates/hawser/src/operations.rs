@@ -187,6 +187,9 @@ pub(crate) struct LinkView {
     pub(crate) error_message: Option<String>,
     /// Control connections from or to the other side.
     pub(crate) members: Vec<MemberView>,
+    /// What is kept in sync besides the data; only the half that consumes has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tasks: Vec<TaskView>,
     /// Mirror partitions by state; only the half that consumes has them.
     pub(crate) mirror_partition_states_count: Option<BTreeMap<String, u64>>,
     /// The half's settings, secrets left out.
@@ -215,6 +218,30 @@ pub(crate) struct MemberView {
     /// Time since the last sign of life.
     pub(crate) last_beat_ms: Option<u64>,
     pub(crate) channels: u64,
+}
+
+/// A task of a link, as §3.1 of the reference names it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TaskView {
+    pub(crate) task_name: String,
+    pub(crate) state: String,
+    pub(crate) errors: Vec<TaskErrorView>,
+    /// When its last pass began, ms since 1970.
+    pub(crate) last_run_ms: Option<i64>,
+    pub(crate) last_duration_ms: Option<u64>,
+    /// Passes since the daemon started, or the link's settings changed.
+    pub(crate) runs: u64,
+    /// Things written by those passes.
+    pub(crate) changed: u64,
+    /// Things that the last pass looked at.
+    pub(crate) examined: u64,
+}
+
+/// One error of a task's last pass.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TaskErrorView {
+    pub(crate) error_code: String,
+    pub(crate) error_message: String,
 }
 
 /// State of a link; unlike the reference's, `ACTIVE` means that the other side answers.

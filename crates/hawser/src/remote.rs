@@ -72,6 +72,11 @@ impl RemoteCluster {
         Self { connector }
     }
 
+    /// Where connections to it come from.
+    pub(crate) fn connector(&self) -> Arc<dyn Connector> {
+        self.connector.clone()
+    }
+
     /// A connection of the caller's own to `target`.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod alter;
 mod configs;
 mod links;
 mod mirrors;
+mod syncs;
 mod verify;
 mod views;
 
@@ -15,14 +16,14 @@ use crate::remote::RemoteError;
 use crate::verify::Verifications;
 use alter::Chosen;
 use bytes::Bytes;
-use hawser_broker::{Authorizer, Topics};
+use hawser_broker::{Authorizer, Broker, Topics};
 use hawser_link::Properties;
 use hawser_log::Logs;
 use hawser_state::State;
 use hawser_transport::Principal;
 use mirrors::WantedMirror;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
@@ -40,6 +41,11 @@ pub(crate) struct Service {
     cluster: Arc<Cluster>,
     node_id: i32,
     verifications: Verifications,
+    syncs: syncs::RunningSyncs,
+    /// Who knows which groups have members; set when it is there.
+    broker: OnceLock<Weak<Broker>>,
+    /// For what outlives the call that begins it.
+    me: Weak<Self>,
     /// Operations that change something are done one at a time: check and change belong together.
     changes: Mutex<()>,
     /// [`CHANGES_MAX`]; closed when the daemon stops.
@@ -58,10 +64,23 @@ impl Service {
         cluster: Arc<Cluster>,
         authorizer: Arc<Authorizer>,
         node_id: i32,
-    ) -> Self {
-        let (verifications, changes) = (Verifications::default(), Mutex::new(()));
-        let (being_made, room) = (std::sync::Mutex::default(), Arc::new(Semaphore::new(CHANGES_MAX)));
-        Self { state, logs, topics, links, cluster, authorizer, node_id, verifications, changes, room, being_made }
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            state,
+            logs,
+            topics,
+            links,
+            authorizer,
+            cluster,
+            node_id,
+            verifications: Verifications::default(),
+            syncs: syncs::RunningSyncs::default(),
+            broker: OnceLock::new(),
+            me: me.clone(),
+            changes: Mutex::new(()),
+            room: Arc::new(Semaphore::new(CHANGES_MAX)),
+            being_made: std::sync::Mutex::default(),
+        })
     }
 
     /// The private API `OPERATE`: JSON in, JSON out. Never fails: what goes wrong is a refusal. May be dropped at any
@@ -79,6 +98,7 @@ impl Service {
     /// Begins no more changes, and waits for the one that is writing.
     pub(crate) async fn stop(&self) {
         self.room.close();
+        self.stop_syncs().await;
         let _last = self.changes.lock().await;
     }
 

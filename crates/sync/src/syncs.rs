@@ -1,5 +1,5 @@
-//! The running syncs of one link: a loop for each task, its settings changed under way, its status to be looked at, and a
-//! pass on demand for a promotion.
+//! The running syncs of one link: a loop for each task, its status to be looked at, and a pass on demand for a promotion.
+//! A link whose settings change gets new ones: no task keeps anything from one pass to the next.
 
 use crate::destination::Destination;
 use crate::pass::{self, Report, Stop};
@@ -12,7 +12,6 @@ use hawser_transport::{Connector, caught};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +44,7 @@ pub struct SyncConfig {
 /// The syncs of a link. Dropping it ends them where they are.
 pub struct Syncs {
     shared: Arc<Shared>,
-    config: watch::Sender<Arc<SyncConfig>>,
+    config: Arc<SyncConfig>,
     stop: CancellationToken,
     loops: JoinSet<()>,
 }
@@ -93,18 +92,13 @@ impl Syncs {
             status: Mutex::new(Task::ALL.map(TaskStatus::new)),
             passes: Default::default(),
         });
-        let (config, settings) = watch::channel(Arc::new(config));
+        let config = Arc::new(config);
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();
         for task in Task::ALL {
-            loops.spawn(turns(task, Arc::clone(&shared), settings.clone(), stop.clone()));
+            loops.spawn(turns(task, Arc::clone(&shared), Arc::clone(&config), stop.clone()));
         }
         Self { shared, config, stop, loops }
-    }
-
-    /// From now on with these settings; every task that they concern has a turn at once.
-    pub fn update(&self, config: SyncConfig) {
-        self.config.send_replace(Arc::new(config));
     }
 
     /// How every task stands.
@@ -119,7 +113,7 @@ impl Syncs {
         &self,
         topics: BTreeSet<Arc<str>>,
     ) -> impl Future<Output = BTreeMap<Arc<str>, Vec<String>>> + Send + use<> {
-        let (shared, config) = (Arc::clone(&self.shared), self.config.borrow().clone());
+        let (shared, config) = (Arc::clone(&self.shared), Arc::clone(&self.config));
         async move {
             let mut open: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
             for task in [Task::TopicConfigsSync, Task::ConsumerOffsetSync] {
@@ -151,37 +145,24 @@ impl Syncs {
 }
 
 /// The loop of one task.
-async fn turns(
-    task: Task,
-    shared: Arc<Shared>,
-    mut settings: watch::Receiver<Arc<SyncConfig>>,
-    stop: CancellationToken,
-) {
+async fn turns(task: Task, shared: Arc<Shared>, config: Arc<SyncConfig>, stop: CancellationToken) {
+    let Some(period) = config.period(task) else { return };
+    if config.paused {
+        shared.note(task, TaskState::LinkPaused);
+        return;
+    }
+    shared.note(task, TaskState::Active);
     loop {
-        let config = settings.borrow_and_update().clone();
-        let wait = match config.period(task) {
-            None => shared.rest(task, TaskState::NotConfigured),
-            Some(_) if config.paused => shared.rest(task, TaskState::LinkPaused),
-            Some(period) => {
-                // A pass is dropped where it waits, never in the middle of a write: see `Destination`.
-                let passed = tokio::select! {
-                    () = stop.cancelled() => return,
-                    passed = shared.pass(task, &config) => passed,
-                };
-                let unavailable = passed.is_err() && shared.state(task) == TaskState::LinkUnavailable;
-                Some(if unavailable { RETRY_UNAVAILABLE.min(period) } else { period })
-            }
+        // A pass is dropped where it waits, never in the middle of a write: see `Destination`.
+        let passed = tokio::select! {
+            () = stop.cancelled() => return,
+            passed = shared.pass(task, &config) => passed,
         };
-        let turn = async {
-            match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => std::future::pending().await,
-            }
-        };
+        let unavailable = passed.is_err() && shared.state(task) == TaskState::LinkUnavailable;
+        let wait = if unavailable { RETRY_UNAVAILABLE.min(period) } else { period };
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = settings.changed() => if changed.is_err() { return },
-            () = turn => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }
@@ -239,13 +220,8 @@ impl Shared {
         stopped.map_or(Ok(report.unsettled), Err)
     }
 
-    /// Notes that `task` has no turns for now.
-    fn rest(&self, task: Task, state: TaskState) -> Option<Duration> {
-        let mut all = self.status();
-        let status = &mut all[task.index()];
-        status.state = state;
-        status.errors.clear();
-        None
+    fn note(&self, task: Task, state: TaskState) {
+        self.status()[task.index()].state = state;
     }
 
     fn state(&self, task: Task) -> TaskState {

@@ -113,7 +113,7 @@ impl Coordinator {
     }
 
     /// Whether `changes` are durable now.
-    async fn write(&self, changes: Vec<GroupChange>) -> bool {
+    pub(crate) async fn write(&self, changes: Vec<GroupChange>) -> bool {
         changes.is_empty() || self.writer.write(changes).await
     }
 

@@ -18,6 +18,7 @@ fn sample_link() -> LinkView {
         error: "NO_ERROR".into(),
         error_message: None,
         members: Vec::new(),
+        tasks: Vec::new(),
         mirror_partition_states_count: Some(BTreeMap::from([("ACTIVE".into(), 2)])),
         configs: BTreeMap::from([("link.mode".into(), "DESTINATION".into())]),
     }

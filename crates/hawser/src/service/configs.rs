@@ -45,6 +45,7 @@ impl Service {
         if !altered.changed.is_empty() {
             tracing::info!(link = name, changed = ?altered.changed, "settings changed");
             self.links.reconfigure(&record).await;
+            self.follow_link(&record).await;
         }
         Ok(Outcome::LinkConfigsAltered { warnings })
     }

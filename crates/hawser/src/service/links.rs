@@ -3,10 +3,11 @@
 use super::views::Flow;
 use super::{Service, internal, kafka_uuid, link_properties, lock, now_ms};
 use crate::links::StartError;
-use crate::operations::{LinkState, LinkView, Outcome, Refusal, RefusalCode, RemoteCluster};
+use crate::operations::{LinkState, LinkView, Outcome, Refusal, RefusalCode, RemoteCluster, TaskErrorView, TaskView};
 use crate::persist::persist;
 use hawser_link::{LinkConfig, LinkMode, LinkName};
 use hawser_state::{LinkRecord, MirrorStatus, SecretConfigs, TopicRecord};
+use hawser_sync::TaskStatus;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -61,6 +62,7 @@ impl Service {
             self.links.end(&record.name).await;
             return Err(internal(&error));
         }
+        self.follow_link(&record).await;
         Ok(Outcome::LinkCreated(self.link_view(&record, &self.flow())))
     }
 
@@ -77,7 +79,8 @@ impl Service {
             );
             return Err(Refusal::new(RefusalCode::LinkHasMirrors, message));
         }
-        // Nothing fetches any more before the records change.
+        // Nothing fetches or syncs any more before the records change.
+        self.forget_link(name).await;
         self.links.end(name).await;
         let orphans: Vec<_> = live.iter().map(|(topic, _)| topic.name.clone()).collect();
         let fail =
@@ -136,6 +139,7 @@ impl Service {
             error: liveness.error.to_owned(),
             error_message: liveness.error_message,
             members: liveness.members,
+            tasks: self.sync_status(&record.name).into_iter().map(task_view).collect(),
             mirror_partition_states_count: holds_mirrors.then(|| self.partition_states(&record.name, flow)),
             configs: record.configs.0.iter().filter_map(shown).collect(),
         }
@@ -167,6 +171,23 @@ impl Service {
     pub(crate) fn links(&self) -> Vec<LinkView> {
         let flow = self.flow();
         self.state.links().iter().map(|l| self.link_view(l, &flow)).collect()
+    }
+}
+
+fn task_view(status: TaskStatus) -> TaskView {
+    let errors = status
+        .errors
+        .into_iter()
+        .map(|error| TaskErrorView { error_code: error.code.name().to_owned(), error_message: error.message });
+    TaskView {
+        task_name: status.task.name().to_owned(),
+        state: status.state.name().to_owned(),
+        errors: errors.collect(),
+        last_run_ms: status.last_run_ms,
+        last_duration_ms: status.last_duration_ms,
+        runs: status.runs,
+        changed: status.changed,
+        examined: status.examined,
     }
 }
 

@@ -24,7 +24,7 @@ fn service(dir: &Path) -> Arc<Service> {
     let store = Arc::new(EmbeddedStore::new(logs.clone()));
     let links = Links::new(state.clone(), store, inbound, cluster.clone(), None, None);
     let topics = Topics::open(state.clone(), logs.clone(), links.clone(), &BrokerConfig::default());
-    Arc::new(Service::new(state, logs, topics, links, cluster, authorizer, 1))
+    Service::new(state, logs, topics, links, cluster, authorizer, 1)
 }
 
 /// Who comes without a login; only a listener can say so.

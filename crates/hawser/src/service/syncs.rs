@@ -1,0 +1,232 @@
+//! The syncs of every link that holds mirrors: when they run, and what they write to here.
+
+use super::{Service, lock};
+use crate::operations::{Outcome, RefusalCode};
+use crate::persist::persist;
+use hawser_broker::Broker;
+use hawser_link::config::MirrorConfig;
+use hawser_state::{CommittedOffset as StoredOffset, GroupChange, LinkRecord, MirrorRecord, MirrorStatus, TopicRecord};
+use hawser_sync::{
+    Acl, AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, SyncConfig, Syncs, TaskError,
+    TaskErrorCode, TaskStatus, TopicHere, WriteError,
+};
+use hawser_wire::{Offset, TopicPartition};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+
+/// The running syncs, by link.
+#[derive(Default)]
+pub(super) struct RunningSyncs(std::sync::Mutex<BTreeMap<String, Syncs>>);
+
+/// This daemon as the destination of one link.
+struct LinkDestination {
+    service: Weak<Service>,
+    link: String,
+    /// `cluster.link.prefix`.
+    prefix: String,
+}
+
+impl Service {
+    /// Starts the syncs of every link. To be called once, when the links run.
+    pub(crate) async fn start_syncs(&self, broker: &Arc<Broker>) {
+        let _ = self.broker.set(Arc::downgrade(broker));
+        for record in self.state.links() {
+            self.follow_link(&record).await;
+        }
+    }
+
+    /// Makes the syncs of a link as its record says, after it was made or changed.
+    pub(super) async fn follow_link(&self, record: &LinkRecord) {
+        self.forget_link(&record.name).await;
+        let (Ok(config), Some(source)) = (self.link_config(record), self.links.source(&record.name)) else { return };
+        let MirrorConfig { prefix, .. } = &config.mirrors;
+        let to = LinkDestination { service: self.me.clone(), link: record.name.clone(), prefix: prefix.clone() };
+        let syncs = Syncs::spawn(SyncConfig::new(&record.name, &config.mirrors), source.connector(), Arc::new(to));
+        lock(&self.syncs.0).insert(record.name.clone(), syncs);
+    }
+
+    /// Ends the syncs of link `name`: when this returns they write nothing any more.
+    pub(super) async fn forget_link(&self, name: &str) {
+        let syncs = lock(&self.syncs.0).remove(name);
+        if let Some(syncs) = syncs {
+            syncs.stop().await;
+        }
+    }
+
+    /// Ends all syncs.
+    pub(super) async fn stop_syncs(&self) {
+        let all = std::mem::take(&mut *lock(&self.syncs.0));
+        for syncs in all.into_values() {
+            syncs.stop().await;
+        }
+    }
+
+    /// How the tasks of link `name` stand; nothing for a half without mirrors.
+    pub(super) fn sync_status(&self, name: &str) -> Vec<TaskStatus> {
+        lock(&self.syncs.0).get(name).map(Syncs::status).unwrap_or_default()
+    }
+
+    /// One more pass of what a promotion of `topics` over link `name` waits for; by topic, what is not settled.
+    pub(super) async fn settle_syncs(&self, name: &str, topics: BTreeSet<Arc<str>>) -> BTreeMap<Arc<str>, Vec<String>> {
+        let settle = lock(&self.syncs.0).get(name).map(|syncs| syncs.settle(topics));
+        match settle {
+            Some(settle) => settle.await,
+            None => BTreeMap::new(),
+        }
+    }
+}
+
+impl LinkDestination {
+    fn service(&self) -> Result<Arc<Service>, String> {
+        self.service.upgrade().ok_or_else(|| "the daemon stops".to_owned())
+    }
+
+    /// The mirrors of the link that follow their source.
+    fn following(&self) -> Vec<(Arc<TopicRecord>, MirrorRecord)> {
+        let Ok(service) = self.service() else { return Vec::new() };
+        service.mirrors_of(Some(&self.link)).filter(|(_, mirror)| follows(mirror.status)).collect()
+    }
+}
+
+/// Whether what surrounds a mirror of this status is still the source's.
+fn follows(status: MirrorStatus) -> bool {
+    match status {
+        MirrorStatus::Active | MirrorStatus::PendingStopped => true,
+        MirrorStatus::PendingMirror | MirrorStatus::Paused | MirrorStatus::Stopped | MirrorStatus::Failed => false,
+    }
+}
+
+impl Destination for LinkDestination {
+    fn mirrors(&self) -> Vec<Mirror> {
+        let mirrors = self.following().into_iter();
+        let mirrors = mirrors.map(|(topic, mirror)| Mirror {
+            name: topic.name.as_str().into(),
+            source: mirror.source_topic.as_str().into(),
+            partitions: topic.partitions,
+        });
+        mirrors.collect()
+    }
+
+    fn high_watermark(&self, topic: &str, partition: i32) -> Option<Offset> {
+        let service = self.service().ok()?;
+        let log = service.logs.partition(&TopicPartition::new(topic, partition))?;
+        Some(log.watermarks().high_watermark)
+    }
+
+    fn committed(&self, groups: Vec<String>) -> BoxFuture<'_, Result<BTreeMap<String, GroupOffsets>, WriteError>> {
+        Box::pin(async move {
+            let service = self.service().map_err(WriteError::Failed)?;
+            let read = persist(&service.state, move |state| {
+                let mut found = BTreeMap::new();
+                for group in groups {
+                    let offsets = state.offsets(&group)?;
+                    let offsets = offsets.into_iter().map(|(topic, partition, stored)| {
+                        let StoredOffset { offset, leader_epoch, metadata, commit_timestamp_ms: _ } = stored;
+                        let committed = CommittedOffset { offset: Offset(offset), leader_epoch, metadata };
+                        ((topic.into(), partition), committed)
+                    });
+                    found.insert(group, offsets.collect());
+                }
+                Ok(found)
+            });
+            read.await.map_err(|error| WriteError::Failed(error.to_string()))
+        })
+    }
+
+    fn group_has_members(&self, group: &str) -> bool {
+        let broker = self.service().ok().and_then(|service| service.broker.get()?.upgrade());
+        broker.is_some_and(|broker| broker.group_has_members(group))
+    }
+
+    fn commit(&self, groups: BTreeMap<String, GroupOffsets>) -> BoxFuture<'_, Result<Vec<String>, WriteError>> {
+        Box::pin(async move {
+            let service = self.service().map_err(WriteError::Failed)?;
+            let broker = service.broker.get().and_then(Weak::upgrade);
+            let broker = broker.ok_or_else(|| WriteError::Failed("the daemon stops".to_owned()))?;
+            let (busy, groups): (Vec<_>, Vec<_>) =
+                groups.into_iter().partition(|(group, _)| broker.group_has_members(group));
+            let now = super::now_ms();
+            let changes = groups.into_iter().flat_map(|(group, offsets)| {
+                offsets.into_iter().map(move |((topic, partition), committed)| GroupChange::PutOffset {
+                    group: group.clone(),
+                    topic: topic.to_string(),
+                    partition,
+                    committed: StoredOffset {
+                        offset: committed.offset.0,
+                        leader_epoch: committed.leader_epoch,
+                        metadata: committed.metadata,
+                        commit_timestamp_ms: now,
+                    },
+                })
+            });
+            match broker.write_offsets(changes.collect()).await {
+                true => Ok(busy.into_iter().map(|(group, _)| group).collect()),
+                false => Err(WriteError::Failed("the offsets could not be written; the log says why".to_owned())),
+            }
+        })
+    }
+
+    fn topic_configs(&self, topic: &str) -> BTreeMap<String, String> {
+        let service = self.service().ok();
+        service.and_then(|service| Some(service.state.topic(topic)?.configs.clone())).unwrap_or_default()
+    }
+
+    fn set_topic_configs(
+        &self,
+        topic: Arc<str>,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> BoxFuture<'_, Result<(), TaskError>> {
+        Box::pin(async move {
+            let failed = |message: String| TaskError::new(TaskErrorCode::Internal, message);
+            let service = self.service().map_err(failed)?;
+            let write = move |state: &hawser_state::State| {
+                state.update_topic(&topic, |record| {
+                    for (name, value) in changes {
+                        match value {
+                            Some(value) => record.configs.insert(name, value),
+                            None => record.configs.remove(&name),
+                        };
+                    }
+                    true
+                })
+            };
+            persist(&service.state, write).await.map(drop).map_err(|error| failed(error.to_string()))
+        })
+    }
+
+    fn topic_here(&self, source_topic: &str) -> TopicHere {
+        let Ok(service) = self.service() else { return TopicHere::Other };
+        match service.state.topic(&format!("{}{source_topic}", self.prefix)) {
+            None => TopicHere::None,
+            Some(topic) if topic.mirror.as_ref().is_some_and(|mirror| mirror.link == self.link) => {
+                TopicHere::MirrorOfLink
+            }
+            Some(_) => TopicHere::Other,
+        }
+    }
+
+    fn create_mirror(&self, source_topic: Arc<str>) -> BoxFuture<'_, Result<(), TaskError>> {
+        Box::pin(async move {
+            let service = self.service().map_err(|why| TaskError::new(TaskErrorCode::Internal, why))?;
+            let (name, source) = (format!("{}{source_topic}", self.prefix), source_topic.to_string());
+            let made = service.mirror_create(&self.link, name, Some(source), BTreeMap::new()).await;
+            made.map(|_: Outcome| ()).map_err(|refusal| {
+                let code = match refusal.code {
+                    RefusalCode::TopicExists => TaskErrorCode::TopicExists,
+                    RefusalCode::SourceTopicNotFound => TaskErrorCode::UnknownTopicOrPartition,
+                    RefusalCode::InvalidRequest => TaskErrorCode::PolicyViolation,
+                    _ => TaskErrorCode::Internal,
+                };
+                TaskError::new(code, format!("no mirror of source topic '{source_topic}': {}", refusal.message))
+            })
+        })
+    }
+
+    fn acls(&self) -> AclsHere {
+        AclsHere::default()
+    }
+
+    fn change_acls(&self, _add: Vec<Acl>, _remove: Vec<Acl>) -> BoxFuture<'_, Result<(), TaskError>> {
+        Box::pin(async move { Ok(()) })
+    }
+}
