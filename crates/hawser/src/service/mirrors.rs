@@ -5,10 +5,11 @@ use crate::operations::{Outcome, Refusal, RefusalCode};
 use crate::remote::{self, RemoteError};
 use hawser_broker::{Layout, NewTopic, TopicError, check_topic_name};
 use hawser_link::config::StartOffset;
+use hawser_link::topic_configs;
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus};
 use hawser_transport::{ClientError, Target};
 use hawser_wire::ResponseError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Service {
     pub(super) async fn mirror_create(&self, link: &str, wanted: WantedMirror) -> Result<Outcome, Refusal> {
@@ -24,7 +25,7 @@ impl Service {
         let (name, source) = names(link, &config.mirrors.prefix, mirror_topic, source_topic)?;
         check_topic_name(&name).map_err(invalid)?;
         check_replication_factor(replication_factor)?;
-        check_overrides(&name, &configs)?;
+        check_overrides(&name, &configs, &config.mirrors.config_include)?;
         let start = start.unwrap_or_else(|| start_offset_spec(&record));
         if StartOffset::parse(&start).is_none() {
             return Err(invalid(format!(
@@ -47,7 +48,7 @@ impl Service {
         };
         let mut kept: BTreeMap<String, String> = theirs
             .into_iter()
-            .filter(|(key, (_, is_set))| *is_set && MIRRORED_CONFIGS.contains(&key.as_str()))
+            .filter(|(key, (_, is_set))| *is_set && config.mirrors.config_include.contains(key.as_str()))
             .map(|(key, (value, _))| (key, value))
             .collect();
         kept.extend(configs);
@@ -113,6 +114,7 @@ impl Service {
 }
 
 /// What an operator wants mirrored.
+#[derive(Default)]
 pub(super) struct WantedMirror {
     pub(super) mirror_topic: Option<String>,
     pub(super) source_topic: Option<String>,
@@ -121,22 +123,6 @@ pub(super) struct WantedMirror {
     /// `mirror.start.offset.spec`.
     pub(super) start: Option<String>,
 }
-
-/// Topic settings that cannot differ from the source's, as the log would be another one.
-const ALWAYS_SYNCED: [&str; 4] =
-    ["cleanup.policy", "max.message.bytes", "message.timestamp.difference.max.ms", "message.timestamp.type"];
-/// Topic settings of the source that a mirror is made with: those that say how its log is to be kept and read.
-const MIRRORED_CONFIGS: [&str; 9] = [
-    "cleanup.policy",
-    "compression.type",
-    "max.compaction.lag.ms",
-    "max.message.bytes",
-    "message.timestamp.type",
-    "min.compaction.lag.ms",
-    "retention.bytes",
-    "retention.ms",
-    "segment.bytes",
-];
 
 fn start_offset_spec(record: &LinkRecord) -> String {
     let spec = record.configs.0.get("mirror.start.offset.spec");
@@ -190,12 +176,20 @@ fn check_replication_factor(wanted: Option<i16>) -> Result<(), Refusal> {
     }
 }
 
-/// Settings that are always the source's cannot be set here.
-fn check_overrides(name: &str, configs: &BTreeMap<String, String>) -> Result<(), Refusal> {
-    let taken: Vec<_> = configs.keys().map(String::as_str).filter(|key| ALWAYS_SYNCED.contains(key)).collect();
+/// Settings that are always the source's, or whose copies the link's settings ask for, cannot be set here.
+fn check_overrides(
+    name: &str,
+    configs: &BTreeMap<String, String>,
+    include: &BTreeSet<&'static str>,
+) -> Result<(), Refusal> {
+    let is_synced = |key: &&str| topic_configs::ALWAYS.contains(key) || include.contains(key);
+    let taken: Vec<_> = configs.keys().map(String::as_str).filter(is_synced).collect();
     if taken.is_empty() {
         return Ok(());
     }
-    let message = format!("Cannot modify mirror topic {name} because '{}' are set to always sync.", taken.join(", "));
+    let message = format!(
+        "Cannot modify mirror topic {name} because '{}' are set to always sync. Leave them out, or out of topic.config.sync.include.",
+        taken.join(", ")
+    );
     Err(Refusal::new(RefusalCode::InvalidTopicConfig, message))
 }

@@ -1,5 +1,6 @@
 //! The syncs of every link that holds mirrors: when they run, and what they write to here.
 
+use super::mirrors::WantedMirror;
 use super::{Service, lock};
 use crate::operations::{Outcome, RefusalCode};
 use crate::persist::persist;
@@ -66,6 +67,7 @@ impl Service {
         lock(&self.syncs.0).get(name).map(Syncs::status).unwrap_or_default()
     }
 
+    #[expect(dead_code, reason = "a promotion asks for it")]
     /// One more pass of what a promotion of `topics` over link `name` waits for; by topic, what is not settled.
     pub(super) async fn settle_syncs(&self, name: &str, topics: BTreeSet<Arc<str>>) -> BTreeMap<Arc<str>, Vec<String>> {
         let settle = lock(&self.syncs.0).get(name).map(|syncs| syncs.settle(topics));
@@ -208,8 +210,12 @@ impl Destination for LinkDestination {
     fn create_mirror(&self, source_topic: Arc<str>) -> BoxFuture<'_, Result<(), TaskError>> {
         Box::pin(async move {
             let service = self.service().map_err(|why| TaskError::new(TaskErrorCode::Internal, why))?;
-            let (name, source) = (format!("{}{source_topic}", self.prefix), source_topic.to_string());
-            let made = service.mirror_create(&self.link, name, Some(source), BTreeMap::new()).await;
+            let wanted = WantedMirror {
+                mirror_topic: Some(format!("{}{source_topic}", self.prefix)),
+                source_topic: Some(source_topic.to_string()),
+                ..WantedMirror::default()
+            };
+            let made = service.mirror_create(&self.link, wanted).await;
             made.map(|_: Outcome| ()).map_err(|refusal| {
                 let code = match refusal.code {
                     RefusalCode::TopicExists => TaskErrorCode::TopicExists,
