@@ -5,13 +5,13 @@ use hawser_wire::Request;
 use hawser_wire::api::supported_versions;
 use hawser_wire::messages::api_versions_response::ApiVersion;
 use hawser_wire::messages::{
-    AlterUserScramCredentialsRequest, ApiKey, ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupHeartbeatRequest,
-    CreateAclsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
-    DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeGroupsRequest, DescribeUserScramCredentialsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    SyncGroupRequest,
+    AlterUserScramCredentialsRequest, ApiKey, ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupDescribeRequest,
+    ConsumerGroupHeartbeatRequest, CreateAclsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest,
+    DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeUserScramCredentialsRequest, FetchRequest,
+    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use hawser_wire::{RequestFrame, ResponseError};
 use std::sync::LazyLock;
@@ -66,6 +66,7 @@ static APIS: LazyLock<Vec<ApiRange>> = LazyLock::new(|| {
         range::<OffsetDeleteRequest>(),
         range::<DescribeClusterRequest>(),
         range::<ConsumerGroupHeartbeatRequest>(),
+        range::<ConsumerGroupDescribeRequest>(),
         range::<DescribeAclsRequest>(),
         range::<CreateAclsRequest>(),
         range::<DeleteAclsRequest>(),

@@ -29,6 +29,10 @@ pub struct BrokerConfig {
     pub group_min_session_timeout: Duration,
     /// `group.max.session.timeout.ms`.
     pub group_max_session_timeout: Duration,
+    /// `group.consumer.session.timeout.ms`.
+    pub consumer_group_session_timeout: Duration,
+    /// `group.consumer.heartbeat.interval.ms`.
+    pub consumer_group_heartbeat_interval: Duration,
     /// `group.initial.rebalance.delay.ms`.
     pub group_initial_rebalance_delay: Duration,
     /// `group.max.size`: members of one group. Kafka's default is no bound.
@@ -54,6 +58,8 @@ impl Default for BrokerConfig {
             fetch_session_partitions_max: 1_000_000,
             group_min_session_timeout: Duration::from_secs(6),
             group_max_session_timeout: Duration::from_secs(1800),
+            consumer_group_session_timeout: Duration::from_secs(45),
+            consumer_group_heartbeat_interval: Duration::from_secs(5),
             group_initial_rebalance_delay: Duration::from_secs(3),
             group_max_size: 1000,
             groups_max: 10_000,

@@ -166,6 +166,8 @@ impl Broker {
             ("auto.create.topics.enable", "false".into(), Type::Boolean),
             ("default.replication.factor", "1".into(), Type::Int),
             ("fetch.max.bytes", config.fetch_max_bytes.to_string(), Type::Int),
+            ("group.consumer.heartbeat.interval.ms", ms(config.consumer_group_heartbeat_interval), Type::Int),
+            ("group.consumer.session.timeout.ms", ms(config.consumer_group_session_timeout), Type::Int),
             ("group.initial.rebalance.delay.ms", ms(config.group_initial_rebalance_delay), Type::Int),
             ("group.max.session.timeout.ms", ms(config.group_max_session_timeout), Type::Int),
             ("group.max.size", config.group_max_size.to_string(), Type::Int),

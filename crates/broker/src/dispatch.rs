@@ -5,15 +5,15 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hawser_transport::{HostPort, Principal};
 use hawser_wire::api::{encode_response, private};
 use hawser_wire::messages::{
-    AlterUserScramCredentialsRequest, ApiKey, ApiVersionsRequest, ConsumerGroupHeartbeatRequest,
-    ConsumerGroupHeartbeatResponse, CreateAclsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest,
+    AlterUserScramCredentialsRequest, ApiKey, ApiVersionsRequest, ConsumerGroupDescribeRequest,
+    ConsumerGroupHeartbeatRequest, CreateAclsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest,
     DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
     DescribeConfigsRequest, DescribeGroupsRequest, DescribeUserScramCredentialsRequest, FindCoordinatorRequest,
     HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
     ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
     OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
-use hawser_wire::{DecodeError, Request, RequestFrame, ResponseError};
+use hawser_wire::{DecodeError, Request, RequestFrame};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -107,12 +107,14 @@ impl Broker {
             ApiKey::InitProducerId => {
                 Ok(encode::<InitProducerIdRequest>(frame, &self.init_producer_id(caller, &frame.decode()?)))
             }
-            // KIP-848 is not served. Saying so in words of its own makes clients fail at once; librdkafka would
-            // otherwise look for another coordinator for ever.
             ApiKey::ConsumerGroupHeartbeat => {
-                let unsupported = ResponseError::UnsupportedVersion.code();
-                let response = ConsumerGroupHeartbeatResponse::default().with_error_code(unsupported);
+                let client_id = frame.client_id.as_deref().unwrap_or_default();
+                let response = self.consumer_group_heartbeat(caller, client_id, frame.decode()?).await;
                 Ok(encode::<ConsumerGroupHeartbeatRequest>(frame, &response))
+            }
+            ApiKey::ConsumerGroupDescribe => {
+                let response = self.consumer_group_describe(caller, frame.decode()?);
+                Ok(encode::<ConsumerGroupDescribeRequest>(frame, &response))
             }
             ApiKey::Metadata => Ok(encode::<MetadataRequest>(frame, &self.metadata(caller, version, frame.decode()?))),
             ApiKey::DescribeCluster => {
@@ -150,7 +152,7 @@ impl Broker {
                 Ok(encode::<LeaveGroupRequest>(frame, &self.leave_group(caller, version, frame.decode()?)))
             }
             ApiKey::OffsetCommit => {
-                Ok(encode::<OffsetCommitRequest>(frame, &self.offset_commit(caller, frame.decode()?).await))
+                Ok(encode::<OffsetCommitRequest>(frame, &self.offset_commit(caller, version, frame.decode()?).await))
             }
             ApiKey::OffsetFetch => {
                 Ok(encode::<OffsetFetchRequest>(frame, &self.offset_fetch(caller, version, frame.decode()?).await))
@@ -237,6 +239,7 @@ fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::DescribeCluster) => "DescribeCluster",
         Ok(ApiKey::InitProducerId) => "InitProducerId",
         Ok(ApiKey::ConsumerGroupHeartbeat) => "ConsumerGroupHeartbeat",
+        Ok(ApiKey::ConsumerGroupDescribe) => "ConsumerGroupDescribe",
         Ok(ApiKey::DescribeAcls) => "DescribeAcls",
         Ok(ApiKey::CreateAcls) => "CreateAcls",
         Ok(ApiKey::DeleteAcls) => "DeleteAcls",

@@ -6,6 +6,7 @@
 //! fsync: async callers hand them to a blocking thread, and many offsets go into one [`State::apply`].
 
 mod acls;
+mod consumer_groups;
 mod disk;
 mod groups;
 mod records;
@@ -15,6 +16,7 @@ pub use acls::{
     ACLS_MAX, AclFilter, AclOperation, AclPatternType, AclPermission, AclRecord, AclResourceType, AclsChanged,
     EVERYONE, PatternFilter, WILDCARD,
 };
+pub use consumer_groups::{ConsumerGroupRecord, ConsumerMemberRecord, MemberState, Partitions, TopicShape};
 pub use hawser_link::mirror::{MirrorStatus, MirrorStop};
 pub use records::{
     CommittedOffset, GroupChange, GroupMemberRecord, GroupRecord, LinkRecord, MirrorRecord, SecretConfigs, TopicRecord,

@@ -1,6 +1,7 @@
 //! What is stored, as plain data. Stored as JSON, so a field may be added with a default; any other change raises
 //! the format number in `disk`.
 
+use crate::ConsumerGroupRecord;
 use hawser_link::mirror::{MirrorFact, MirrorStatus, MirrorStop};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,13 +117,12 @@ pub struct CommittedOffset {
     pub commit_timestamp_ms: i64,
 }
 
-/// A classic group's generation, so that a restart of the daemon does not cost the group a rebalance
-/// (`GroupMetadataValue`).
+/// A group's generation, so that a restart of the daemon does not cost the group a rebalance (`GroupMetadataValue`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupRecord {
     /// `consumer`, or what else the members said; empty for a group that only commits offsets.
     pub protocol_type: String,
-    /// Number of the generation; never falls.
+    /// Number of the generation, or the group epoch of a consumer-protocol group; never falls.
     pub generation: i32,
     /// The assignor that was agreed on.
     pub protocol: Option<String>,
@@ -132,6 +132,9 @@ pub struct GroupRecord {
     pub state_since_ms: i64,
     /// The members of the generation; empty for an empty group.
     pub members: Vec<GroupMemberRecord>,
+    /// Set for a group of the KIP-848 protocol, whose members stand there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<ConsumerGroupRecord>,
 }
 
 /// One member of a stored generation.

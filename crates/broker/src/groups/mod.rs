@@ -1,10 +1,11 @@
-//! Consumer groups (the classic protocol) and committed offsets.
+//! Consumer groups (the classic protocol; that of KIP-848 in `consumer`) and committed offsets.
 //!
 //! `machine` decides, `cell` holds one machine with the requests that wait for it, `writer` makes things durable,
 //! `requests` and `offsets` translate the APIs. Groups with members live in memory; an empty group is on the disk
 //! only, its generation kept, and comes back when somebody joins.
 
 mod cell;
+mod consumer;
 mod machine;
 mod member;
 mod offsets;
@@ -12,7 +13,7 @@ mod requests;
 mod writer;
 
 use crate::BrokerConfig;
-use cell::{Cell, Chores};
+use cell::{Cell, Chores, wall_ms};
 use hawser_state::{GroupChange, GroupRecord, State};
 use hawser_wire::ResponseError;
 use machine::{Answer, Event, Group, Identity, Rules, Ticket};
@@ -31,6 +32,7 @@ pub(crate) struct Coordinator {
     state: State,
     config: BrokerConfig,
     cells: Mutex<HashMap<String, Arc<Cell>>>,
+    consumers: Mutex<HashMap<String, Arc<consumer::Cell>>>,
     /// When the clock has to look at which group.
     timers: Arc<Timers>,
     writer: Writer,
@@ -50,6 +52,13 @@ pub(crate) struct Described {
     pub(crate) members: Vec<(hawser_state::GroupMemberRecord, bytes::Bytes)>,
 }
 
+/// A group in a list.
+pub(crate) struct Listed {
+    pub(crate) state: &'static str,
+    pub(crate) protocol_type: String,
+    pub(crate) group_type: &'static str,
+}
+
 impl Coordinator {
     pub(crate) fn start(state: State, config: BrokerConfig) -> Result<Arc<Self>, hawser_state::Error> {
         let stored = state.groups()?;
@@ -58,11 +67,19 @@ impl Coordinator {
             state,
             config,
             cells: Mutex::default(),
+            consumers: Mutex::default(),
             timers: Arc::default(),
         });
         let now = tokio::time::Instant::now().into_std();
-        let with_members = stored.into_iter().filter(|(_, record)| !record.members.is_empty());
+        let has_members = |record: &GroupRecord| {
+            !record.members.is_empty() || record.consumer.as_ref().is_some_and(|consumer| !consumer.members.is_empty())
+        };
+        let with_members = stored.into_iter().filter(|(_, record)| has_members(record));
         for (id, record) in with_members.take(coordinator.config.groups_max) {
+            if record.consumer.is_some() {
+                coordinator.restore_consumer_group(&id, record, now);
+                continue;
+            }
             info!(group = id, generation = record.generation, members = record.members.len(), "group taken up");
             let cell = Arc::new(Cell::new(&id, Group::restore(coordinator.rules(), record, now)));
             coordinator.cells().insert(id, Arc::clone(&cell));
@@ -74,8 +91,9 @@ impl Coordinator {
     }
 
     pub(crate) fn has_members(&self, group: &str) -> bool {
+        let consumer = self.consumer(group).and_then(|cell| cell.look(|group| !group.is_empty()));
         let cell = self.cells().get(group).cloned();
-        cell.and_then(|cell| cell.look(|group| !group.is_empty())).unwrap_or(false)
+        consumer == Some(true) || cell.and_then(|cell| cell.look(|group| !group.is_empty())).unwrap_or(false)
     }
 
     /// Feeds an event to a group that may not exist yet, and waits for its answer.
@@ -102,8 +120,11 @@ impl Coordinator {
         }
     }
 
-    /// Whether `identity` may commit offsets of `group` now.
-    fn may_commit(&self, group: &str, identity: Identity) -> Result<(), ResponseError> {
+    /// Whether `identity` may commit offsets of `group` now; `is_modern` from OffsetCommit version 9 on.
+    fn may_commit(&self, group: &str, identity: Identity, is_modern: bool) -> Result<(), ResponseError> {
+        if let Some(verdict) = self.may_commit_to_consumer_group(group, &identity, is_modern) {
+            return verdict;
+        }
         let is_outsider = identity.generation < 0 && identity.member_id.is_empty() && identity.instance_id.is_none();
         match self.ask_now(group, |ticket| Event::Commit(ticket, identity)) {
             Some(verdict) => verdict,
@@ -120,10 +141,13 @@ impl Coordinator {
     /// Deletes a group without members, offsets and all.
     async fn delete(&self, group: &str) -> Result<(), ResponseError> {
         let cell = self.cells().get(group).cloned();
-        if let Some(cell) = &cell
-            && !cell.retire_if_empty()
-        {
+        let consumer = self.consumer(group);
+        let is_classic_in_use = cell.as_ref().is_some_and(|cell| !cell.retire_if_empty());
+        if is_classic_in_use || consumer.as_ref().is_some_and(|cell| !cell.retire_if_empty()) {
             return Err(ResponseError::NonEmptyGroup);
+        }
+        if let Some(consumer) = &consumer {
+            self.forget_consumer_group(consumer);
         }
         let (state, id) = (self.state.clone(), group.to_owned());
         let exists = move || Ok(state.group(&id)?.is_some() || !state.offsets(&id)?.is_empty());
@@ -138,7 +162,7 @@ impl Coordinator {
         if is_ok { Ok(()) } else { Err(ResponseError::CoordinatorNotAvailable) }
     }
 
-    /// The group as tools see it; `None` if there is no trace of it.
+    /// The group as DescribeGroups shows it; `None` if there is no trace of it, or it is of the consumer protocol.
     async fn describe(&self, group: &str) -> Result<Option<Described>, ResponseError> {
         let cell = self.cells().get(group).cloned();
         let live = cell.and_then(|cell| {
@@ -152,10 +176,14 @@ impl Coordinator {
         if live.is_some() {
             return Ok(live);
         }
+        if self.consumer(group).is_some() {
+            return Ok(None);
+        }
         let (state, id) = (self.state.clone(), group.to_owned());
         let (record, has_offsets) =
             on_blocking_thread(move || Ok((state.group(&id)?, !state.offsets(&id)?.is_empty()))).await?;
         let protocol_type = match record {
+            Some(GroupRecord { consumer: Some(_), .. }) => return Ok(None),
             Some(GroupRecord { protocol_type, .. }) => protocol_type,
             None if has_offsets => String::new(),
             None => return Ok(None),
@@ -163,20 +191,31 @@ impl Coordinator {
         Ok(Some(Described { state: "Empty", protocol_type, protocol: String::new(), members: Vec::new() }))
     }
 
-    /// Every group: id, state, protocol type.
-    async fn list(&self) -> Result<Vec<(String, &'static str, String)>, ResponseError> {
+    /// Every group, by id.
+    async fn list(&self) -> Result<std::collections::BTreeMap<String, Listed>, ResponseError> {
         let cells: Vec<Arc<Cell>> = self.cells().values().cloned().collect();
+        let consumers: Vec<Arc<consumer::Cell>> = self.consumers().values().cloned().collect();
         let state = self.state.clone();
         let (stored, with_offsets) =
             on_blocking_thread(move || Ok((state.groups()?, state.groups_with_offsets()?))).await?;
-        let mut all: std::collections::BTreeMap<String, (&'static str, String)> =
-            with_offsets.into_iter().map(|id| (id, ("Empty", String::new()))).collect();
-        all.extend(stored.into_iter().map(|(id, record)| (id, ("Empty", record.protocol_type))));
-        let live = cells.iter().filter_map(|cell| {
-            Some((cell.id().to_owned(), cell.look(|group| (group.state_name(), group.protocol_type().to_owned()))?))
-        });
-        all.extend(live);
-        Ok(all.into_iter().map(|(id, (state, protocol_type))| (id, state, protocol_type)).collect())
+        let classic = |state, protocol_type| Listed { state, protocol_type, group_type: "classic" };
+        let consumer = |state| Listed { state, protocol_type: "consumer".to_owned(), group_type: "consumer" };
+        let mut all: std::collections::BTreeMap<String, Listed> =
+            with_offsets.into_iter().map(|id| (id, classic("Empty", String::new()))).collect();
+        all.extend(stored.into_iter().map(|(id, record)| {
+            let is_consumer = record.consumer.is_some();
+            (id, if is_consumer { consumer("Empty") } else { classic("Empty", record.protocol_type) })
+        }));
+        all.extend(cells.iter().filter_map(|cell| {
+            let listed = cell.look(|group| classic(group.state_name(), group.protocol_type().to_owned()))?;
+            Some((cell.id().to_owned(), listed))
+        }));
+        all.extend(
+            consumers
+                .iter()
+                .filter_map(|cell| Some((cell.id().to_owned(), cell.look(|group| consumer(group.state_name()))?))),
+        );
+        Ok(all)
     }
 
     /// Called by the writer.
@@ -189,16 +228,18 @@ impl Coordinator {
         if let Some(cell) = self.cells().get(group) {
             return Ok(Arc::clone(cell));
         }
+        let mut consumers = self.consumers();
+        Self::yield_to_classic(&mut consumers, group)?;
         let record = self.state.group(group).map_err(|error| {
             warn!(%error, group, "group not read");
             ResponseError::CoordinatorNotAvailable
         })?;
         // Only the generation counts: a stored group with members was taken up at start, and they are gone since.
-        let record = record.map(|record| GroupRecord { members: Vec::new(), ..record });
+        let record = record.map(|record| GroupRecord { members: Vec::new(), consumer: None, ..record });
         let now = tokio::time::Instant::now().into_std();
         let made = record.map_or_else(|| Group::new(self.rules()), |record| Group::restore(self.rules(), record, now));
         let mut cells = self.cells();
-        if cells.len() >= self.config.groups_max && !cells.contains_key(group) {
+        if cells.len() + consumers.len() >= self.config.groups_max && !cells.contains_key(group) {
             warn!(group, groups_max = self.config.groups_max, "no further group with members");
             return Err(ResponseError::GroupMaxSizeReached);
         }
@@ -276,6 +317,7 @@ async fn watch_clock(coordinator: Weak<Coordinator>, timers: Arc<Timers>) {
         {
             let Some(coordinator) = coordinator.upgrade() else { return };
             for group in due {
+                coordinator.tick_consumer_group(&group);
                 let cell = coordinator.cells().get(&group).cloned();
                 if let Some(cell) = cell {
                     coordinator.do_chores(&cell, cell.tick());
@@ -299,7 +341,7 @@ async fn expire_offsets(coordinator: Weak<Coordinator>) {
         interval.tick().await;
         let Some(coordinator) = coordinator.upgrade() else { return };
         let retention_ms = i64::try_from(coordinator.config.offsets_retention.as_millis()).unwrap_or(i64::MAX);
-        let oldest_ms = cell::wall_ms().saturating_sub(retention_ms);
+        let oldest_ms = wall_ms().saturating_sub(retention_ms);
         let (state, holder) = (coordinator.state.clone(), Arc::clone(&coordinator));
         let expired = on_blocking_thread(move || expired(&state, &holder, oldest_ms)).await;
         if let Ok(changes) = expired

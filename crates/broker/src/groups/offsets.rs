@@ -24,7 +24,12 @@ use std::collections::{BTreeMap, HashSet};
 type Offsets = BTreeMap<(String, i32), CommittedOffset>;
 
 impl Broker {
-    pub(crate) async fn offset_commit(&self, caller: &Caller, request: OffsetCommitRequest) -> OffsetCommitResponse {
+    pub(crate) async fn offset_commit(
+        &self,
+        caller: &Caller,
+        version: i16,
+        request: OffsetCommitRequest,
+    ) -> OffsetCommitResponse {
         let group = request.group_id.to_string();
         let identity =
             identity(&request.member_id, request.group_instance_id.as_ref(), request.generation_id_or_member_epoch);
@@ -47,7 +52,7 @@ impl Broker {
             topics.push((topic.name, partitions));
         }
         if verdict.is_ok() {
-            verdict = self.commit(&group, identity, changes).await;
+            verdict = self.commit(&group, identity, version >= 9, changes).await;
         }
         let topics = topics.into_iter().map(|(name, partitions)| {
             let partitions = partitions.into_iter().map(|(index, check)| {
@@ -71,8 +76,14 @@ impl Broker {
         Ok(())
     }
 
-    async fn commit(&self, group: &str, identity: Identity, changes: Vec<GroupChange>) -> Result<(), ResponseError> {
-        self.groups.may_commit(group, identity)?;
+    async fn commit(
+        &self,
+        group: &str,
+        identity: Identity,
+        is_modern: bool,
+        changes: Vec<GroupChange>,
+    ) -> Result<(), ResponseError> {
+        self.groups.may_commit(group, identity, is_modern)?;
         metrics::counter!("hawser_offset_commits_total").increment(changes.len() as u64);
         if self.groups.write(changes).await { Ok(()) } else { Err(ResponseError::CoordinatorNotAvailable) }
     }
@@ -121,7 +132,10 @@ impl Broker {
 
     async fn fetch_group(&self, caller: &Caller, asked: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
         let response = OffsetFetchResponseGroup::default().with_group_id(asked.group_id.clone());
-        let offsets = match self.check_group(caller, Operation::Describe, &asked.group_id) {
+        let may_fetch = self
+            .check_group(caller, Operation::Describe, &asked.group_id)
+            .and_then(|()| self.groups.may_fetch(&asked.group_id, asked.member_id.as_deref(), asked.member_epoch));
+        let offsets = match may_fetch {
             Ok(()) => self.groups.offsets(&asked.group_id).await,
             Err(error) => Err(error),
         };
@@ -193,6 +207,13 @@ impl Coordinator {
     /// # Errors
     /// `GroupIdNotFound`; `NonEmptyGroup` when members follow a protocol of their own that nobody here can read.
     async fn subscribed_topics(&self, group: &str) -> Result<HashSet<String>, ResponseError> {
+        if let Some(topics) = self.topics_of_consumer_group(group) {
+            return Ok(topics);
+        }
+        let stored = self.state.group(group).ok().flatten();
+        if stored.is_some_and(|record| record.consumer.is_some()) {
+            return Ok(HashSet::new());
+        }
         let described = self.describe(group).await?.ok_or(ResponseError::GroupIdNotFound)?;
         if described.members.is_empty() {
             return Ok(HashSet::new());

@@ -20,8 +20,6 @@ use hawser_wire::messages::{
 use hawser_wire::{ResponseError, StrBytes, Uuid};
 use std::time::Duration;
 
-const CLASSIC: &str = "classic";
-
 impl Broker {
     pub(crate) async fn join_group(
         &self,
@@ -138,17 +136,17 @@ impl Broker {
         let is_named = |filter: &[StrBytes], name: &str| {
             filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
         };
-        let listed = all.into_iter().filter(|(id, state, _)| {
-            is_named(&request.states_filter, state)
-                && is_named(&request.types_filter, CLASSIC)
+        let listed = all.into_iter().filter(|(id, group)| {
+            is_named(&request.states_filter, group.state)
+                && is_named(&request.types_filter, group.group_type)
                 && (sees_all || self.may(caller, Operation::Describe, Resource::Group(id)))
         });
-        let listed = listed.map(|(id, state, protocol_type)| {
+        let listed = listed.map(|(id, group)| {
             ListedGroup::default()
                 .with_group_id(GroupId(StrBytes::from_string(id)))
-                .with_protocol_type(StrBytes::from_string(protocol_type))
-                .with_group_state(StrBytes::from_static_str(state))
-                .with_group_type(StrBytes::from_static_str(CLASSIC))
+                .with_protocol_type(StrBytes::from_string(group.protocol_type))
+                .with_group_state(StrBytes::from_static_str(group.state))
+                .with_group_type(StrBytes::from_static_str(group.group_type))
         });
         ListGroupsResponse::default().with_groups(listed.collect())
     }

@@ -2,6 +2,7 @@
 //! fsync is shared by every commit that waits for it.
 
 use super::cell::Cell;
+use super::consumer;
 use hawser_state::{GroupChange, State};
 use std::sync::{Arc, Weak};
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,8 @@ enum Write {
     Changes(Vec<GroupChange>, oneshot::Sender<bool>),
     /// The group as it stands when its turn comes: so an older state never overwrites a newer one.
     Group(Arc<Cell>),
+    /// The same of the consumer protocol; tells whether that is durable.
+    ConsumerGroup(Arc<consumer::Cell>, Option<oneshot::Sender<bool>>),
 }
 
 impl Writer {
@@ -38,9 +41,24 @@ impl Writer {
         self.queue.send(Write::Changes(changes, done)).await.is_ok() && outcome.await.unwrap_or(false)
     }
 
+    /// Whether the group as it stands now is durable. Cancel-safe, as [`write`](Self::write) is.
+    pub(super) async fn write_consumer_group(&self, cell: Arc<consumer::Cell>) -> bool {
+        let (done, outcome) = oneshot::channel();
+        self.queue.send(Write::ConsumerGroup(cell, Some(done))).await.is_ok() && outcome.await.unwrap_or(false)
+    }
+
+    /// Has the group stored, for nobody who waits for it.
+    pub(super) fn store_consumer_group(&self, cell: Arc<consumer::Cell>) {
+        self.enqueue(Write::ConsumerGroup(cell, None));
+    }
+
     /// Has the group stored; the group hears of it by `Event::Stored`.
     pub(super) fn store(&self, cell: Arc<Cell>) {
-        match self.queue.try_send(Write::Group(cell)) {
+        self.enqueue(Write::Group(cell));
+    }
+
+    fn enqueue(&self, write: Write) {
+        match self.queue.try_send(write) {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
             Err(mpsc::error::TrySendError::Full(write)) => {
                 // Bounded by the number of groups.
@@ -60,7 +78,7 @@ async fn run(state: State, owner: Weak<super::Coordinator>, mut writes: mpsc::Re
         {
             batch.add(write);
         }
-        let Batch { changes, waiting, groups } = batch;
+        let Batch { changes, waiting, groups, consumers } = batch;
         let size = changes.len();
         let state = state.clone();
         let outcome = tokio::task::spawn_blocking(move || state.apply(&changes)).await;
@@ -73,11 +91,16 @@ async fn run(state: State, owner: Weak<super::Coordinator>, mut writes: mpsc::Re
             Err(_) => false,
         };
         metrics::histogram!("hawser_offset_commit_batch_changes").record(size as f64);
+        // Before anybody is answered: whoever reads the answer finds the group as it is then.
+        let owner = owner.upgrade();
+        if let Some(owner) = owner.as_ref().filter(|_| is_ok) {
+            consumers.iter().for_each(|(cell, change)| owner.consumer_stored(cell, *change));
+        }
         for done in waiting {
             // Whoever asked may have hung up.
             let _ = done.send(is_ok);
         }
-        let Some(owner) = owner.upgrade() else { return };
+        let Some(owner) = owner else { return };
         for (cell, generation) in groups {
             owner.stored(&cell, generation, is_ok);
         }
@@ -89,6 +112,7 @@ struct Batch {
     changes: Vec<GroupChange>,
     waiting: Vec<oneshot::Sender<bool>>,
     groups: Vec<(Arc<Cell>, i32)>,
+    consumers: Vec<(Arc<consumer::Cell>, u64)>,
 }
 
 impl Batch {
@@ -103,6 +127,13 @@ impl Batch {
                 let generation = record.as_ref().map_or(-1, |record| record.generation);
                 self.changes.extend(record.map(|record| GroupChange::PutGroup { group: cell.id().to_owned(), record }));
                 self.groups.push((cell, generation));
+            }
+            Write::ConsumerGroup(cell, done) => {
+                self.waiting.extend(done);
+                if let Some((record, change)) = cell.snapshot() {
+                    self.changes.push(GroupChange::PutGroup { group: cell.id().to_owned(), record });
+                    self.consumers.push((cell, change));
+                }
             }
         }
     }

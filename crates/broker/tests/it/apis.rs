@@ -60,6 +60,7 @@ async fn every_advertised_version_is_answered_with_what_decodes() {
     answered += every_version(&client, DescribeClusterRequest::default()).await;
     answered += every_version(&client, InitProducerIdRequest::default()).await;
     answered += every_version(&client, ConsumerGroupHeartbeatRequest::default()).await;
+    answered += every_version(&client, ConsumerGroupDescribeRequest::default()).await;
     answered +=
         every_version(&client, DescribeAclsRequest::default().with_resource_type_filter(1).with_operation(1)).await;
     answered += every_version(&client, CreateAclsRequest::default()).await;

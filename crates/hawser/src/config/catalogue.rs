@@ -249,6 +249,18 @@ pub(crate) const SECTIONS: &[Section] = &[
             key("group.min.session.timeout.ms", MILLIS, Some("6000"), "Shortest session that a member may ask for."),
             key("group.max.session.timeout.ms", MILLIS, Some("1800000"), "Longest session that a member may ask for."),
             key(
+                "group.consumer.session.timeout.ms",
+                MILLIS,
+                Some("45000"),
+                "How long a member of the consumer protocol (`group.protocol=consumer`) may be silent before it is out.",
+            ),
+            key(
+                "group.consumer.heartbeat.interval.ms",
+                MILLIS,
+                Some("5000"),
+                "How often members of the consumer protocol are to send a heartbeat.",
+            ),
+            key(
                 "group.initial.rebalance.delay.ms",
                 MILLIS,
                 Some("3000"),

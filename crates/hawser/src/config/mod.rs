@@ -236,6 +236,8 @@ impl<'a> Reader<'a> {
             fetch_sessions_max: self.count("max.incremental.fetch.session.cache.slots"),
             group_min_session_timeout: self.millis("group.min.session.timeout.ms"),
             group_max_session_timeout: self.millis("group.max.session.timeout.ms"),
+            consumer_group_session_timeout: self.millis("group.consumer.session.timeout.ms"),
+            consumer_group_heartbeat_interval: self.millis("group.consumer.heartbeat.interval.ms"),
             group_initial_rebalance_delay: self.millis("group.initial.rebalance.delay.ms"),
             group_max_size: self.count("group.max.size"),
             offset_metadata_max_bytes: self.count("offset.metadata.max.bytes"),

@@ -217,6 +217,7 @@ impl Group {
                 leader: self.leader.clone(),
                 state_since_ms: self.state_since_ms,
                 members: self.members.iter().map(Member::record).collect(),
+                consumer: None,
             }),
         }
     }
