@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hawser_broker::{Authorizer, BoxFuture, Broker, BrokerConfig, Mirrors, Parts, PrivateApis, StoredUsers, Topics};
 use hawser_link::Properties;
 use hawser_log::{LogConfig, Logs, PartitionLog};
-use hawser_state::{MirrorRecord, MirrorStatus, State, TopicRecord};
+use hawser_state::{AclOperation, MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_testkit::batches::BatchBuilder;
 use hawser_transport::{
     ClientOptions, ClientSecurity, DialError, HostPort, KafkaClient, Listener, Principal, SecurityProtocol,
@@ -195,9 +195,18 @@ fn module(mechanism: &str) -> &'static str {
     }
 }
 
+/// The user that has one operation on one kind of resource.
+pub(crate) fn granted_name(kind: &str, operation: &str) -> String {
+    format!("{kind}-{operation}")
+}
+
 /// Users of PLAIN; those of SCRAM are stored.
 fn logins() -> String {
-    let users: String = ["root", "ann", "nobody"].map(|name| format!(" user_{name}=\"{name}\"")).concat();
+    let granted = ["every", "topic", "group", "cluster", "other"]
+        .into_iter()
+        .flat_map(|kind| AclOperation::ALL.iter().map(move |operation| granted_name(kind, operation.as_str())));
+    let names = ["root", "ann", "nobody"].map(str::to_owned).into_iter().chain(granted);
+    let users: String = names.map(|name| format!(" user_{name}=\"{name}\"")).collect();
     format!(
         "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\nconnection.failed.authentication.delay.ms=0\n\
          listener.name.front.plain.sasl.jaas.config={} required{users};\n",

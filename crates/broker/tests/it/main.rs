@@ -2,6 +2,7 @@
 
 mod apis;
 mod common;
+mod denied;
 mod fetching;
 mod grouping;
 mod rights;
