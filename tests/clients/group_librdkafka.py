@@ -1,0 +1,66 @@
+"""group_librdkafka.py BOOTSTRAP GROUP TOPIC: a member of the consumer protocol, until SIGTERM. Says `read P O` for every
+record and `committed P O` for every commit that was acknowledged."""
+import os
+import signal
+import sys
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+
+bootstrap, group, topic = sys.argv[1:]
+stopping = False
+
+
+def stop(*_):
+    global stopping
+    stopping = True
+
+
+signal.signal(signal.SIGTERM, stop)
+settings = {
+    "bootstrap.servers": bootstrap,
+    "group.id": group,
+    "group.protocol": "consumer",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "earliest",
+}
+if "KAFKA_USER" in os.environ:
+    settings |= {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanisms": "PLAIN",
+        "sasl.username": os.environ["KAFKA_USER"],
+        "sasl.password": os.environ["KAFKA_PASSWORD"],
+        "ssl.ca.location": os.environ["KAFKA_CA"],
+    }
+# Whose answer was lost to a rebalance commits again after it, or somebody else reads the records again.
+LATER = {KafkaError.STALE_MEMBER_EPOCH, KafkaError._NO_OFFSET, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH}
+consumer = Consumer(settings)
+
+
+def commit(offsets=None):
+    try:
+        for done in consumer.commit(offsets=offsets, asynchronous=False) or []:
+            if done.error is None and done.offset >= 0:
+                print("committed", done.partition, done.offset, flush=True)
+    except KafkaException as error:
+        if error.args[0].code() not in LATER:
+            raise
+
+
+def revoked(_, __):
+    commit()
+
+
+consumer.subscribe([topic], on_revoke=revoked)
+while not stopping:
+    messages = consumer.consume(50, 0.5)
+    for message in messages:
+        if message.error():
+            print("error", message.error(), file=sys.stderr, flush=True)
+            continue
+        print("read", message.partition(), message.offset(), flush=True)
+        consumer.store_offsets(message)
+    if messages:
+        commit()
+consumer.close()
+print("closed", flush=True)
