@@ -11,6 +11,7 @@
 //! a login. Data, configuration and output of every node lie in one temporary folder that goes away with the value;
 //! `HAWSER_KEEP=1` keeps it.
 
+mod console;
 mod driver;
 mod dump;
 mod home;
@@ -18,6 +19,7 @@ mod node;
 mod spec;
 mod tool;
 
+pub use console::read_by_console;
 pub use driver::{Digest, Driver, Isolation, Offsets, PartitionState};
 pub use dump::Dump;
 pub use home::{Home, Jvm, Version, cache_dir};

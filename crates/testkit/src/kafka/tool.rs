@@ -61,6 +61,13 @@ impl Tool {
     /// # Errors
     /// When it cannot be started or has not ended after two minutes (it is then killed).
     pub fn output(self) -> Result<ToolOutput> {
+        let (status, stdout, stderr) = self.bytes()?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(ToolOutput { status, stdout: text(stdout), stderr: text(stderr) })
+    }
+
+    /// As [`output`](Self::output): exit status, standard output and standard error as they are.
+    pub(super) fn bytes(self) -> Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
         let program = self.home.java(Jvm::quick(self.heap_mb), LogLevel::Warn, None).arg(&self.class).args(self.args);
         let mut child = program
             .command()
@@ -89,9 +96,11 @@ impl Tool {
         };
         drop(writing.join());
         let (stdout, stderr) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
-        let status =
-            ended.with_context(|| format!("{} has not ended after {LIMIT:?}:\n{stdout}{stderr}", self.class))?;
-        Ok(ToolOutput { status, stdout, stderr })
+        let status = ended.with_context(|| {
+            let said = [&stdout[..], &stderr[..]].concat();
+            format!("{} has not ended after {LIMIT:?}:\n{}", self.class, String::from_utf8_lossy(&said))
+        })?;
+        Ok((status, stdout, stderr))
     }
 
     /// Runs it and returns its standard output.
@@ -106,9 +115,9 @@ impl Tool {
     }
 }
 
-fn read_all(mut from: impl Read) -> String {
+fn read_all(mut from: impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     // A stream that breaks off has simply ended here: the exit code tells the rest.
     let _ = from.read_to_end(&mut bytes);
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
