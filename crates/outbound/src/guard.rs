@@ -4,17 +4,19 @@
 //! Only reading APIs are let through, only in versions that can be checked here, and only as a consumer: a replica's
 //! fetch reads past the high watermark, a Metadata request may create topics. With a site policy, topics that may not
 //! leave are refused where a request names them, and taken out of the answers that list topics. A question about offsets
-//! goes on without them, and their refusal is added to its answer. Those answers (and the one of ApiVersions) are the
+//! goes on without them, and their refusal is added to its answer; one about topics or their settings goes on as it is,
+//! and loses the hidden ones in its answer, where they count as refused. Those answers (and the one of ApiVersions) are the
 //! only ones that are decoded; a fetch's never is, so one that names a hidden topic is answered here, for that topic only.
 //! A fetch may continue only a session that was given on its own channel ([`Sessions`]): what another one holds was never
 //! judged here.
 
 use crate::policy::Policy;
 use crate::refuse;
-use crate::rewrite::Rewrite;
+use crate::rewrite::{Asked, Rewrite};
 use crate::sessions::Sessions;
 use bytes::{BufMut, Bytes, BytesMut};
 use hawser_wire::api::{encode_request, supported_versions};
+use hawser_wire::messages::metadata_request::MetadataRequestTopic;
 use hawser_wire::messages::{
     ApiVersionsRequest, DescribeAclsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
     DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest, ListGroupsRequest, ListOffsetsRequest,
@@ -28,7 +30,7 @@ const METADATA_VERSION_MIN: i16 = 4;
 /// Largest request, in bytes, whose refusal is worth an answer: the answer may be as large.
 const REFUSED_BYTES_MAX: usize = 64 * 1024;
 /// Why a topic is refused under a site policy.
-const HIDDEN: &str = "a topic may not leave this site";
+pub(crate) const HIDDEN: &str = "a topic may not leave this site";
 
 /// The versions of `key` that are let through; `None`: never.
 pub fn versions(key: ApiKey) -> Option<(i16, i16)> {
@@ -160,7 +162,12 @@ impl Guard {
             ApiKey::ApiVersions => Ok(rewrite(&frame, Rewrite::ApiVersions { version })),
             ApiKey::Metadata => {
                 let mut body = request.decode::<MetadataRequest>()?;
-                let named = body.topics.is_some();
+                let by_id = |topics: &Vec<MetadataRequestTopic>| topics.iter().any(|t| !t.topic_id.is_nil());
+                let asked = match &body.topics {
+                    None => Asked::All,
+                    Some(topics) if by_id(topics) => Asked::ById,
+                    Some(_) => Asked::ByName,
+                };
                 let frame = if body.allow_auto_topic_creation {
                     body.allow_auto_topic_creation = false;
                     again(request, &body)?
@@ -170,7 +177,7 @@ impl Guard {
                 let treatment = match policy {
                     None => Treatment::Stream,
                     Some(policy) => {
-                        Treatment::Rewrite(Rewrite::Metadata { version, named, policy: Arc::clone(policy) })
+                        Treatment::Rewrite(Rewrite::Metadata { version, asked, policy: Arc::clone(policy) })
                     }
                 };
                 Ok(Verdict::Pass(frame, treatment))

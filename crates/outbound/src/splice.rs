@@ -13,7 +13,7 @@
 use crate::guard::{Forbidden, Guard, Treatment, Verdict};
 use crate::pass::{BUSY_BYTES, Pass};
 use crate::refusals::RefusalLog;
-use crate::rewrite::Rewrite;
+use crate::rewrite::{Rewrite, Rewritten};
 use crate::sessions;
 use crate::throttle::Throttle;
 use bytes::Bytes;
@@ -299,7 +299,11 @@ impl Splice {
     {
         let gathered = pass.gather(from, REWRITE_BYTES_MAX).await.map_err(End::BrokerIo)?;
         let Some(frame) = gathered else { return Err(End::Broker) };
-        let frame = rewrite.apply(frame.into()).map_err(|error| End::Answer(error.to_string()))?;
+        let Rewritten { frame, forbidden } =
+            rewrite.apply(frame.into()).map_err(|error| End::Answer(error.to_string()))?;
+        if let Some(why) = &forbidden {
+            self.counts.refused(why);
+        }
         self.send(&frame, to).await
     }
 

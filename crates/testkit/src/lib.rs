@@ -13,6 +13,7 @@ pub mod fake_source;
 pub mod faults;
 pub mod fuzz;
 pub mod kafka;
+pub mod link_peers;
 pub mod netns;
 pub mod ports;
 pub mod process;

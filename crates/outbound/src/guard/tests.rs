@@ -61,6 +61,15 @@ fn answer<M: Request>(version: i16, verdict: Verdict) -> M::Response {
 
 /// What the rewriting of `response` makes of it.
 fn rewritten<M: Request>(verdict: Verdict, version: i16, response: &M::Response) -> M::Response {
+    rewritten_and_judged::<M>(verdict, version, response).0
+}
+
+/// The same, and what of the request turns out to be refused.
+fn rewritten_and_judged<M: Request>(
+    verdict: Verdict,
+    version: i16,
+    response: &M::Response,
+) -> (M::Response, Option<Forbidden>) {
     let (Verdict::Pass(_, Treatment::Rewrite(rewrite)) | Verdict::PassPart(_, Treatment::Rewrite(rewrite), _)) =
         verdict
     else {
@@ -68,9 +77,9 @@ fn rewritten<M: Request>(verdict: Verdict, version: i16, response: &M::Response)
     };
     let frame = encode_response::<M>(version, 77, response).expect("encodes");
     let out = rewrite.apply(frame.slice(4..)).expect("rewrites");
-    let (id, body) = split_response(M::KEY, version, out.slice(4..)).expect("head");
+    let (id, body) = split_response(M::KEY, version, out.frame.slice(4..)).expect("head");
     assert_eq!(id, 77);
-    decode_response::<M>(version, body).expect("body")
+    (decode_response::<M>(version, body).expect("body"), out.forbidden)
 }
 
 #[test]
@@ -317,6 +326,40 @@ fn a_site_policy_hides_topics_in_lists() {
     let acls = DescribeAclsResponse::default().with_resources(vec![acl("orders.eu"), acl("hr")]);
     let said = rewritten::<DescribeAclsRequest>(guard.judge(frame(3, &DescribeAclsRequest::default())), 3, &acls);
     assert_eq!(said.resources, [acl("orders.eu")]);
+}
+
+/// Logged and counted by whoever passes the answer on. A list in which something is hidden is no offence.
+#[test]
+fn a_hidden_topic_that_a_question_names_is_refused_in_its_answer() {
+    let (guard, _) = site();
+    let hidden = Some(HIDDEN.to_owned());
+    let entry = |name, id| MetadataResponseTopic::default().with_name(Some(topic(name))).with_topic_id(id);
+    let (eu, hr) = (entry("orders.eu", Uuid::from_u128(1)), entry("hr", Uuid::from_u128(3)));
+    let all = MetadataResponse::default().with_topics(vec![eu.clone(), hr.clone()]);
+    let one = MetadataResponse::default().with_topics(vec![eu.clone()]);
+    let ask = |topics: Option<Vec<MetadataRequestTopic>>, told: &MetadataResponse| {
+        let verdict = guard.judge(frame(12, &MetadataRequest::default().with_topics(topics)));
+        let (said, refused) = rewritten_and_judged::<MetadataRequest>(verdict, 12, told);
+        (said, refused.map(|why| why.reason))
+    };
+    let name = |name| MetadataRequestTopic::default().with_name(Some(topic(name)));
+    let id = |id| MetadataRequestTopic::default().with_name(None).with_topic_id(Uuid::from_u128(id));
+    assert_eq!(ask(None, &all).1, None);
+    assert_eq!(ask(Some(vec![name("orders.eu")]), &one).1, None);
+    let (said, refused) = ask(Some(vec![name("orders.eu"), name("hr")]), &all);
+    assert_eq!((refused, said.topics.len()), (hidden.clone(), 2));
+    let (said, refused) = ask(Some(vec![id(1), id(3)]), &all);
+    assert_eq!((refused, said.topics.first()), (hidden.clone(), Some(&eu)));
+    let denied = hr.with_name(None).with_error_code(ResponseError::TopicAuthorizationFailed.code());
+    assert_eq!(said.topics.last(), Some(&denied), "who asks by id learns no name");
+
+    let config = describe_configs_response::DescribeConfigsResult::default()
+        .with_resource_type(2)
+        .with_resource_name(StrBytes::from_static_str("hr"));
+    let verdict = guard.judge(frame(4, &DescribeConfigsRequest::default()));
+    let configs = DescribeConfigsResponse::default().with_results(vec![config]);
+    let (_, refused) = rewritten_and_judged::<DescribeConfigsRequest>(verdict, 4, &configs);
+    assert_eq!(refused.map(|why| (why.api, why.reason)), Some((Some(ApiKey::DescribeConfigs), HIDDEN.to_owned())));
 }
 
 #[test]
