@@ -82,6 +82,14 @@ fn listeners_are_checked() {
         assert!(errors.contains(part), "{part}\n---\n{errors}");
     }
     assert!(!errors.contains("hush"), "{errors}");
+    // What was to be enabled cannot be read: the lines are, all the same.
+    for list in ["", "sasl.enabled.mechanisms=PLIAN\n", "sasl.enabled.mechanisms=SCRAM-SHA-256,PLIAN\n"] {
+        let line = "listener.name.front.plain.sasl.jaas.config=m.P required user_a=hush\n";
+        let errors = server_errors(SecurityProtocol::SaslPlaintext, &format!("{list}{line}"));
+        for part in ["sasl.enabled.mechanisms: ", "listener.name.front.plain.sasl.jaas.config: "] {
+            assert!(errors.contains(part) && !errors.contains("hush"), "{list}{part}\n---\n{errors}");
+        }
+    }
     let errors = server_errors(SecurityProtocol::Ssl, "");
     assert!(errors.contains("ssl.keystore.location: a TLS listener needs a key and its certificates"), "{errors}");
 }

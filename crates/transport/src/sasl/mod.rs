@@ -37,6 +37,9 @@ pub(crate) enum Mechanism {
 }
 
 impl Mechanism {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::ScramSha256, Self::ScramSha512];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",

@@ -143,23 +143,37 @@ fn limits(reader: &mut Reader<'_>) -> ListenerLimits {
 fn sasl(reader: &mut Reader<'_>) -> Option<SaslServer> {
     let lifetime = reader.number("connections.max.reauth.ms", 0, 0..=i64::MAX / 1_000_000);
     let lifetime = (lifetime > 0).then(|| Duration::from_millis(lifetime.unsigned_abs()));
-    let Some(names) = reader.value("sasl.enabled.mechanisms") else {
+    let mut users = Users::default();
+    let mut enabled = Vec::new();
+    let names = reader.value("sasl.enabled.mechanisms");
+    let mut readable = names.is_some();
+    if names.is_none() {
         let message = "is not set, and Kafka's default, GSSAPI, is not supported: expected a list of PLAIN, \
                        SCRAM-SHA-256, SCRAM-SHA-512";
         reader.error("sasl.enabled.mechanisms", message);
-        return None;
-    };
-    let mut users = Users::default();
-    let mut enabled = Vec::new();
-    for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+    }
+    for name in names.unwrap_or_default().split(',').map(str::trim).filter(|n| !n.is_empty()) {
         match name.parse::<Mechanism>() {
-            Err(e) => reader.error("sasl.enabled.mechanisms", e.to_string()),
+            Err(e) => {
+                readable = false;
+                reader.error("sasl.enabled.mechanisms", e.to_string());
+            }
             Ok(mechanism) if enabled.contains(&mechanism) => {}
             Ok(mechanism) => {
                 enabled.push(mechanism);
                 read_users(reader, mechanism, &mut users);
             }
         }
+    }
+    if !readable {
+        // Which mechanisms were meant is not known: a line that is there may be for one of them, and its errors are told
+        // now and not only when the list is right.
+        for mechanism in Mechanism::ALL.into_iter().filter(|mechanism| !enabled.contains(mechanism)) {
+            if reader.value(&jaas_key(mechanism)).is_some() {
+                read_users(reader, mechanism, &mut users);
+            }
+        }
+        return None;
     }
     match SaslServer::new(enabled, users, lifetime) {
         Ok(server) => Some(server),
@@ -170,8 +184,12 @@ fn sasl(reader: &mut Reader<'_>) -> Option<SaslServer> {
     }
 }
 
+fn jaas_key(mechanism: Mechanism) -> String {
+    format!("{}.sasl.jaas.config", mechanism.to_string().to_ascii_lowercase())
+}
+
 fn read_users(reader: &mut Reader<'_>, mechanism: Mechanism, users: &mut Users) {
-    let key = format!("{}.sasl.jaas.config", mechanism.to_string().to_ascii_lowercase());
+    let key = jaas_key(mechanism);
     let wanted = if mechanism == Mechanism::Plain { PLAIN_MODULE } else { SCRAM_MODULE };
     let Some(line) = reader.value(&key) else {
         if mechanism != Mechanism::Plain {
