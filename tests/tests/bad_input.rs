@@ -1,16 +1,19 @@
 //! Bar 6: wrong settings, wrong peers and hostile bytes. Each gets a named error on the side that must act; nobody panics,
 //! and memory stays bounded.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use hawser_link::reversal::{LinkOpen, OpenAnswer, Purpose, RefusalCode, Ticket};
 use hawser_testkit::certificates::Authority;
-use hawser_testkit::daemon::{Daemon, DaemonSpec, LINK_LOGIN, LINK_PASSWORD};
+use hawser_testkit::daemon::{Daemon, DaemonSpec, LINK_LOGIN, LINK_PASSWORD, client_settings};
+use hawser_testkit::faults::Relay;
 use hawser_testkit::kafka::{Kafka, Security};
-use hawser_tests::{LINK, Pair, SOURCE_PASSWORD, binary};
+use hawser_testkit::link_peers::{link_opens, say_link_open};
+use hawser_tests::{LINK, Pair, SOURCE_LOGIN, SOURCE_PASSWORD, binary};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// A daemon at rest takes a fraction of it; ten thousand connections may not take it further.
@@ -148,6 +151,77 @@ fn every_wrong_half_is_refused_by_name() -> Result<()> {
     Ok(())
 }
 
+/// What was said on the link is taken off the wire, and said again by somebody else with the link's stolen login.
+#[test]
+#[ignore = "needs stock Kafka: cargo xtask kafka"]
+fn replayed_tickets_foreign_halves_and_stale_members_are_refused_by_name() -> Result<()> {
+    let kafka = Kafka::one_node().security(Security::ScramPlaintext).start()?;
+    let mut pair = Pair::unlinked(kafka, |s| s, |d, _| Ok(d.plain_tcp()))?;
+    let relay = Relay::start(SocketAddr::from((Ipv4Addr::LOCALHOST, pair.destination.port())))?;
+    relay.start_capture();
+    pair.link_through(&format!("localhost:{}", relay.port()))?;
+    pair.origin.create_topic("undisturbed", 1, 1, &[])?;
+    pair.create_mirrors(&["undisturbed"])?;
+    pair.origin.send("undisturbed", 0, 100, 100, "none")?;
+    pair.await_caught_up(&["undisturbed"], LIMIT)?;
+
+    let heard = link_opens(&relay.captured());
+    let control = heard.iter().find(|open| matches!(open.purpose, Purpose::Control { .. })).context("no control")?;
+    let channel = heard.iter().find(|open| matches!(open.purpose, Purpose::Channel { .. })).context("no channel")?;
+    let Purpose::Channel { node, .. } = channel.purpose else { bail!("{channel:?}") };
+    let invented = LinkOpen { purpose: Purpose::Channel { node, ticket: Ticket([7; 16]) }, ..channel.clone() };
+    let foreign = LinkOpen { source_cluster_id: "BBBBBBBBBBBBBBBBBBBBBB".to_owned(), ..control.clone() };
+    let elsewhere = LinkOpen { destination_cluster_id: Some("AAAAAAAAAAAAAAAAAAAAAA".to_owned()), ..control.clone() };
+    let rows = [
+        ("a channel with a ticket that was used", channel.clone(), RefusalCode::ReplayedTicket),
+        ("a channel with a ticket that nobody drew", invented, RefusalCode::UnknownTicket),
+        ("a member's own words again", control.clone(), RefusalCode::StaleMember),
+        ("a half of another source cluster", foreign, RefusalCode::WrongSourceCluster),
+        ("a half for another destination", elsewhere, RefusalCode::WrongDestinationCluster),
+    ];
+    let login = client_settings(LINK_LOGIN, LINK_PASSWORD, &pair.folder().join("cloud-ca.pem"))
+        .replace("=SASL_SSL", "=SASL_PLAINTEXT");
+    for (what, open, code) in rows {
+        let answer = say_link_open(&pair.destination.bootstrap(), &login, &open)?;
+        let OpenAnswer::Refused(refusal) = &answer else { bail!("{what}: {answer:?}") };
+        ensure!(refusal.code == code, "{what}: {refusal}, expected {code:?}");
+        let (log, metrics) = (pair.destination.log(), pair.destination.metrics()?);
+        ensure!(log.contains(&refusal.to_string()), "{what} is not logged:\n{log}");
+        let counted = format!("hawser_inbound_refused_total{{reason=\"{}\"}} 1", code.name());
+        ensure!(metrics.contains(&counted), "{what} is not counted:\n{metrics}");
+    }
+
+    // A process whose state was copied before its original started again: the copy is refused, and says why.
+    pair.source.stop()?;
+    let copy = DaemonSpec::source(&binary()?, pair.folder(), "copy", &pair.kafka, SOURCE_LOGIN, SOURCE_PASSWORD)?;
+    let copied = Command::new("cp").arg("-r").arg(pair.source.data_dir()).arg(pair.folder().join("copied")).status()?;
+    ensure!(copied.success(), "cp: {copied}");
+    for _ in 0..2 {
+        pair.source.start()?;
+        pair.origin.send("undisturbed", 0, 100, 100, "none")?;
+        pair.await_caught_up(&["undisturbed"], LIMIT)?;
+        pair.source.stop()?;
+    }
+    pair.source.start()?;
+    pair.await_caught_up(&["undisturbed"], LIMIT)?;
+    let copy = copy.property("log.dirs", &pair.folder().join("copied").display().to_string()).start()?;
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let said = copy.run(&["link", "describe", LINK])?;
+        if said.contains("newer life of this member") {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "the copy does not say that it is stale:\n{said}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    pair.origin.send("undisturbed", 0, 100, 100, "none")?;
+    pair.await_caught_up(&["undisturbed"], LIMIT)?;
+    ensure!(!copy.log().contains("panicked"), "{}", copy.log());
+    pair.destination.stop()?;
+    pair.compare_on_disk(&["undisturbed"])?;
+    Ok(())
+}
+
 #[test]
 #[ignore = "needs stock Kafka: cargo xtask kafka"]
 fn hostile_bytes_and_ten_thousand_connections_disturb_nobody() -> Result<()> {
@@ -202,7 +276,7 @@ fn all_errors_of_a_daemons_file_come_at_once() -> Result<()> {
          ssl.client.auth=sometimes\n\
          allow.everyone.if.no.acl.found=perhaps\n\
          metrics.listener=nowhere\n\
-         sasl.enabled.mechanisms=PLAIN\n\
+         sasl.enabled.mechanisms=PLIAN\n\
          listener.name.sasl_ssl.plain.sasl.jaas.config=no jaas line with secret-word\n",
     )?;
     let output = Command::new(binary()?).args(["serve", "--dump-config"]).arg(&file).output()?;
@@ -215,6 +289,7 @@ fn all_errors_of_a_daemons_file_come_at_once() -> Result<()> {
         (6, "ssl.client.auth"),
         (7, "allow.everyone.if.no.acl.found"),
         (8, "metrics.listener"),
+        (9, "sasl.enabled.mechanisms"),
         (10, "listener.name.sasl_ssl.plain.sasl.jaas.config"),
     ];
     for (line, key) in expected {
