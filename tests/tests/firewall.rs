@@ -3,10 +3,10 @@
 use anyhow::{Result, ensure};
 use hawser_testkit::faults::Relay;
 use hawser_testkit::kafka::{Kafka, Security};
-use hawser_testkit::netns::Namespace;
-use hawser_tests::Pair;
+use hawser_testkit::netns::{Direction, Namespace};
+use hawser_tests::{LINK, Pair};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -16,14 +16,14 @@ fn netns_a_site_that_drops_every_inbound_connection_is_mirrored() -> Result<()> 
     let site = Namespace::create()?;
     site.drop_inbound()?;
     let outside = site.outside().to_string();
-    let kafka = Kafka::one_node().security(Security::ScramPlaintext).under(&site.wrapper()).start()?;
+    let kafka = Kafka::three_brokers().security(Security::ScramPlaintext).under(&site.wrapper()).start()?;
     let mut pair = Pair::unlinked(
         kafka,
         |source| source.under(&site.wrapper()),
         |destination, authority| destination.at_address(&outside, "SASL_SSL", authority),
     )?;
     pair.link_through(&pair.destination.bootstrap())?;
-    pair.origin.create_topic("behind-the-firewall", 3, 1, &[])?;
+    pair.origin.create_topic("behind-the-firewall", 6, 3, &["min.insync.replicas=2"])?;
     pair.origin.send("behind-the-firewall", -1, 3000, 200, "lz4")?;
     let topics = ["behind-the-firewall"];
     pair.create_mirrors(&topics)?;
@@ -38,6 +38,19 @@ fn netns_a_site_that_drops_every_inbound_connection_is_mirrored() -> Result<()> 
         pair.origin.send("behind-the-firewall", -1, 1000, 200, "lz4")?;
         pair.await_caught_up(&topics, LIMIT)?;
     }
+    // Records go on while nothing comes in, then while nothing goes out: half-open connections, either way round.
+    pair.origin.ask(&["load", "start", topics[0], "6", "400", "500"])?;
+    for direction in [Direction::In, Direction::Out] {
+        pair.await_caught_up(&topics, LIMIT)?;
+        site.lose(direction, true)?;
+        await_link(&pair, false)?;
+        site.lose(direction, false)?;
+        let took = pair.await_caught_up(&topics, LIMIT)?;
+        await_link(&pair, true)?;
+        eprintln!("caught up {took:.2?} after no packet went {direction:?}");
+    }
+    pair.origin.ask(&["load", "stop"])?;
+    pair.await_caught_up(&topics, LIMIT)?;
     // Nobody even tried to come in, and whoever tries is dropped.
     ensure!(site.dropped()? == 0, "{} connections tried to come in", site.dropped()?);
     let door = SocketAddr::from((site.inside(), pair.kafka.broker_ports(1)?.0));
@@ -45,6 +58,17 @@ fn netns_a_site_that_drops_every_inbound_connection_is_mirrored() -> Result<()> 
     ensure!(site.dropped()? > 0, "the firewall does not count");
     pair.destination.stop()?;
     pair.compare_on_disk(&topics)?;
+    Ok(())
+}
+
+/// Waits until the destination has a member of the source half, or has none and so has noticed the silence.
+fn await_link(pair: &Pair, up: bool) -> Result<()> {
+    let wanted = format!("hawser_link_members{{link=\"{LINK}\"}} {}", u8::from(up));
+    let deadline = Instant::now() + LIMIT;
+    while !pair.destination.metrics()?.contains(&wanted) {
+        ensure!(Instant::now() < deadline, "no {wanted:?} after {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     Ok(())
 }
 

@@ -10,6 +10,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const PREFIX: &str = "hawser-";
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// Which way packets go, seen from the namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Into it.
+    In,
+    /// Out of it.
+    Out,
+}
+
 /// A namespace with loopback and one wire to the outside; removed on drop.
 pub struct Namespace {
     name: String,
@@ -78,6 +87,21 @@ impl Namespace {
         let listed = self.iptables(&["-nvxL", "INPUT"])?;
         let line = listed.lines().find(|l| l.contains("DROP")).context("no rule that drops")?;
         Ok(line.split_whitespace().next().context("no counter")?.parse()?)
+    }
+
+    /// Begins or ends to lose packets of the wire on their way `direction`, those of open connections too: nobody is told, so
+    /// that each end takes them for open.
+    ///
+    /// # Errors
+    /// When `iptables` lacks.
+    pub fn lose(&self, direction: Direction, losing: bool) -> Result<()> {
+        let peer = format!("{}i", self.wire);
+        let (chain, wire) = match direction {
+            Direction::In => ("PREROUTING", "-i"),
+            Direction::Out => ("POSTROUTING", "-o"),
+        };
+        let act = if losing { "-A" } else { "-D" };
+        self.iptables(&["-t", "mangle", act, chain, wire, &peer, "-j", "DROP"]).map(drop)
     }
 
     fn iptables(&self, args: &[&str]) -> Result<String> {
