@@ -80,6 +80,22 @@ fn control_frames() {
     });
 }
 
+/// Whatever it reads, written with every character escaped, reads the same.
+#[test]
+fn properties() {
+    let corpus = [
+        "a=1\nb : 2\nc 3\n! note\n# note\nd=one \\\n   two\r\nkey\\ with\\u0020blanks\\=x : value\\t\\n\n\n=\nlast",
+        "sasl.jaas.config=m.P required \\\n  username=\"\u{fc}\" \\\n  password='\\ud83d\\ude00';\nssl.keystore.key=a\\\\b\n",
+    ];
+    run_some(20_000, "properties", &corpus, |_, bytes| {
+        let read = Properties::parse("a.properties", &String::from_utf8_lossy(bytes));
+        let escaped = |text: &str| text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+        let text: String = read.iter().map(|(key, value)| format!("{}={}\n", escaped(key), escaped(value))).collect();
+        let again = Properties::parse("b.properties", &text);
+        assert!(read.iter().eq(again.iter()), "{text}");
+    });
+}
+
 #[test]
 fn files_and_filters() {
     let corpus = [

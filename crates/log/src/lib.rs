@@ -16,6 +16,8 @@ pub mod disk;
 mod epochs;
 mod files;
 mod flush;
+#[cfg(test)]
+mod fuzz;
 mod header;
 mod leader;
 mod load;

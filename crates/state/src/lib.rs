@@ -8,6 +8,8 @@
 mod acls;
 mod consumer_groups;
 mod disk;
+#[cfg(test)]
+mod fuzz;
 mod groups;
 mod records;
 mod users;

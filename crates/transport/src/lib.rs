@@ -13,6 +13,8 @@ mod client;
 mod connector;
 mod dial;
 mod frames;
+#[cfg(test)]
+mod fuzz;
 mod host_port;
 mod listener;
 mod panics;

@@ -3,10 +3,10 @@
 
 mod client;
 pub(crate) mod jaas;
-mod pem;
+pub(crate) mod pem;
 mod server;
 mod tls;
-mod x500;
+pub(crate) mod x500;
 
 pub use client::ClientSecurity;
 pub use server::ServerSecurity;
