@@ -5,12 +5,17 @@ use hawser_testkit::daemon::{Daemon, DaemonSpec};
 use hawser_testkit::faults::Relay;
 use hawser_testkit::kafka::{Isolation, Kafka, Security};
 use hawser_tests::{LINK, Pair, SOURCE_LOGIN, SOURCE_PASSWORD, binary};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const TOPICS: [&str; 2] = ["faults-plain", "faults-transactions"];
-/// Long enough for a broker to come back and be elected; the bar's 5 s are judged from the printed figures.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+/// What a test fails at, however busy the machine is. What is aimed at is [`RECOVERY_TARGET`].
+const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
+/// The bar: from repair to flowing. A busy machine may miss it, so the tests only say whether it was met.
+const RECOVERY_TARGET: Duration = Duration::from_secs(5);
+/// For what is no recovery: the first records, and the last.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
 const KILLS: usize = 100;
 /// How long processes are stopped.
 const PAUSE: Duration = Duration::from_secs(20);
@@ -36,7 +41,7 @@ impl Scene {
         pair.create_mirrors(&TOPICS)?;
         pair.origin.ask(&["load", "start", TOPICS[0], "6", "400", "500"])?;
         pair.origin.ask(&["load", "start-transactional", TOPICS[1], "3", "200", "300"])?;
-        pair.await_caught_up(&TOPICS, RECOVERY_LIMIT)?;
+        pair.await_caught_up(&TOPICS, CATCH_UP_LIMIT)?;
         Ok(Self { pair, relay, recoveries: Vec::new() })
     }
 
@@ -54,7 +59,7 @@ impl Scene {
             counts.first().and_then(|c| c.split('\t').next()?.parse::<u64>().ok()).context("counts of the load")?;
         ensure!(sent > 1000, "the producers hardly sent anything: {counts:?}");
         self.pair.origin.ask(&["topics", "await-in-sync", TOPICS[0], TOPICS[1]])?;
-        self.pair.await_caught_up(&TOPICS, RECOVERY_LIMIT)?;
+        self.pair.await_caught_up(&TOPICS, CATCH_UP_LIMIT)?;
         for isolation in [Isolation::ReadUncommitted, Isolation::ReadCommitted] {
             let theirs = self.pair.origin.digest(isolation, &TOPICS)?;
             ensure!(self.pair.mirror.digest(isolation, &TOPICS)? == theirs, "{isolation:?} differs");
@@ -69,10 +74,43 @@ impl Scene {
         Ok(())
     }
 
+    /// Members of the source half as the destination sees them, with their channels.
+    fn members(&self) -> Result<BTreeMap<String, u64>> {
+        let said = self.pair.destination.run(&["link", "describe", LINK, "--output", "json"])?;
+        let link: serde_json::Value = serde_json::from_str(&said)?;
+        let members = link["members"].as_array().with_context(|| format!("no members in {said}"))?;
+        let member = |m: &serde_json::Value| Some((m["member"].as_str()?.to_owned(), m["channels"].as_u64()?));
+        members.iter().map(|m| member(m).with_context(|| format!("read {m}"))).collect()
+    }
+
+    /// Waits until the destination sees `count` members.
+    fn await_members(&self, count: usize) -> Result<BTreeMap<String, u64>> {
+        let deadline = Instant::now() + RECOVERY_LIMIT;
+        loop {
+            let members = self.members()?;
+            if members.len() == count {
+                return Ok(members);
+            }
+            ensure!(Instant::now() < deadline, "not {count} members after {RECOVERY_LIMIT:?}: {members:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     fn report(&mut self, summary: &str) {
         self.recoveries.sort_by_key(|(_, took)| *took);
-        let median = self.recoveries.get(self.recoveries.len() / 2);
-        eprintln!("{} faults; median {median:?}; worst {:?}; {summary}", self.recoveries.len(), self.recoveries.last());
+        let (Some((_, median)), Some((what, worst))) =
+            (self.recoveries.get(self.recoveries.len() / 2), self.recoveries.last())
+        else {
+            return;
+        };
+        let judged = |took: &Duration| if *took < RECOVERY_TARGET { "met" } else { "missed" };
+        eprintln!(
+            "{} recoveries: median {median:.2?} (< {RECOVERY_TARGET:?}: {}), worst {worst:.2?} (< {RECOVERY_TARGET:?}: {}; \
+             {what}); {summary}",
+            self.recoveries.len(),
+            judged(median),
+            judged(worst),
+        );
     }
 }
 
@@ -143,6 +181,7 @@ fn cuts_pauses_and_half_open_connections_lose_and_double_nothing() -> Result<()>
     std::thread::sleep(PAUSE);
     scene.pair.destination.process()?.resume()?;
     scene.repaired("destination stopped for 20 s")?;
+    one_member_of_two_stands_still(&mut scene)?;
     for id in [1, 2] {
         scene.pair.kafka.pause_broker(id)?;
         std::thread::sleep(PAUSE);
@@ -150,6 +189,34 @@ fn cuts_pauses_and_half_open_connections_lose_and_double_nothing() -> Result<()>
         scene.repaired("broker stopped for 20 s")?;
     }
     scene.check()
+}
+
+/// Each in turn, so that the one which has the channels does too: they move to the other one before it goes on.
+fn one_member_of_two_stands_still(scene: &mut Scene) -> Result<()> {
+    let mut second = second_member(&scene.pair)?;
+    let mut moved = 0;
+    for first_stands in [true, false] {
+        let before = scene.await_members(2)?;
+        {
+            let still = if first_stands { &mut scene.pair.source } else { &mut second };
+            still.process()?.pause()?;
+        }
+        scene.repaired("one member of two stopped, the other takes over")?;
+        let after = scene.await_members(1)?;
+        let left: Vec<_> = before.iter().filter(|(member, _)| !after.contains_key(*member)).collect();
+        moved += left.iter().map(|(_, channels)| **channels).sum::<u64>();
+        ensure!(after.values().all(|channels| *channels > 0), "it flows without channels: {before:?}, {after:?}");
+        {
+            let still = if first_stands { &mut scene.pair.source } else { &mut second };
+            still.process()?.resume()?;
+        }
+        scene.repaired("the stopped member of two goes on")?;
+    }
+    ensure!(moved > 0, "none of the members that stood still had a channel");
+    scene.await_members(2)?;
+    ensure!(!second.log().contains("panicked"), "the second member panicked:\n{}", second.log());
+    second.stop()?;
+    scene.repaired("one member of two gone for good")
 }
 
 /// Another daemon of the same source half, beside the same cluster.
