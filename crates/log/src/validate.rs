@@ -1,13 +1,12 @@
 //! What a leader takes from a producer, and the batch it makes of it (Kafka's `UnifiedLog.analyzeAndValidateRecords`,
 //! `LogValidator`, `ProduceRequest.validateRecords`).
 //!
-//! Pure: bytes and rules in, a batch without its offsets out. Where nothing has to change the batch's bytes stay as they
-//! are, compressed records included; they are read through once all the same, so that no consumer ever meets a batch that
-//! cannot be read.
+//! Pure: bytes and rules in, a batch without its offsets out. The records stay the bytes they are, unless the topic has a
+//! codec of its own; they are read through once all the same, so that no consumer ever meets a batch that cannot be read.
 
 use crate::topic_config::TopicConfig;
 use bytes::{Bytes, BytesMut};
-use hawser_wire::{Batch, BatchError, BatchHeader, LeaderEpoch, Offset, Record};
+use hawser_wire::{Batch, BatchError, BatchHeader, BatchWriter, Compression, LeaderEpoch, Offset, Record};
 
 /// A batch may decompress to so many times `max.message.bytes`, or a MiB if that is less. Kafka has no bound; this one keeps
 /// a small request from taking a second of work and the memory of its largest record.
@@ -159,6 +158,10 @@ pub(crate) fn validate(mut records: Bytes, config: &TopicConfig, now_ms: i64) ->
         }]));
     }
     let max_timestamp = check_records(&batch, config, now_ms)?;
+    let batch = match config.compression {
+        Some(codec) if header.compression() != Some(codec) => recompressed(&batch, codec, config)?,
+        _ => batch,
+    };
     let valid = stamped(batch, config, max_timestamp, now_ms);
     let bytes = valid.header.size_bytes;
     if bytes as u64 > config.segment_bytes {
@@ -167,12 +170,29 @@ pub(crate) fn validate(mut records: Bytes, config: &TopicConfig, now_ms: i64) ->
     Ok(valid)
 }
 
+/// The batch in the topic's own `compression.type` (`LogValidator.buildRecordsAndAssignOffsets`).
+fn recompressed(batch: &Batch, codec: Compression, config: &TopicConfig) -> Result<Batch, LeaderAppendError> {
+    let failed = |error: std::io::Error| LeaderAppendError::InvalidBatch(format!("recompress the batch: {error}"));
+    let mut writer = BatchWriter::new(&batch.header, codec, config.compression_level, None).map_err(failed)?;
+    for record in batch.records(output_bytes_max(config)) {
+        writer.push(&record.map_err(|error| LeaderAppendError::InvalidBatch(error.to_string()))?).map_err(failed)?;
+    }
+    let made = writer.finish().map_err(failed)?;
+    match (made.header.size_bytes, config.max_message_bytes) {
+        (bytes, max) if bytes > max => Err(LeaderAppendError::BatchTooLarge { bytes, max }),
+        _ => Ok(made),
+    }
+}
+
+fn output_bytes_max(config: &TopicConfig) -> usize {
+    EXPANSION_MAX.saturating_mul(config.max_message_bytes.max(EXPANDED_FROM_BYTES_MIN))
+}
+
 /// Reads every record; the largest timestamp.
 fn check_records(batch: &Batch, config: &TopicConfig, now_ms: i64) -> Result<i64, LeaderAppendError> {
-    let output_bytes_max = EXPANSION_MAX.saturating_mul(config.max_message_bytes.max(EXPANDED_FROM_BYTES_MIN));
     let mut max_timestamp = -1;
     let (mut keyless, mut untimely) = (Vec::new(), Vec::new());
-    for (index, record) in (0..).zip(batch.records(output_bytes_max)) {
+    for (index, record) in (0..).zip(batch.records(output_bytes_max(config))) {
         let record = record.map_err(|error| LeaderAppendError::InvalidBatch(error.to_string()))?;
         max_timestamp = max_timestamp.max(record.timestamp);
         if config.compact && record.key.is_none() && keyless.len() < BAD_RECORDS_MAX {

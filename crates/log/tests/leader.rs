@@ -259,3 +259,22 @@ fn an_old_segment_is_rolled_by_the_timestamps_of_records() {
         assert_eq!(segments().count(), expected, "at {timestamp}");
     }
 }
+
+#[test]
+fn a_topics_own_codec_is_used() {
+    let root = folder();
+    let (_logs, log) = ordinary(root.path());
+    for target in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd, Codec::None] {
+        let codec = hawser_wire::BatchHeader::parse(&records(1).codec(target).build()).expect("parses").compression();
+        configured(&log, |config| config.compression = codec);
+        for codec in Codec::ALL {
+            let appended = append(&log, records(3).codec(codec).build()).expect("appends");
+            let held = contents(&log).pop().expect("a batch");
+            assert_eq!(held.header.compression(), log.config().compression, "{codec:?} to {target:?}");
+            assert_eq!(held.header.base_offset, appended.first_offset);
+            let offsets: Vec<_> = held.records(1 << 20).map(|record| record.expect("reads").offset).collect();
+            assert_eq!(offsets.len(), 3);
+            assert_eq!(offsets.last(), Some(&appended.last_offset));
+        }
+    }
+}

@@ -14,6 +14,7 @@ mod fuzz;
 mod guard;
 pub mod records;
 pub mod types;
+mod writer;
 
 pub use api::{ApiKey, Error as DecodeError, RequestFrame};
 pub use batch::{Batch, BatchError, BatchHeader, Batches, Compression, ControlType};
@@ -24,3 +25,4 @@ pub use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message,
 pub use records::{Header, Headers, Record, RecordError, Records};
 pub use types::{LeaderEpoch, NodeId, Offset, TopicPartition};
 pub use uuid::Uuid;
+pub use writer::BatchWriter;
