@@ -16,6 +16,7 @@ use std::path::Path;
 pub(crate) const RECOVERY_POINT: &str = "recovery-point-offset-checkpoint";
 pub(crate) const HIGH_WATERMARK: &str = "replication-offset-checkpoint";
 pub(crate) const LOG_START: &str = "log-start-offset-checkpoint";
+pub(crate) const CLEANER_OFFSET: &str = "cleaner-offset-checkpoint";
 pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 const PARTITION_METADATA: &str = "partition.metadata";

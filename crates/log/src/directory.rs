@@ -3,6 +3,7 @@
 //!
 //! The flusher sleeps until a partition is dirty or a checkpoint stale; idle partitions cost nothing.
 
+use crate::cleaner::{Cleaning, Stop};
 use crate::disk::{Disk, FileSystem};
 use crate::files::OpenFiles;
 use crate::flush::flush_together;
@@ -30,6 +31,8 @@ pub(crate) struct Directory {
     pub(crate) open_files: OpenFiles,
     pub(crate) partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionLog>>>,
     pub(crate) queue: Arc<Queue>,
+    pub(crate) cleaning: Mutex<Cleaning>,
+    pub(crate) stop_cleaning: Arc<Stop>,
     /// Counts the folders made in `root`.
     pub(crate) names_made: AtomicU64,
     /// How many of them are durable.
@@ -58,6 +61,8 @@ impl Directory {
     pub(crate) fn new(root: PathBuf, config: LogConfig, disk: Disk) -> io::Result<Self> {
         Ok(Self {
             file_system: disk.file_system(&root)?,
+            cleaning: Mutex::new(Cleaning::load(&root)),
+            stop_cleaning: Arc::default(),
             root,
             open_files: OpenFiles::new(disk.clone(), config.open_files_max),
             config,

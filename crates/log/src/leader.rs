@@ -215,6 +215,13 @@ impl PartitionLog {
         self.lock().largest_producer_id
     }
 
+    /// Forgets producers whose last batch is not younger than `expired_at`.
+    pub(crate) fn expire_producers(&self, expired_at: i64) {
+        if let Some(leading) = &mut self.lock().leading {
+            leading.producers.expire(expired_at);
+        }
+    }
+
     /// What producers wrote up to the log end: from the youngest snapshot on. The caller holds `writing`.
     pub(crate) fn load_producers(&self) -> io::Result<Producers> {
         let (segments, log_end, touched) = {

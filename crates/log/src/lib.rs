@@ -6,11 +6,14 @@
 //! so that the same batches give the same indexes.
 //!
 //! Where to look: what is appended and refused, `partition.rs`; what a producer may write, `leader.rs` and `validate.rs`; how a
-//! mirror becomes an ordinary partition, `promote.rs`; what takes data away, `truncate.rs`; what is fsynced when
+//! mirror becomes an ordinary partition, `promote.rs`; what retention and compaction remove, `retention.rs` and `compact.rs`, and
+//! when, `cleaner.rs`; what takes data away, `truncate.rs`; what is fsynced when
 //! and what a failing disk does, `flush.rs`; what survives a crash, `load.rs`; who opens files, `files.rs`; how a test makes
 //! the disk fail, [`disk`].
 
 mod checkpoint;
+mod cleaner;
+mod compact;
 mod directory;
 pub mod disk;
 mod epochs;
@@ -26,6 +29,7 @@ mod partition;
 mod producers;
 mod promote;
 mod read;
+mod retention;
 mod segment;
 mod snapshot;
 mod topic_config;
@@ -58,6 +62,10 @@ pub struct LogConfig {
     pub open_files_max: usize,
     /// `producer.id.expiration.ms`: a producer that wrote nothing to a partition for so long is forgotten there.
     pub producer_id_expiration_ms: i64,
+    /// `log.cleaner.backoff.ms`: how often ordinary partitions are cleaned; `None`: only when [`Logs::clean`] is called.
+    pub cleaner_interval: Option<Duration>,
+    /// `log.cleaner.dedupe.buffer.size`: memory for the keys of one compaction.
+    pub cleaner_dedupe_buffer_bytes: usize,
 }
 
 /// Why the log did not do what it was asked.
@@ -168,6 +176,8 @@ impl Default for LogConfig {
             flush_interval: Some(Duration::from_secs(1)),
             open_files_max: 4096,
             producer_id_expiration_ms: 24 * 3_600_000,
+            cleaner_interval: Some(Duration::from_secs(15)),
+            cleaner_dedupe_buffer_bytes: 128 * 1024 * 1024,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! transactions of what is left are made anew from the batches.
 
 use crate::checkpoint;
+use crate::compact::roll_all_forward;
 use crate::directory::Directory;
 use crate::disk::{DiskFile, Durably};
 use crate::epochs::LeaderEpochs;
@@ -22,7 +23,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::watch;
 
 /// Bytes read at once while checking CRCs; a larger batch is read whole.
@@ -59,6 +60,7 @@ pub(crate) fn load(
     at: Checkpointed,
     clean: bool,
 ) -> io::Result<Arc<PartitionLog>> {
+    roll_all_forward(&directory.disk, &dir)?;
     let bases = sweep(directory, &dir)?;
     let mut loaded = if clean { trust(directory, &dir, &bases)? } else { None };
     if loaded.is_none() {
@@ -89,6 +91,7 @@ pub(crate) fn load(
         directory: directory.clone(),
         flushing: Mutex::default(),
         writing: Mutex::default(),
+        replacing: RwLock::default(),
         writing_epochs: Mutex::default(),
         state: Mutex::new(state),
         changes: watch::Sender::new(0),

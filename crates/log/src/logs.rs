@@ -6,7 +6,7 @@ use crate::flush::close_all;
 use crate::load::{Checkpointed, load};
 use crate::partition::{PartitionLog, lock};
 use crate::topic_config::SEGMENT_BYTES_MAX;
-use crate::{Error, LogConfig, checkpoint};
+use crate::{Error, LogConfig, checkpoint, cleaner};
 use hawser_wire::{Offset, TopicPartition, Uuid};
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,6 +27,7 @@ const FILE_NAME_BYTES_MAX: usize = 255;
 pub struct Logs {
     pub(crate) directory: Arc<Directory>,
     flusher: Mutex<Option<JoinHandle<()>>>,
+    cleaner: Mutex<Option<JoinHandle<()>>>,
     /// Partitions that could not be loaded; a clean-shutdown mark would lie about them.
     unloaded: HashMap<TopicPartition, Checkpointed>,
     /// Held for its lock.
@@ -64,7 +65,15 @@ impl Logs {
             .name("hawser-log-flush".into())
             .spawn(move || queue.run(&weak, flush_interval))
             .map_err(|source| failed("start the flusher of", source))?;
-        Ok(Self { directory, flusher: Mutex::new(Some(flusher)), unloaded, _lock: lock_file })
+        let cleaner = match directory.config.cleaner_interval {
+            Some(every) => {
+                let (weak, stop) = (Arc::downgrade(&directory), directory.stop_cleaning.clone());
+                Some(cleaner::start(weak, stop, every).map_err(|source| failed("start the cleaner of", source))?)
+            }
+            None => None,
+        };
+        let (flusher, cleaner) = (Mutex::new(Some(flusher)), Mutex::new(cleaner));
+        Ok(Self { directory, flusher, cleaner, unloaded, _lock: lock_file })
     }
 
     /// The bounds of the directory, and the defaults of its topics.
@@ -119,6 +128,7 @@ impl Logs {
         let mut partitions = self.directory.partitions.write().unwrap_or_else(PoisonError::into_inner);
         let Some(log) = partitions.remove(id) else { return Ok(()) };
         log.stop();
+        lock(&self.directory.cleaning).forget(id);
         let (root, disk) = (&self.directory.root, &self.directory.disk);
         let doomed = root.join(deleted_name(id));
         let outcome = (|| {
@@ -150,6 +160,7 @@ impl Logs {
     /// # Errors
     /// File errors; the mark is then not written.
     pub fn close(&self) -> Result<(), Error> {
+        self.stop_cleaner();
         self.stop_flusher();
         let first_error = close_all(&self.directory);
         let root = &self.directory.root;
@@ -167,6 +178,15 @@ impl Logs {
         outcome.map_err(|source| failed("mark the clean shutdown of", source))
     }
 
+    fn stop_cleaner(&self) {
+        self.directory.stop_cleaning.ask();
+        if let Some(cleaner) = lock(&self.cleaner).take()
+            && cleaner.join().is_err()
+        {
+            tracing::error!("the cleaner panicked");
+        }
+    }
+
     fn stop_flusher(&self) {
         self.directory.queue.close();
         if let Some(flusher) = lock(&self.flusher).take()
@@ -179,6 +199,7 @@ impl Logs {
 
 impl Drop for Logs {
     fn drop(&mut self) {
+        self.stop_cleaner();
         self.stop_flusher();
         // Partitions hold the directory and it holds them.
         let partitions =

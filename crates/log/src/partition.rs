@@ -24,7 +24,7 @@ use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use tokio::sync::watch;
 
 /// One partition's log. All methods take `&self`; appends are serialised inside.
@@ -34,6 +34,8 @@ pub struct PartitionLog {
     pub(crate) directory: Arc<Directory>,
     pub(crate) flushing: Mutex<()>,
     pub(crate) writing: Mutex<()>,
+    /// Held by readers while they open files, and by who puts a compacted segment in the place of others of its name.
+    pub(crate) replacing: RwLock<()>,
     /// Held while the epoch checkpoint is replaced.
     pub(crate) writing_epochs: Mutex<()>,
     pub(crate) state: Mutex<State>,

@@ -102,6 +102,18 @@ impl Producers {
         }
     }
 
+    /// Forgets producers whose last batch is not younger than `expired_at`.
+    pub(crate) fn expire(&mut self, expired_at: i64) {
+        self.known.retain(|_, producer| producer.last_timestamp > expired_at);
+    }
+
+    /// The last offset that a producer wrote, `None` after a marker, and its epoch
+    /// (`UnifiedLog.lastRecordsOfActiveProducers`).
+    pub(crate) fn last_of(&self, id: i64) -> Option<(Option<Offset>, i16)> {
+        let producer = self.known.get(&id)?;
+        Some((producer.last().map(|last| last.last_offset), producer.epoch))
+    }
+
     fn forget_oldest(&mut self) {
         let mut timestamps: Vec<_> = self.known.values().map(|producer| producer.last_timestamp).collect();
         let (_, &mut limit, _) = timestamps.select_nth_unstable(FORGOTTEN_AT_ONCE);

@@ -1,6 +1,7 @@
 //! The read side of a partition: batches by offset, offsets by timestamp, aborted transactions.
 //!
-//! No lock is held while a file is read, so readers hold up neither the writer nor each other. What a reader copied out of
+//! No lock that a writer takes is held while a file is read, so readers hold up neither the writer nor each other; only who
+//! swaps a compacted segment in waits for them. What a reader copied out of
 //! the state stays true unless data is taken away meanwhile; it then looks again.
 
 use crate::files::Kind;
@@ -11,6 +12,7 @@ use crate::{AbortedTransaction, Error, TimestampedOffset};
 use bytes::Bytes;
 use hawser_wire::{Batch, Offset};
 use std::io;
+use std::sync::PoisonError;
 
 /// How often a reader looks again because data was taken away under it; more than once is rare.
 const TRIES_MAX: usize = 10;
@@ -204,6 +206,7 @@ impl PartitionLog {
     ) -> Result<T, Error> {
         let mut tries = TRIES_MAX;
         loop {
+            let _replacing = self.replacing.read().unwrap_or_else(PoisonError::into_inner);
             let (copied, removals) = {
                 let state = self.lock();
                 (copy(&state)?, state.removals)

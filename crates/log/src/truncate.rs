@@ -145,8 +145,8 @@ impl PartitionLog {
         Ok(short)
     }
 
-    /// Raises the log start, also inside a batch, and removes the segments that lie wholly below it. Lower than the log
-    /// start: nothing happens.
+    /// Raises the log start, also inside a batch, and removes the segments that lie wholly below it; the files of an ordinary
+    /// partition stay for `file.delete.delay.ms`. Lower than the log start: nothing happens.
     ///
     /// # Errors
     /// File errors, `OutOfRange` above the log end.
@@ -174,8 +174,9 @@ impl PartitionLog {
             }
             false => None,
         };
-        let (watermarks, gone) = {
+        let (watermarks, gone, delete_delay_ms) = {
             let mut state = self.lock();
+            let delete_delay_ms = state.leading.as_ref().map(|_| state.config.file_delete_delay_ms);
             state.names_dirty |= fresh.is_some();
             state.segments.extend(fresh);
             state.log_start = offset;
@@ -186,11 +187,17 @@ impl PartitionLog {
             let gone: Vec<_> = state.segments.drain(..holder).collect();
             state.removals += u64::from(!gone.is_empty());
             state.check();
-            (state.watermarks(), gone)
+            (state.watermarks(), gone, delete_delay_ms)
         };
         for segment in &gone {
             // What stays behind is removed when the log is opened next.
-            if let Err(error) = segment.files.remove(&self.directory.disk) {
+            let outcome = match delete_delay_ms {
+                Some(delay_ms) => segment.files.doom(&self.directory.disk).map(|files| {
+                    lock(&self.directory.cleaning).doomed.add(delay_ms, files);
+                }),
+                None => segment.files.remove(&self.directory.disk),
+            };
+            if let Err(error) = outcome {
                 tracing::warn!(id = %self.id, base = %segment.base(), %error, "remove a segment below the log start");
                 break;
             }

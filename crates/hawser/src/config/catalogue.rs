@@ -234,6 +234,18 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Most file descriptors kept open over all partitions.",
             ),
             key(
+                "log.cleaner.backoff.ms",
+                Kind::Number { min: 1, max: MS_MAX },
+                Some("15000"),
+                "How often ordinary topics are cleaned: retention, compaction, removal of deleted files.",
+            ),
+            key(
+                "log.cleaner.dedupe.buffer.size",
+                Kind::Number { min: 1_048_576, max: i32::MAX as i64 },
+                Some("134217728"),
+                "Memory in bytes for the keys of one compaction.",
+            ),
+            key(
                 "producer.id.expiration.ms",
                 Kind::Number { min: 1, max: i32::MAX as i64 },
                 Some("86400000"),

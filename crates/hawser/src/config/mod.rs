@@ -226,6 +226,8 @@ impl<'a> Reader<'a> {
             flush_interval: self.positive("log.flush.interval.ms").map(Duration::from_millis),
             open_files_max: self.count("hawser.log.open.files.max"),
             producer_id_expiration_ms: self.number("producer.id.expiration.ms").cast_signed(),
+            cleaner_interval: Some(self.millis("log.cleaner.backoff.ms")),
+            cleaner_dedupe_buffer_bytes: self.count("log.cleaner.dedupe.buffer.size"),
         }
     }
 
