@@ -141,6 +141,7 @@ impl Daemon {
         })?;
         links.resume().await;
         service.start_syncs(&broker).await;
+        service.resume();
 
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         for bound in bound {

@@ -14,7 +14,7 @@ use hawser_link::reversal::RefusalCode;
 use hawser_link::{ConfigErrors, LinkConfig, LinkName, Properties, TopicFilters};
 use hawser_outbound::{Cause, Outbound, OutboundConfig, OutboundState, OutboundStatus};
 use hawser_replicate::{LinkStatus, MirrorEvent, MirrorSpec, ReplicateConfig, Replicator, Start, Unreachable};
-use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, MirrorStop, State, TopicRecord};
+use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_store::{EmbeddedStore, TopicSpec};
 use hawser_transport::{
     ClientError, ClientOptions, ClientSecurity, Connector, Direct, HostPort, KafkaClient, LeaseError, Obstacle,
@@ -241,7 +241,13 @@ impl Links {
     /// Ends the copying into mirror `topic`, which is about to be deleted.
     async fn end_mirror(&self, link: &str, topic: &str) {
         let Some((replicator, _)) = self.replicator(link) else { return };
-        let _ = replicator.remove(topic).await; // a replicator that ended writes no more
+        let _ = replicator.remove(&[topic]).await; // a replicator that ended writes no more
+    }
+
+    /// Ends the copying into mirrors of `link`. When this returns nobody writes to their logs any more.
+    pub(crate) async fn end_mirrors(&self, link: &str, topics: &[String]) {
+        let Some((replicator, _)) = self.replicator(link) else { return };
+        let _ = replicator.remove(topics).await; // a replicator that ended writes no more
     }
 
     /// Stops fetching mirrors of `link`, or goes on with them unless the whole link is paused.
@@ -662,9 +668,9 @@ fn mirror_spec(topic: &TopicRecord, mirror: &MirrorRecord, link_is_paused: bool)
     }
 }
 
-/// A promotion needs the fetchers to the end; a failover does without them.
+/// A promotion needs the fetchers until nothing is missing; a failover does without them.
 fn is_replicated(mirror: &MirrorRecord) -> bool {
-    mirror.status.is_live() && mirror.stop != Some(MirrorStop::Failover)
+    mirror.status.is_live() && !mirror.is_let_go()
 }
 
 fn link_name(record: &LinkRecord) -> Result<LinkName, StartError> {

@@ -15,6 +15,7 @@ mod metrics;
 mod operations;
 mod output;
 mod persist;
+mod promotions;
 mod quickstart;
 mod remote;
 mod service;

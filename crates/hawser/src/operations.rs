@@ -3,6 +3,7 @@
 //! [`crate::service`] executes them.
 
 pub(crate) use hawser_link::mirror::{MirrorAction, MirrorStop};
+use hawser_link::promotion::Wait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -510,6 +511,12 @@ impl Refusal {
     /// A refusal with its message.
     pub(crate) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+}
+
+impl From<Wait> for WaitView {
+    fn from(wait: Wait) -> Self {
+        Self { condition: wait.condition.as_str().to_owned(), reason: wait.reason }
     }
 }
 

@@ -5,11 +5,14 @@ use hawser_wire::messages::describe_configs_request::DescribeConfigsResource;
 use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use hawser_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use hawser_wire::messages::metadata_request::MetadataRequestTopic;
+use hawser_wire::messages::metadata_response::MetadataResponseTopic;
+use hawser_wire::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use hawser_wire::messages::{
-    BrokerId, DescribeConfigsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, TopicName,
+    BrokerId, DescribeConfigsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+    TopicName,
 };
-use hawser_wire::{ApiKey, NodeId, Offset, ResponseError, StrBytes, Uuid};
-use std::collections::BTreeMap;
+use hawser_wire::{ApiKey, LeaderEpoch, NodeId, Offset, ResponseError, StrBytes, TopicPartition, Uuid};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +20,16 @@ use std::time::Duration;
 const RESOURCE_TOPIC: i8 = 2;
 /// `ConfigSource.DYNAMIC_TOPIC_CONFIG`: set on the topic itself.
 const SOURCE_DYNAMIC_TOPIC: i8 = 1;
-/// `ListOffsetsRequest.EARLIEST_TIMESTAMP`.
+/// `ListOffsetsRequest.EARLIEST_TIMESTAMP` and `LATEST_TIMESTAMP`.
 const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
 /// The first Fetch version that names topics by id (KIP-516).
 const FETCH_BY_ID: i16 = 13;
 /// Newest versions that these requests are filled in for.
 const FETCH_MAX: i16 = 16;
 const METADATA_MAX: i16 = 12;
 const LIST_OFFSETS_MAX: i16 = 7;
+const EPOCHS_MAX: i16 = 4;
 const DESCRIBE_CONFIGS_MAX: i16 = 4;
 
 /// A link's source cluster.
@@ -91,11 +96,28 @@ impl RemoteCluster {
 /// # Errors
 /// See [`RemoteError`].
 pub(crate) async fn topic(client: &KafkaClient, name: &str) -> Result<Option<RemoteTopic>, RemoteError> {
-    const API: &str = "Metadata";
-    let topic = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
-    let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+    let told = topics(client, &[name]).await?.remove(name);
+    told.ok_or(RemoteError::Incomplete { api: "Metadata" })?
+}
+
+/// What the source says of each of `names`; what it does not mention is left out.
+///
+/// # Errors
+/// See [`RemoteError`]; what is wrong with one topic stands beside it.
+pub(crate) async fn topics(
+    client: &KafkaClient,
+    names: &[&str],
+) -> Result<BTreeMap<String, Result<Option<RemoteTopic>, RemoteError>>, RemoteError> {
+    let topics = names.iter().map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name)))).collect();
+    let request = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false);
     let (_, response) = client.call(&request, METADATA_MAX, Duration::ZERO).await?;
-    let topic = response.topics.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
+    let told =
+        response.topics.into_iter().filter_map(|topic| Some((topic.name.clone()?.to_string(), remote_topic(topic))));
+    Ok(told.collect())
+}
+
+fn remote_topic(topic: MetadataResponseTopic) -> Result<Option<RemoteTopic>, RemoteError> {
+    const API: &str = "Metadata";
     if topic.error_code == ResponseError::UnknownTopicOrPartition.code() {
         return Ok(None);
     }
@@ -180,18 +202,80 @@ pub(crate) async fn fetch(
 /// # Errors
 /// See [`RemoteError`].
 pub(crate) async fn earliest(client: &KafkaClient, topic: &str, partition: i32) -> Result<Offset, RemoteError> {
-    const API: &str = "ListOffsets";
-    let asked = ListOffsetsPartition::default()
-        .with_partition_index(partition)
-        .with_current_leader_epoch(-1)
-        .with_timestamp(EARLIEST);
-    let of = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![asked]);
-    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![of]);
+    let id = TopicPartition::new(topic, partition);
+    let told = offsets(client, std::slice::from_ref(&id), EARLIEST).await?.remove(&id);
+    told.ok_or(RemoteError::Incomplete { api: "ListOffsets" })?
+}
+
+/// The high watermark of each of `partitions`, all of them led by `client`'s broker.
+///
+/// # Errors
+/// See [`RemoteError`]; what is wrong with one partition stands beside it.
+pub(crate) async fn ends(
+    client: &KafkaClient,
+    partitions: &[TopicPartition],
+) -> Result<HashMap<TopicPartition, Result<Offset, RemoteError>>, RemoteError> {
+    offsets(client, partitions, LATEST).await
+}
+
+async fn offsets(
+    client: &KafkaClient,
+    partitions: &[TopicPartition],
+    timestamp: i64,
+) -> Result<HashMap<TopicPartition, Result<Offset, RemoteError>>, RemoteError> {
+    let topics = by_topic(partitions.iter().map(|id| (id, ()))).into_iter().map(|(name, asked)| {
+        let asked = asked.into_iter().map(|(index, ())| {
+            let asked = ListOffsetsPartition::default().with_partition_index(index);
+            asked.with_current_leader_epoch(-1).with_timestamp(timestamp)
+        });
+        ListOffsetsTopic::default().with_name(topic_name(name)).with_partitions(asked.collect())
+    });
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics.collect());
     let (_, response) = client.call(&request, LIST_OFFSETS_MAX, Duration::ZERO).await?;
-    let topic = response.topics.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
-    let partition = topic.partitions.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
-    check(API, partition.error_code)?;
-    Ok(Offset(partition.offset))
+    let told = response.topics.into_iter().flat_map(|topic| {
+        topic.partitions.into_iter().map(move |partition| {
+            let id = TopicPartition::new(topic.name.0.as_str(), partition.partition_index);
+            (id, check("ListOffsets", partition.error_code).map(|()| Offset(partition.offset)))
+        })
+    });
+    Ok(told.collect())
+}
+
+/// For each partition, the largest leader epoch at or below the one asked for and where it ends; `None` if none is known. All
+/// partitions are led by `client`'s broker.
+///
+/// # Errors
+/// See [`RemoteError`]; what is wrong with one partition stands beside it.
+pub(crate) async fn epoch_ends(
+    client: &KafkaClient,
+    asked: &[(TopicPartition, LeaderEpoch)],
+) -> Result<HashMap<TopicPartition, Result<Option<(LeaderEpoch, Offset)>, RemoteError>>, RemoteError> {
+    let topics = by_topic(asked.iter().map(|(id, epoch)| (id, *epoch))).into_iter().map(|(name, asked)| {
+        let asked = asked.into_iter().map(|(index, epoch)| {
+            let asked = OffsetForLeaderPartition::default().with_partition(index);
+            asked.with_current_leader_epoch(-1).with_leader_epoch(epoch.0)
+        });
+        OffsetForLeaderTopic::default().with_topic(topic_name(name)).with_partitions(asked.collect())
+    });
+    let request = OffsetForLeaderEpochRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics.collect());
+    let (_, response) = client.call(&request, EPOCHS_MAX, Duration::ZERO).await?;
+    let told = response.topics.into_iter().flat_map(|topic| {
+        topic.partitions.into_iter().map(move |partition| {
+            let id = TopicPartition::new(topic.topic.0.as_str(), partition.partition);
+            let known = partition.leader_epoch >= 0 && partition.end_offset >= 0;
+            let end = known.then_some((LeaderEpoch(partition.leader_epoch), Offset(partition.end_offset)));
+            (id, check("OffsetForLeaderEpoch", partition.error_code).map(|()| end))
+        })
+    });
+    Ok(told.collect())
+}
+
+fn by_topic<'a, T>(partitions: impl Iterator<Item = (&'a TopicPartition, T)>) -> BTreeMap<&'a str, Vec<(i32, T)>> {
+    let mut topics: BTreeMap<&str, Vec<(i32, T)>> = BTreeMap::new();
+    for (id, asked) in partitions {
+        topics.entry(&id.topic).or_default().push((id.partition, asked));
+    }
+    topics
 }
 
 /// The cluster id that a broker answers with.

@@ -12,6 +12,7 @@ mod views;
 use crate::cluster::Cluster;
 use crate::links::Links;
 use crate::operations::{ClusterView, Operation, Outcome, Refusal, RefusalCode, Reply, Right};
+use crate::promotions::Promotions;
 use crate::remote::RemoteError;
 use crate::verify::Verifications;
 use alter::Chosen;
@@ -47,7 +48,8 @@ pub(crate) struct Service {
     /// For what outlives the call that begins it.
     me: Weak<Self>,
     /// Operations that change something are done one at a time: check and change belong together.
-    changes: Mutex<()>,
+    changes: Arc<Mutex<()>>,
+    promotions: Arc<Promotions>,
     /// [`CHANGES_MAX`]; closed when the daemon stops.
     room: Arc<Semaphore>,
     /// Names of links whose other side is being asked.
@@ -65,7 +67,9 @@ impl Service {
         authorizer: Arc<Authorizer>,
         node_id: i32,
     ) -> Arc<Self> {
+        let changes = Arc::new(Mutex::new(()));
         Arc::new_cyclic(|me| Self {
+            promotions: Promotions::new(state.clone(), logs.clone(), links.clone(), me.clone(), changes.clone()),
             state,
             logs,
             topics,
@@ -77,10 +81,15 @@ impl Service {
             syncs: syncs::RunningSyncs::default(),
             broker: OnceLock::new(),
             me: me.clone(),
-            changes: Mutex::new(()),
+            changes,
             room: Arc::new(Semaphore::new(CHANGES_MAX)),
             being_made: std::sync::Mutex::default(),
         })
+    }
+
+    /// Goes on with what an earlier life of the daemon began.
+    pub(crate) fn resume(&self) {
+        self.promotions.resume();
     }
 
     /// The private API `OPERATE`: JSON in, JSON out. Never fails: what goes wrong is a refusal. May be dropped at any
@@ -99,6 +108,7 @@ impl Service {
     pub(crate) async fn stop(&self) {
         self.room.close();
         self.stop_syncs().await;
+        self.promotions.end().await;
         let _last = self.changes.lock().await;
     }
 

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod mirror;
 pub mod mode;
 pub mod name;
+pub mod promotion;
 pub mod properties;
 pub mod reversal;
 pub mod topic_configs;

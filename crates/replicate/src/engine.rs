@@ -153,7 +153,7 @@ pub struct Stopped;
 
 enum Call {
     Add(Box<MirrorSpec>, oneshot::Sender<()>),
-    Remove(Arc<str>, oneshot::Sender<()>),
+    Remove(Vec<Arc<str>>, oneshot::Sender<()>),
     Pause(Arc<str>, oneshot::Sender<()>),
     Resume(Arc<str>, oneshot::Sender<()>),
     Lend(KafkaClient),
@@ -216,12 +216,14 @@ impl Replicator {
         self.calls.send(Call::Lend(client)).await.map_err(|_| Stopped)
     }
 
-    /// Stops mirroring `topic` (its name here). When this returns nothing writes to its copies any more.
+    /// Stops mirroring `topics` (their names here). When this returns nothing writes to their copies any more. Costs one turn
+    /// of every fetcher, however many they are.
     ///
     /// # Errors
     /// When the replication has stopped.
-    pub async fn remove(&self, topic: &str) -> Result<(), Stopped> {
-        self.call(|done| Call::Remove(topic.into(), done)).await
+    pub async fn remove<T: AsRef<str>>(&self, topics: &[T]) -> Result<(), Stopped> {
+        let topics = topics.iter().map(|topic| topic.as_ref().into()).collect();
+        self.call(|done| Call::Remove(topics, done)).await
     }
 
     /// Stops fetching `topic` until [`Replicator::resume`]. What has arrived is still written.
@@ -462,8 +464,8 @@ impl<S: Store> Coordinator<S> {
                 self.add(*spec).await;
                 done
             }
-            Call::Remove(topic, done) => {
-                self.remove(&topic).await;
+            Call::Remove(topics, done) => {
+                self.remove(&topics).await;
                 done
             }
             Call::Pause(topic, done) => {
@@ -485,7 +487,7 @@ impl<S: Store> Coordinator<S> {
 
     async fn add(&mut self, spec: MirrorSpec) {
         let MirrorSpec { topic, source_topic, source_topic_id, partitions, start, started, paused } = spec;
-        self.remove(&topic.name).await;
+        self.remove(std::slice::from_ref(&topic.name)).await;
         let name = topic.name.clone();
         let mirror = Mirror {
             spec: Arc::new(topic),
@@ -527,15 +529,23 @@ impl<S: Store> Coordinator<S> {
         self.board.set_state(&mirror.spec.name, mirror.state());
     }
 
-    async fn remove(&mut self, topic: &str) {
-        let Some(source_topic) = self.names.remove(topic) else { return };
-        self.mirrors.remove(&source_topic);
-        self.topics.remove(&source_topic);
-        self.board.remove(topic);
-        self.parked.retain(|id, _| id.topic != source_topic);
-        self.leaders.retain(|id, _| id.topic != source_topic);
-        self.placed.retain(|id, _| id.topic != source_topic);
-        self.tell_all(|| Command::Remove(source_topic.clone())).await;
+    async fn remove(&mut self, topics: &[Arc<str>]) {
+        let mut gone = BTreeSet::new();
+        for topic in topics {
+            let Some(source_topic) = self.names.remove(topic) else { continue };
+            self.mirrors.remove(&source_topic);
+            self.topics.remove(&source_topic);
+            self.board.remove(topic);
+            gone.insert(source_topic);
+        }
+        if gone.is_empty() {
+            return;
+        }
+        self.parked.retain(|id, _| !gone.contains(&id.topic));
+        self.leaders.retain(|id, _| !gone.contains(&id.topic));
+        self.placed.retain(|id, _| !gone.contains(&id.topic));
+        let gone = Arc::new(gone);
+        self.tell_all(|| Command::Remove(gone.clone())).await;
         // A fetcher takes commands in order and between writes: once it has taken this one, nothing is written.
         for fetcher in self.fetchers.values() {
             let _ = fetcher.commands.reserve_many(COMMANDS_MAX).await; // it has taken all of them, or has ended

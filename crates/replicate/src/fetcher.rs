@@ -60,7 +60,7 @@ pub(crate) enum Command<P> {
     Pause(Arc<str>),
     Resume(Arc<str>),
     Fail(Arc<str>, Failure),
-    Remove(Arc<str>),
+    Remove(Arc<BTreeSet<Arc<str>>>),
 }
 
 /// What a fetcher tells the coordinator.
@@ -245,9 +245,9 @@ impl<S: Store> Fetcher<S> {
             Command::Pause(topic) => self.feed_topic(&topic, || Event::Pause),
             Command::Resume(topic) => self.feed_topic(&topic, || Event::Resume),
             Command::Fail(topic, failure) => self.feed_topic(&topic, || Event::Fail(failure.clone())),
-            Command::Remove(topic) => {
+            Command::Remove(topics) => {
                 sides.retain(|id, _| {
-                    let stays = *id.topic != *topic;
+                    let stays = !topics.contains(&id.topic);
                     if !stays {
                         broker.release(id);
                     }

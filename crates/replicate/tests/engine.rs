@@ -398,7 +398,7 @@ async fn an_empty_partition_that_began_skips_nothing_after_a_restart() {
         _ => None,
     });
     assert_eq!(began.await, 0);
-    bed.replicator.remove("t").await.expect("runs");
+    bed.replicator.remove(&["t"]).await.expect("runs");
     bed.source.append("t", 0, batches(0, 3, 0));
     bed.mirror_again("t", 2, Start::Latest, &[0]).await;
     bed.equal("t", 1).await;
@@ -478,7 +478,7 @@ async fn a_removed_mirror_is_left_alone() {
     bed.source.append("t", 0, batches(0, 5, 0));
     bed.mirror("t", Start::Earliest).await;
     bed.equal("t", 1).await;
-    bed.replicator.remove("t").await.expect("runs");
+    bed.replicator.remove(&["t"]).await.expect("runs");
     assert!(bed.replicator.status().topics.is_empty());
     bed.source.append("t", 0, batches(5, 5, 0));
     bed.source.create("u", 1);

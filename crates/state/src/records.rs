@@ -75,7 +75,8 @@ pub struct MirrorRecord {
     /// How it is being stopped, or was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<MirrorStop>,
-    /// Where each partition's log ended when it was stopped.
+    /// Where each partition's log ends as it is stopped. Written down before the logs change: a promotion that has got so
+    /// far does not ask its source any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopped_at: Vec<i64>,
     /// Why it FAILED, as §2.2 names it.
@@ -92,8 +93,16 @@ impl MirrorRecord {
         }
     }
 
+    /// Whether it becomes an ordinary topic whatever its source does from now on.
+    pub fn is_let_go(&self) -> bool {
+        self.stop == Some(MirrorStop::Failover) || !self.stopped_at.is_empty()
+    }
+
     /// Takes a dead end in; whether that changes anything.
     pub fn fail(&mut self, reason: &str, now_ms: i64) -> bool {
+        if self.is_let_go() {
+            return false;
+        }
         let failed = self.status.on_fact(MirrorFact::Fails);
         let is_news = failed != self.status;
         if is_news {

@@ -112,10 +112,10 @@ impl Syncs {
     pub fn settle(
         &self,
         topics: BTreeSet<Arc<str>>,
-    ) -> impl Future<Output = BTreeMap<Arc<str>, Vec<String>>> + Send + use<> {
+    ) -> impl Future<Output = BTreeMap<Arc<str>, Vec<(Task, String)>>> + Send + use<> {
         let (shared, config) = (Arc::clone(&self.shared), Arc::clone(&self.config));
         async move {
-            let mut open: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
+            let mut open: BTreeMap<Arc<str>, Vec<(Task, String)>> = BTreeMap::new();
             for task in [Task::TopicConfigsSync, Task::ConsumerOffsetSync] {
                 if config.period(task).is_none() {
                     continue;
@@ -123,12 +123,12 @@ impl Syncs {
                 match shared.pass(task, &config).await {
                     Ok(unsettled) => {
                         for (topic, why) in unsettled.into_iter().filter(|(topic, _)| topics.contains(topic)) {
-                            open.entry(topic).or_default().push(format!("{task}: {why}"));
+                            open.entry(topic).or_default().push((task, why));
                         }
                     }
                     Err(why) => {
                         for topic in &topics {
-                            open.entry(topic.clone()).or_default().push(format!("{task}: {why}"));
+                            open.entry(topic.clone()).or_default().push((task, why.clone()));
                         }
                     }
                 }

@@ -1,5 +1,5 @@
 //! A source cluster in memory, behind real sockets: it speaks ApiVersions, Metadata, Fetch with sessions and long polls,
-//! ListOffsets and OffsetForLeaderEpoch as stock Kafka does, and serves prepared batches without copying them.
+//! ListOffsets, OffsetForLeaderEpoch and DescribeConfigs as stock Kafka does, and serves prepared batches without copying them.
 //!
 //! Used by the tests of replication, which also make it misbehave, and by the benchmarks, which want more bytes per second
 //! from it than any link can carry. A run of batches may be repeated any number of times without being held in memory.

@@ -4,6 +4,7 @@
 use super::{Service, internal, now_ms};
 use crate::operations::{AlteredMirror, MirrorAction, MirrorLag, MirrorView, Outcome, Refusal, RefusalCode};
 use crate::persist::persist;
+use crate::promotions::Turn;
 use hawser_link::mirror::{Effect, OutOfPlace};
 use hawser_state::{MirrorRecord, MirrorStatus, MirrorStop, TopicRecord};
 use regex::{Regex, RegexBuilder};
@@ -62,7 +63,7 @@ impl Service {
         action: MirrorAction,
         validate_only: bool,
     ) -> Result<Outcome, Refusal> {
-        let _one_at_a_time = self.changes.lock().await;
+        let turn = self.changes.lock().await;
         let flow = self.flow();
         let (mut results, mut changes) = (Vec::new(), Vec::new());
         for (name, topic) in self.choose(chosen)? {
@@ -87,7 +88,7 @@ impl Service {
         }
         changes.retain(|change| change.effect != Effect::None);
         if !validate_only && !changes.is_empty() {
-            self.carry_out(changes).await?;
+            self.carry_out(&turn, changes).await?;
         }
         Ok(Outcome::MirrorsAltered { results })
     }
@@ -117,7 +118,7 @@ impl Service {
         })
     }
 
-    async fn carry_out(&self, changes: Vec<Change>) -> Result<(), Refusal> {
+    async fn carry_out(&self, turn: &Turn<'_>, changes: Vec<Change>) -> Result<(), Refusal> {
         let names: Vec<_> = changes.iter().map(|change| change.topic.name.clone()).collect();
         let effects: BTreeMap<_, _> =
             changes.iter().map(|change| (change.topic.name.clone(), (change.before, change.effect))).collect();
@@ -143,7 +144,13 @@ impl Service {
             self.links.set_mirrors_paused(link, &names(with(Effect::Becomes(MirrorStatus::Paused))), true).await;
             self.links.set_mirrors_paused(link, &names(with(Effect::Becomes(MirrorStatus::Active))), false).await;
             self.links.restart_mirrors(link, &with(Effect::Becomes(MirrorStatus::PendingMirror))).await;
+            // What is paused is fetched to the end.
             self.links.set_mirrors_paused(link, &names(with(Effect::Stops(MirrorStop::Promote))), false).await;
+            let failed_over = names(with(Effect::Stops(MirrorStop::Failover)));
+            if !failed_over.is_empty() {
+                self.promotions.stop(turn, link, failed_over).await;
+            }
+            self.promotions.attend(link);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use hawser_broker::Broker;
 use hawser_link::config::MirrorConfig;
 use hawser_state::{CommittedOffset as StoredOffset, GroupChange, LinkRecord, MirrorRecord, MirrorStatus, TopicRecord};
 use hawser_sync::{
-    Acl, AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, SyncConfig, Syncs, TaskError,
+    Acl, AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, SyncConfig, Syncs, Task, TaskError,
     TaskErrorCode, TaskStatus, TopicHere, WriteError,
 };
 use hawser_wire::{Offset, TopicPartition};
@@ -67,9 +67,12 @@ impl Service {
         lock(&self.syncs.0).get(name).map(Syncs::status).unwrap_or_default()
     }
 
-    #[expect(dead_code, reason = "a promotion asks for it")]
     /// One more pass of what a promotion of `topics` over link `name` waits for; by topic, what is not settled.
-    pub(super) async fn settle_syncs(&self, name: &str, topics: BTreeSet<Arc<str>>) -> BTreeMap<Arc<str>, Vec<String>> {
+    pub(crate) async fn settle_syncs(
+        &self,
+        name: &str,
+        topics: BTreeSet<Arc<str>>,
+    ) -> BTreeMap<Arc<str>, Vec<(Task, String)>> {
         let settle = lock(&self.syncs.0).get(name).map(|syncs| syncs.settle(topics));
         match settle {
             Some(settle) => settle.await,

@@ -1,3 +1,5 @@
+mod mirrors;
+
 use super::*;
 use crate::directory::Directory;
 use crate::operations::{ConfigChange, LinkConfigView, LinkState};

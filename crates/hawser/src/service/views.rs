@@ -1,7 +1,7 @@
 //! What is shown of mirror topics: what was decided (the state) and what is seen (the fetchers, the logs).
 
 use super::{Service, kafka_uuid, now_ms};
-use crate::operations::{MirrorPartitionView, MirrorView};
+use crate::operations::{MirrorPartitionView, MirrorView, WaitView};
 use hawser_link::mirror::{LinkSeen, MirrorFact, SourceSeen};
 use hawser_replicate::{LinkStatus, PartitionStatus, Phase, TopicState, TopicStatus};
 use hawser_state::{MirrorRecord, MirrorStatus, MirrorStop, TopicRecord};
@@ -27,7 +27,7 @@ impl Service {
             mirror_topic_error: mirror.error.clone().or_else(|| failure(status)),
             status_time_ms: mirror.status_since_ms,
             stopped_by: mirror.stop,
-            waits_for: Vec::new(),
+            waits_for: self.promotions.waits(&topic.name).into_iter().map(WaitView::from).collect(),
             mirror_start_offset_spec: mirror.start_offset_spec.clone(),
             link_id: flow.link_id(&mirror.link),
             mirror_topic_id: kafka_uuid(topic.id),

@@ -4,14 +4,16 @@ use super::{Cluster, State, fetch};
 use bytes::Bytes;
 use hawser_transport::{Listener, ServerConnection};
 use hawser_wire::messages::api_versions_response::ApiVersion;
+use hawser_wire::messages::describe_configs_response::DescribeConfigsResult;
 use hawser_wire::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use hawser_wire::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use hawser_wire::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use hawser_wire::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, ListOffsetsRequest, ListOffsetsResponse,
-    MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, DescribeConfigsRequest, DescribeConfigsResponse,
+    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse, TopicName,
 };
 use hawser_wire::{DecodeError, RequestFrame, StrBytes, api};
 use std::sync::Arc;
@@ -86,8 +88,22 @@ fn answer(
             let answer = epoch_ends(state, node, &request.decode()?);
             api::encode_response::<OffsetForLeaderEpochRequest>(version, id, &answer)
         }
+        Ok(ApiKey::DescribeConfigs) => {
+            let request = request.decode::<DescribeConfigsRequest>()?;
+            api::encode_response::<DescribeConfigsRequest>(version, id, &describe_configs(request))
+        }
         _ => Err(DecodeError::Unsupported { key: api_key, version }),
     }
+}
+
+/// Nothing is configured anywhere.
+fn describe_configs(request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let results = request.resources.into_iter().map(|resource| {
+        DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name)
+    });
+    DescribeConfigsResponse::default().with_results(results.collect())
 }
 
 fn api_versions(fetch_version_max: i16) -> ApiVersionsResponse {
@@ -97,6 +113,7 @@ fn api_versions(fetch_version_max: i16) -> ApiVersionsResponse {
         (ApiKey::Metadata, 0, 12),
         (ApiKey::ApiVersions, 0, 4),
         (ApiKey::OffsetForLeaderEpoch, 2, 4),
+        (ApiKey::DescribeConfigs, 1, 4),
     ];
     let keys = keys.map(|(key, min, max)| {
         ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)

@@ -1,0 +1,334 @@
+//! Carries out what operators decided: makes ordinary topics of the mirrors that are PENDING_STOPPED. One task for each link
+//! that has any; [`hawser_link::promotion`] says what a promotion still waits for.
+//!
+//! A mirror is stopped in steps, each durable before the next, so that a daemon killed in between goes on from there:
+//! 1. nobody writes to its copies any more;
+//! 2. where they end is written down: from here on the source is not asked any more;
+//! 3. the logs abort open transactions and begin a new leader epoch (`Logs::end_mirroring`);
+//! 4. STOPPED is written down, and the topic takes writes.
+
+mod ask;
+
+use crate::links::Links;
+use crate::persist::persist;
+use crate::service::{Service, now_ms};
+use ask::Source;
+use hawser_link::mirror::{LinkSeen, MirrorFact};
+use hawser_link::promotion::{Condition, Copy, Told, Verdict, Wait, judge};
+use hawser_log::{Logs, TopicConfig};
+use hawser_state::{MirrorRecord, MirrorStatus, State, TopicRecord};
+use hawser_sync::Task;
+use hawser_wire::{LeaderEpoch, Offset, TopicPartition};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Rest between two questions about the same promotions, doubled from the first to the second while nothing changes: with the
+/// producers stopped the second answer is the last, and a source that is down for hours is not worth more.
+const REST_MIN: Duration = Duration::from_millis(20);
+const REST_MAX: Duration = Duration::from_secs(1);
+
+/// Held by whoever changes what is decided about links and mirrors.
+pub(crate) type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
+
+/// The promotions and failovers of a daemon.
+pub(crate) struct Promotions {
+    state: State,
+    logs: Arc<Logs>,
+    links: Arc<Links>,
+    /// For the syncs of a link.
+    service: Weak<Service>,
+    /// Of one change at a time.
+    changes: Arc<tokio::sync::Mutex<()>>,
+    /// What each promotion waits for, by topic.
+    waits: Mutex<HashMap<String, Vec<Wait>>>,
+    /// Links that have a task.
+    attended: Mutex<BTreeSet<String>>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+/// A link's place in [`Promotions::attended`].
+struct Attended<'a> {
+    links: &'a Mutex<BTreeSet<String>>,
+    link: &'a str,
+}
+
+impl Drop for Attended<'_> {
+    fn drop(&mut self) {
+        lock(self.links).remove(self.link);
+    }
+}
+
+impl Promotions {
+    /// Over the daemon's parts.
+    pub(crate) fn new(
+        state: State,
+        logs: Arc<Logs>,
+        links: Arc<Links>,
+        service: Weak<Service>,
+        changes: Arc<tokio::sync::Mutex<()>>,
+    ) -> Arc<Self> {
+        let (waits, attended) = (Mutex::default(), Mutex::default());
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        Arc::new(Self { state, logs, links, service, changes, waits, attended, tasks, stopping })
+    }
+
+    /// Goes on with what an earlier life of the daemon left undone.
+    pub(crate) fn resume(self: &Arc<Self>) {
+        let links = self.state.topics().into_iter().filter_map(|topic| Some(pending(&topic)?.link.clone()));
+        for link in links.collect::<BTreeSet<_>>() {
+            self.attend(&link);
+        }
+    }
+
+    /// Begins no more steps and waits for the one that is being done.
+    pub(crate) async fn end(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Sees to it that the mirrors of `link` that are PENDING_STOPPED get on.
+    pub(crate) fn attend(self: &Arc<Self>, link: &str) {
+        if self.stopping.is_cancelled() || !lock(&self.attended).insert(link.to_owned()) {
+            return;
+        }
+        let (promotions, link) = (self.clone(), link.to_owned());
+        self.tasks.spawn(async move {
+            let _place = Attended { links: &promotions.attended, link: &link };
+            promotions.run(&link).await;
+        });
+    }
+
+    /// What the promotion of `topic` waits for; empty also before the source was first asked.
+    pub(crate) fn waits(&self, topic: &str) -> Vec<Wait> {
+        lock(&self.waits).get(topic).cloned().unwrap_or_default()
+    }
+
+    /// Stops mirrors of `link` that are PENDING_STOPPED; those that cannot be stopped say why in [`waits`](Self::waits), and
+    /// are to be [attended](Self::attend). To be waited for to its end.
+    pub(crate) async fn stop(&self, _turn: &Turn<'_>, link: &str, topics: Vec<String>) {
+        self.links.end_mirrors(link, &topics).await;
+        let (logs, names) = (self.logs.clone(), topics.clone());
+        let outcome = persist(&self.state, move |state| stop(state, &logs, &names)).await;
+        let failed =
+            outcome.unwrap_or_else(|error| topics.iter().map(|name| (name.clone(), error.to_string())).collect());
+        let mut waits = lock(&self.waits);
+        for name in &topics {
+            match failed.get(name) {
+                Some(reason) => {
+                    tracing::error!(topic = name, reason, "the mirror cannot be stopped yet");
+                    waits.insert(name.clone(), vec![Wait { condition: Condition::Log, reason: reason.clone() }]);
+                }
+                None => {
+                    waits.remove(name);
+                }
+            }
+        }
+    }
+
+    async fn run(&self, link: &str) {
+        let (mut source, mut rest) = (Source::default(), REST_MIN);
+        while let Some(topics) = self.pending_or_leave(link) {
+            let is_stopped = self.round(link, &topics, &mut source).await;
+            rest = if is_stopped { REST_MIN } else { (rest * 2).min(REST_MAX) };
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    /// The mirrors of `link` that are PENDING_STOPPED; without any, the link's place is free again: under the same lock,
+    /// so that whoever decides on one later finds it free.
+    fn pending_or_leave(&self, link: &str) -> Option<Vec<Arc<TopicRecord>>> {
+        let mut attended = lock(&self.attended);
+        let is_meant = |topic: &Arc<TopicRecord>| pending(topic).is_some_and(|mirror| mirror.link == link);
+        let topics: Vec<_> = self.state.topics().into_iter().filter(is_meant).collect();
+        if topics.is_empty() {
+            attended.remove(link);
+            return None;
+        }
+        Some(topics)
+    }
+
+    /// Asks and judges once, and stops what may be; whether any was.
+    async fn round(&self, link: &str, topics: &[Arc<TopicRecord>], source: &mut Source) -> bool {
+        let (promoted, mut due): (Vec<_>, Vec<_>) = topics.iter().cloned().partition(|topic| asks_the_source(topic));
+        if !promoted.is_empty() {
+            let verdicts = tokio::select! {
+                () = self.stopping.cancelled() => return false,
+                verdicts = self.verdicts(link, &promoted, source) => verdicts,
+            };
+            let mut waits = lock(&self.waits);
+            for (topic, verdict) in promoted.iter().zip(verdicts) {
+                match verdict {
+                    Verdict::InSync => due.push(topic.clone()),
+                    Verdict::AskLineage => {}
+                    Verdict::Waits(found) => drop(waits.insert(topic.name.clone(), found)),
+                }
+            }
+        }
+        if due.is_empty() {
+            return false;
+        }
+        let turn = tokio::select! {
+            () = self.stopping.cancelled() => return false,
+            turn = self.changes.lock() => turn,
+        };
+        self.stop(&turn, link, due.iter().map(|topic| topic.name.clone()).collect()).await;
+        true
+    }
+
+    /// First the data, then what follows it: where it is missing, the offsets of consumers would be cut short.
+    async fn verdicts(&self, link: &str, topics: &[Arc<TopicRecord>], source: &mut Source) -> Vec<Verdict> {
+        let mut verdicts = self.judge(link, topics, source).await;
+        let in_sync = topics.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::InSync);
+        let in_sync: BTreeSet<Arc<str>> = in_sync.map(|(topic, _)| topic.name.as_str().into()).collect();
+        let Some(service) = self.service.upgrade().filter(|_| !in_sync.is_empty()) else { return verdicts };
+        let mut open = service.settle_syncs(link, in_sync).await;
+        for (topic, verdict) in topics.iter().zip(&mut verdicts) {
+            if let (Verdict::InSync, Some(open)) = (&*verdict, open.remove(topic.name.as_str())) {
+                *verdict = Verdict::Waits(open.into_iter().map(wait_for_sync).collect());
+            }
+        }
+        verdicts
+    }
+
+    async fn judge(&self, link: &str, topics: &[Arc<TopicRecord>], source: &mut Source) -> Vec<Verdict> {
+        let seen = self.links.seen(link);
+        let Some(cluster) = self.links.source(link).filter(|_| seen != LinkSeen::Paused) else {
+            let seen = if seen == LinkSeen::Paused { seen } else { LinkSeen::Failed };
+            return topics.iter().map(|_| judge(seen, &[], &[])).collect();
+        };
+        let mut told = source.ends(&cluster, topics).await;
+        let copies: Vec<_> = topics.iter().map(|topic| self.copies(topic)).collect();
+        let verdicts = |told: &[Vec<Told>]| -> Vec<_> {
+            copies.iter().zip(told).map(|(copies, told)| judge(seen, copies, told)).collect()
+        };
+        let first = verdicts(&told);
+        let asks = first.iter().enumerate().filter(|(_, verdict)| **verdict == Verdict::AskLineage).map(|(at, _)| at);
+        let asks: Vec<_> = asks.flat_map(|at| lineages_of(at, topics, &copies)).collect();
+        if asks.is_empty() {
+            return first;
+        }
+        source.lineages(&cluster, &asks, &mut told).await;
+        verdicts(&told)
+    }
+
+    fn copies(&self, topic: &TopicRecord) -> Vec<Copy> {
+        let copy = |index| {
+            let log = self.logs.partition(&TopicPartition::new(topic.name.as_str(), index));
+            log.map_or(Copy { log_end: Offset(0), last_epoch: LeaderEpoch::NONE }, |log| {
+                let at = log.watermarks();
+                Copy { log_end: at.log_end, last_epoch: at.last_epoch }
+            })
+        };
+        (0..topic.partitions).map(copy).collect()
+    }
+}
+
+/// A question about the lineage of one copy: which topic, which partition, its name at the source, the copy's last epoch.
+pub(crate) struct LineageOf {
+    topic: usize,
+    partition: usize,
+    id: TopicPartition,
+    epoch: LeaderEpoch,
+}
+
+fn lineages_of(at: usize, topics: &[Arc<TopicRecord>], copies: &[Vec<Copy>]) -> Vec<LineageOf> {
+    let source_topic = topics.get(at).and_then(|topic| pending(topic)).map(|mirror| mirror.source_topic.as_str());
+    let (Some(source_topic), Some(copies)) = (source_topic, copies.get(at)) else { return Vec::new() };
+    let asked = copies.iter().zip(0..).enumerate().filter(|(_, (copy, _))| copy.last_epoch != LeaderEpoch::NONE);
+    asked
+        .map(|(partition, (copy, index))| LineageOf {
+            topic: at,
+            partition,
+            id: TopicPartition::new(source_topic, index),
+            epoch: copy.last_epoch,
+        })
+        .collect()
+}
+
+fn wait_for_sync((task, reason): (Task, String)) -> Wait {
+    let condition = match task {
+        Task::TopicConfigsSync => Condition::TopicConfigs,
+        Task::ConsumerOffsetSync | Task::AclSync | Task::AutoCreateMirror => Condition::ConsumerOffsets,
+    };
+    Wait { condition, reason }
+}
+
+/// The mirror of `topic`, if it is PENDING_STOPPED.
+fn pending(topic: &TopicRecord) -> Option<&MirrorRecord> {
+    topic.mirror.as_ref().filter(|mirror| mirror.status == MirrorStatus::PendingStopped)
+}
+
+/// A failover never does; a promotion until it was found in sync.
+fn asks_the_source(topic: &TopicRecord) -> bool {
+    topic.mirror.as_ref().is_some_and(|mirror| !mirror.is_let_go())
+}
+
+/// Steps 2 to 4; the topics that failed, and why.
+fn stop(state: &State, logs: &Logs, names: &[String]) -> Result<BTreeMap<String, String>, hawser_state::Error> {
+    let ends = |topic: &TopicRecord| {
+        let end = |index| {
+            logs.partition(&TopicPartition::new(topic.name.as_str(), index)).map(|log| log.watermarks().log_end.0)
+        };
+        (0..topic.partitions).map(|index| end(index).unwrap_or_default()).collect::<Vec<_>>()
+    };
+    state.update_topics(names, |topic| {
+        let is_news = pending(topic).is_some_and(|mirror| mirror.stopped_at.is_empty());
+        if is_news {
+            let ends = ends(topic);
+            topic.mirror.iter_mut().for_each(|mirror| mirror.stopped_at.clone_from(&ends));
+        }
+        is_news
+    })?;
+    let topics: Vec<_> =
+        names.iter().filter_map(|name| state.topic(name)).filter(|topic| pending(topic).is_some()).collect();
+    let mut failed = BTreeMap::new();
+    let mut mirrors = Vec::new();
+    for topic in &topics {
+        let config = Arc::new(TopicConfig::of_mirror(&topic.configs, logs.config()));
+        for index in 0..topic.partitions {
+            let id = TopicPartition::new(topic.name.as_str(), index);
+            match logs.open_partition(&id, topic.id) {
+                Ok(_) => mirrors.push((id, config.clone())),
+                Err(error) => drop(failed.insert(topic.name.clone(), error.to_string())),
+            }
+        }
+    }
+    for ((id, _), outcome) in mirrors.iter().zip(logs.end_mirroring(&mirrors, now_ms())) {
+        match outcome {
+            Ok(ended) => {
+                if ended.aborted > 0 {
+                    tracing::warn!(partition = %id, transactions = ended.aborted, "open transactions were aborted");
+                }
+            }
+            Err(error) => drop(failed.insert(id.topic.to_string(), error.to_string())),
+        }
+    }
+    let stopped: Vec<_> =
+        topics.iter().map(|topic| topic.name.clone()).filter(|name| !failed.contains_key(name)).collect();
+    let changed = state.update_topics(&stopped, |topic| {
+        let Some(mirror) = topic.mirror.as_mut().filter(|mirror| mirror.status == MirrorStatus::PendingStopped) else {
+            return false;
+        };
+        mirror.set_status(mirror.status.on_fact(MirrorFact::Stopped), now_ms());
+        mirror.error = None;
+        true
+    })?;
+    for topic in &changed {
+        let mirror = topic.mirror.as_ref();
+        let (link, stop) = (mirror.map(|m| m.link.as_str()), mirror.and_then(|m| m.stop));
+        tracing::info!(topic = topic.name, link, ?stop, "the mirror is an ordinary topic now");
+    }
+    Ok(failed)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
