@@ -14,13 +14,14 @@ final class Load {
     private final List<Thread> threads = new ArrayList<>();
     private final AtomicLong acknowledged = new AtomicLong();
     private final AtomicLong failed = new AtomicLong();
+    private final List<KafkaProducer<byte[], byte[]>> held = new ArrayList<>();
     private volatile boolean stopping;
 
     Load(Properties client) {
         this.client = client;
     }
 
-    /** start TOPIC PARTITIONS RECORDS_PER_SECOND BYTES | start-transactional (the same) | count | stop */
+    /** start TOPIC PARTITIONS RECORDS_PER_SECOND BYTES | start-transactional (the same) | hold-transaction TOPIC COUNT | count | stop */
     List<String> perform(List<String> words) throws Exception {
         switch (words.get(0)) {
             case "start", "start-transactional" -> {
@@ -36,6 +37,7 @@ final class Load {
                 threads.add(thread);
                 thread.start();
             }
+            case "hold-transaction" -> hold(words.get(1), Integer.parseInt(words.get(2)));
             case "count" -> { }
             case "stop" -> {
                 stopping = true;
@@ -51,6 +53,20 @@ final class Load {
             default -> throw new IllegalArgumentException("no such request: load " + words.get(0));
         }
         return List.of(acknowledged + "\t" + failed);
+    }
+
+    /** Sends records to partition 0 in a transaction that stays open as long as this process lives. */
+    private void hold(String topic, int count) {
+        String id = "hold-" + ProcessHandle.current().pid() + "-" + held.size();
+        KafkaProducer<byte[], byte[]> producer =
+            Writing.producer(client, "transactional.id", id, "transaction.timeout.ms", "900000");
+        held.add(producer);
+        producer.initTransactions();
+        producer.beginTransaction();
+        for (int i = 0; i < count; i++) {
+            producer.send(new ProducerRecord<>(topic, 0, null, ("held " + i).getBytes()));
+        }
+        producer.flush();
     }
 
     private void run(int number, boolean transactional, String topic, int partitions, int rate, int size) {
