@@ -1,7 +1,7 @@
 //! What is stored, as plain data. Stored as JSON, so a field may be added with a default; any other change raises
 //! the format number in `disk`.
 
-use crate::ConsumerGroupRecord;
+use crate::{AclRecord, ConsumerGroupRecord};
 use hawser_link::mirror::{MirrorFact, MirrorStatus, MirrorStop};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,9 @@ pub struct LinkRecord {
     pub configs: SecretConfigs,
     /// Milliseconds since 1970.
     pub created_ms: i64,
+    /// ACLs that this link brought from its source: it takes away no others.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub acls: BTreeSet<AclRecord>,
 }
 
 /// Config values whose `Debug` shows keys only.

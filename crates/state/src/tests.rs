@@ -25,7 +25,14 @@ fn topic(name: &str, id: u128) -> TopicRecord {
 
 fn link(name: &str) -> LinkRecord {
     let configs = SecretConfigs(BTreeMap::from([("sasl.jaas.config".into(), "hunter2".into())]));
-    LinkRecord { name: name.into(), id: Some(Uuid::from_u128(9)), remote_cluster_id: None, configs, created_ms: 1 }
+    LinkRecord {
+        name: name.into(),
+        id: Some(Uuid::from_u128(9)),
+        remote_cluster_id: None,
+        configs,
+        created_ms: 1,
+        acls: [].into(),
+    }
 }
 
 fn at(offset: i64) -> CommittedOffset {

@@ -49,6 +49,7 @@ impl Service {
             remote_cluster_id: remote.map(|r| r.id().to_owned()),
             configs: SecretConfigs(configs),
             created_ms: now_ms(),
+            acls: BTreeSet::new(),
         };
         let trial = self.links.try_out(record, skip_remote_check).await.map_err(|e| start_refusal(&e))?;
         if validate_only {

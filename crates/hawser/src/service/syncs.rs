@@ -6,7 +6,10 @@ use crate::operations::{Outcome, RefusalCode};
 use crate::persist::persist;
 use hawser_broker::Broker;
 use hawser_link::config::MirrorConfig;
-use hawser_state::{CommittedOffset as StoredOffset, GroupChange, LinkRecord, MirrorRecord, MirrorStatus, TopicRecord};
+use hawser_state::{
+    AclFilter, AclOperation, AclPatternType, AclPermission, AclRecord, AclResourceType,
+    CommittedOffset as StoredOffset, GroupChange, LinkRecord, MirrorRecord, MirrorStatus, TopicRecord,
+};
 use hawser_sync::{
     Acl, AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, SyncConfig, Syncs, Task, TaskError,
     TaskErrorCode, TaskStatus, TopicHere, WriteError,
@@ -232,10 +235,66 @@ impl Destination for LinkDestination {
     }
 
     fn acls(&self) -> AclsHere {
-        AclsHere::default()
+        let Ok(service) = self.service() else { return AclsHere::default() };
+        let brought = service.state.link(&self.link).map(|link| link.acls).unwrap_or_default();
+        let (of_link, others) = service.state.acls(&AclFilter::default()).iter().fold(
+            (BTreeSet::new(), BTreeSet::new()),
+            |(mut of_link, mut others), acl| {
+                if brought.contains(acl) { &mut of_link } else { &mut others }.insert(shown(acl));
+                (of_link, others)
+            },
+        );
+        AclsHere { of_link, others }
     }
 
-    fn change_acls(&self, _add: Vec<Acl>, _remove: Vec<Acl>) -> BoxFuture<'_, Result<(), TaskError>> {
-        Box::pin(async move { Ok(()) })
+    fn change_acls(&self, add: Vec<Acl>, remove: Vec<Acl>) -> BoxFuture<'_, Result<(), TaskError>> {
+        Box::pin(async move {
+            let failed = |message: String| TaskError::new(TaskErrorCode::Internal, message);
+            let service = self.service().map_err(failed)?;
+            // An ACL of a type that is younger than this program cannot be enforced here, so it is not taken.
+            let (add, remove) = (stored(&add), stored(&remove));
+            let link = self.link.clone();
+            let write = move |state: &hawser_state::State| {
+                // What is noted first and then not added is harmless; an ACL that nobody knows the link brought would stay.
+                let note = |change: &dyn Fn(&mut BTreeSet<AclRecord>)| {
+                    state.update_link(&link, |record| {
+                        change(&mut record.acls);
+                        true
+                    })
+                };
+                note(&|acls| acls.extend(add.iter().cloned()))?;
+                state.change_acls(&add, &remove)?;
+                note(&|acls| acls.retain(|acl| !remove.contains(acl)))?;
+                Ok(())
+            };
+            persist(&service.state, write).await.map_err(|error| failed(error.to_string()))
+        })
     }
+}
+
+fn shown(acl: &AclRecord) -> Acl {
+    Acl {
+        resource_type: acl.resource_type.code(),
+        resource_name: acl.resource_name.clone(),
+        pattern_type: acl.pattern_type.code(),
+        principal: acl.principal.clone(),
+        host: acl.host.clone(),
+        operation: acl.operation.code(),
+        permission: acl.permission.code(),
+    }
+}
+
+fn stored(acls: &[Acl]) -> Vec<AclRecord> {
+    let known = acls.iter().filter_map(|acl| {
+        Some(AclRecord {
+            resource_type: AclResourceType::of_code(acl.resource_type)?,
+            pattern_type: AclPatternType::of_code(acl.pattern_type)?,
+            resource_name: acl.resource_name.clone(),
+            principal: acl.principal.clone(),
+            host: acl.host.clone(),
+            operation: AclOperation::of_code(acl.operation)?,
+            permission: AclPermission::of_code(acl.permission)?,
+        })
+    });
+    known.collect()
 }
