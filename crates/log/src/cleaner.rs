@@ -92,10 +92,9 @@ impl Stop {
 }
 
 fn pass(directory: &Directory, now_ms: i64) {
-    let expired_at = now_ms.saturating_sub(directory.config.producer_id_expiration_ms);
     let led: Vec<_> = directory.all().into_iter().filter(|log| log.leads().is_some()).collect();
     for log in &led {
-        log.expire_producers(expired_at);
+        log.expire_producers(now_ms);
         if let Err(error) = log.delete_old_segments(now_ms) {
             tracing::warn!(id = %log.id, %error, "delete old segments");
         }

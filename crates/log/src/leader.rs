@@ -10,7 +10,7 @@
 use crate::disk::Durably;
 use crate::header::Header;
 use crate::partition::{PartitionLog, State, lock};
-use crate::producers::{Producers, Verdict};
+use crate::producers::{NOT_SEEN, Producers, Verdict};
 use crate::segment::Walk;
 use crate::snapshot::Snapshot;
 use crate::topic_config::TopicConfig;
@@ -155,16 +155,24 @@ impl PartitionLog {
         let unflushed = {
             let mut state = self.lock();
             if let Some(leading) = &mut state.leading {
-                leading.producers.on_batch(&header);
+                leading.producers.on_batch(&header, now_ms);
             }
             state.log_end.0 - state.flushed.0
         };
         drop(_writing);
         if unflushed >= config.flush_messages {
             self.flush()?;
+        } else if self.flushes_sooner(&config) {
+            self.mark_dirty(true);
         }
         let (first_offset, last_offset) = (header.base, header.last);
         Ok(Appended { first_offset, last_offset, log_append_time, log_start, duplicate: false })
+    }
+
+    /// Whether `flush.ms` is shorter than the data directory's interval: the flusher then does not wait.
+    fn flushes_sooner(&self, config: &TopicConfig) -> bool {
+        let every = self.directory.config.flush_interval.map_or(i64::MAX, |every| every.as_millis() as i64);
+        config.flush_ms < every
     }
 
     /// Whether the active segment is to be rolled for its age before a batch with `timestamp` (`LogSegment.shouldRoll`):
@@ -200,8 +208,13 @@ impl PartitionLog {
     /// watermark. Segments below it are removed in the background.
     ///
     /// # Errors
-    /// `OutOfRange` above the high watermark or below −1, file errors, `Offline`.
+    /// `Kept` unless `cleanup.policy` names `delete`, `OutOfRange` above the high watermark or below −1, file errors,
+    /// `Offline`.
     pub fn delete_records(&self, before: Offset) -> Result<Watermarks, Error> {
+        let config = self.config();
+        if config.compact && !config.delete {
+            return Err(Error::Kept(self.id.clone()));
+        }
         let at = self.watermarks();
         let before = if before == Offset(-1) { at.high_watermark } else { before };
         if before > at.high_watermark || before < Offset(0) {
@@ -215,10 +228,11 @@ impl PartitionLog {
         self.lock().largest_producer_id
     }
 
-    /// Forgets producers whose last batch is not younger than `expired_at`.
-    pub(crate) fn expire_producers(&self, expired_at: i64) {
+    /// Forgets producers that have been silent for `producer.id.expiration.ms`.
+    pub(crate) fn expire_producers(&self, now_ms: i64) {
+        let expired_at = now_ms.saturating_sub(self.directory.config.producer_id_expiration_ms);
         if let Some(leading) = &mut self.lock().leading {
-            leading.producers.expire(expired_at);
+            leading.producers.expire(now_ms, expired_at);
         }
     }
 
@@ -243,9 +257,7 @@ impl PartitionLog {
         for segment in segments.get(from..).unwrap_or_default() {
             let mut walk = Walk::new(segment, &self.directory.open_files, 0)?;
             while let Some((_, header)) = walk.next()? {
-                if header.producer_id >= 0 {
-                    producers.on_batch(&header);
-                }
+                producers.on_batch(&header, NOT_SEEN);
             }
         }
         Ok(producers)

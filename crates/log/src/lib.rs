@@ -116,6 +116,9 @@ pub enum Error {
     /// The partition is an ordinary one: only its leader appends.
     #[error("{0} is an ordinary partition and takes no mirror's batches")]
     Led(TopicPartition),
+    /// Records of a topic that is only compacted are not deleted by offset (`POLICY_VIOLATION`).
+    #[error("records of {0} cannot be deleted: its cleanup.policy is compact")]
+    Kept(TopicPartition),
     /// The partition stopped after a write or fsync error; see its state.
     #[error("partition is offline: {0}")]
     Offline(String),
@@ -134,7 +137,7 @@ pub struct Watermarks {
     pub log_end: Offset,
     /// Below it everything survives a power cut.
     pub flushed: Offset,
-    /// Epoch of the last batch, `NONE` when empty.
+    /// Epoch of the last batch, or of the leadership that began since; `NONE` when empty.
     pub last_epoch: LeaderEpoch,
 }
 

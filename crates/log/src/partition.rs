@@ -1,8 +1,9 @@
 //! One partition's log: its state, and the append.
 //!
-//! Three locks, always taken in this order: `flushing` (one fsync at a time), `writing` (one append, truncation or roll at
-//! a time, held over file operations), `state` (the positions; held for moments, never over a file operation). A reader
-//! copies what it needs out of `state` and reads files without a lock; see [`Segment`].
+//! Locks, always taken in this order: `flushing` (one fsync at a time), `writing` (one append, truncation or roll at a time,
+//! held over file operations), `replacing` (while a compacted segment takes the names of others), `state` (the positions; held
+//! for moments, never over a file operation). A reader copies what it needs out of `state` and reads files with no lock but a
+//! share of `replacing`; see [`Segment`].
 //!
 //! *Invariants, asserted in [`State::check`]:* log start ≤ flushed ≤ log end; the last segment is the active one; segments
 //! rise; a log without a readable offset has an empty active segment. A failed append leaves the state as it was: what it
@@ -391,7 +392,9 @@ impl PartitionLog {
 
     /// Gives the empty active segment another name, so that the log can begin there.
     fn rename_empty(&self, base: Offset) -> Result<(), Error> {
-        let made = self.create_segment(base).map_err(|source| self.io("make a segment of", source))?;
+        // What a clean shutdown left there told of another log.
+        let made = self.directory.disk.remove(&self.snapshot_path(base)).and_then(|()| self.create_segment(base));
+        let made = made.map_err(|source| self.io("make a segment of", source))?;
         let old = {
             let mut state = self.lock();
             state.names_dirty = true;

@@ -17,6 +17,8 @@ const PRODUCERS_MAX: usize = 100_000;
 /// How many are forgotten at once, so that finding them is rare.
 const FORGOTTEN_AT_ONCE: usize = PRODUCERS_MAX / 10;
 
+pub(crate) const NOT_SEEN: i64 = -1;
+
 /// The producers of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
@@ -29,6 +31,9 @@ pub(crate) struct Producer {
     pub(crate) epoch: i16,
     /// Timestamp of its last batch, ms since 1970.
     pub(crate) last_timestamp: i64,
+    /// When it wrote last by our clock, ms since 1970; `NOT_SEEN` if that was before the log was loaded. (Kafka goes by
+    /// timestamps, and so forgets who sends old records while he sends them.)
+    last_seen_ms: i64,
     /// Oldest first; all `None` after a transaction marker.
     batches: [Option<Written>; BATCHES_MAX],
 }
@@ -55,10 +60,12 @@ pub(crate) enum Verdict {
 }
 
 impl Producers {
-    /// Whether a batch of a producer continues what it wrote (`ProducerAppendInfo.maybeValidateDataBatch`). Producers whose
-    /// last batch is not younger than `expired_at` are unknown.
+    /// Whether a batch of a producer continues what it wrote (`ProducerAppendInfo.maybeValidateDataBatch`). Producers that were
+    /// last seen at `expired_at` or before are unknown.
     pub(crate) fn judge(&self, batch: &Header, expired_at: i64) -> Verdict {
-        let Some(known) = self.known.get(&batch.producer_id).filter(|known| known.last_timestamp > expired_at) else {
+        let known = self.known.get(&batch.producer_id);
+        let Some(known) = known.filter(|known| known.last_seen_ms == NOT_SEEN || known.last_seen_ms > expired_at)
+        else {
             return Verdict::Append;
         };
         let (first, last) = (batch.base_sequence, batch.last_sequence());
@@ -78,17 +85,18 @@ impl Producers {
         if follows { Verdict::Append } else { Verdict::OutOfOrder(last_known) }
     }
 
-    /// Takes in a batch that was appended.
-    pub(crate) fn on_batch(&mut self, batch: &Header) {
+    /// Takes in a batch that was appended at `seen_ms`.
+    pub(crate) fn on_batch(&mut self, batch: &Header, seen_ms: i64) {
         if batch.producer_id < 0 {
             return;
         }
-        let unknown = Producer { epoch: batch.producer_epoch, last_timestamp: -1, batches: [None; BATCHES_MAX] };
+        let (epoch, batches) = (batch.producer_epoch, [None; BATCHES_MAX]);
+        let unknown = Producer { epoch, last_timestamp: -1, last_seen_ms: seen_ms, batches };
         let producer = self.known.entry(batch.producer_id).or_insert(unknown);
         if producer.epoch != batch.producer_epoch || batch.is_control() {
             *producer = unknown;
         }
-        producer.last_timestamp = batch.max_timestamp;
+        (producer.last_timestamp, producer.last_seen_ms) = (batch.max_timestamp, seen_ms);
         if !batch.is_control() {
             producer.push(Written {
                 last_sequence: batch.last_sequence(),
@@ -102,9 +110,14 @@ impl Producers {
         }
     }
 
-    /// Forgets producers whose last batch is not younger than `expired_at`.
-    pub(crate) fn expire(&mut self, expired_at: i64) {
-        self.known.retain(|_, producer| producer.last_timestamp > expired_at);
+    /// Forgets producers that were last seen at `expired_at` or before. One that was not seen yet counts as seen now.
+    pub(crate) fn expire(&mut self, now_ms: i64, expired_at: i64) {
+        self.known.retain(|_, producer| {
+            if producer.last_seen_ms == NOT_SEEN {
+                producer.last_seen_ms = now_ms;
+            }
+            producer.last_seen_ms > expired_at
+        });
     }
 
     /// The last offset that a producer wrote, `None` after a marker, and its epoch
@@ -115,11 +128,11 @@ impl Producers {
     }
 
     fn forget_oldest(&mut self) {
-        let mut timestamps: Vec<_> = self.known.values().map(|producer| producer.last_timestamp).collect();
-        let (_, &mut limit, _) = timestamps.select_nth_unstable(FORGOTTEN_AT_ONCE);
-        let mut left = FORGOTTEN_AT_ONCE; // many may have the same timestamp
+        let mut seen: Vec<_> = self.known.values().map(|producer| producer.last_seen_ms).collect();
+        let (_, &mut limit, _) = seen.select_nth_unstable(FORGOTTEN_AT_ONCE);
+        let mut left = FORGOTTEN_AT_ONCE; // many may have been seen at the same time
         self.known.retain(|_, producer| {
-            let forgotten = left > 0 && producer.last_timestamp <= limit;
+            let forgotten = left > 0 && producer.last_seen_ms <= limit;
             left -= usize::from(forgotten);
             !forgotten
         });
@@ -131,7 +144,8 @@ impl Producers {
 
     /// Takes in a producer as a snapshot holds it.
     pub(crate) fn load(&mut self, id: i64, epoch: i16, last_timestamp: i64, last: Option<Written>) {
-        self.known.insert(id, Producer { epoch, last_timestamp, batches: [last, None, None, None, None] });
+        let batches = [last, None, None, None, None];
+        self.known.insert(id, Producer { epoch, last_timestamp, last_seen_ms: NOT_SEEN, batches });
     }
 }
 
@@ -194,7 +208,7 @@ mod tests {
         for number in 0..7 {
             let next = batch(i64::from(number) * 2, 2, 3, number * 2);
             assert_eq!(producers.judge(&next, 0), Verdict::Append, "batch {number}");
-            producers.on_batch(&next);
+            producers.on_batch(&next, 1000);
         }
         for (producer_epoch, count, sequence, expected) in [
             (3, 2, 14, "append"),
@@ -219,19 +233,30 @@ mod tests {
             assert_eq!(verdict, expected, "epoch {producer_epoch}, {count} from {sequence}");
         }
         assert_eq!(producers.judge(&batch(100, 2, 3, 99), 1000), Verdict::Append, "expired");
-        producers.on_batch(&batch(14, 1, 4, 0));
+        producers.on_batch(&batch(14, 1, 4, 0), 1000);
         assert_eq!(producers.judge(&batch(100, 2, 3, 14), 0), Verdict::StaleEpoch(4));
         assert_eq!(producers.judge(&batch(100, 2, 4, 1), 0), Verdict::Append);
     }
 
     #[test]
+    fn who_was_not_seen_since_the_start_has_the_whole_time() {
+        let mut producers = Producers::default();
+        producers.on_batch(&batch(0, 1, 0, 0), NOT_SEEN);
+        assert!(matches!(producers.judge(&batch(1, 1, 0, 0), 500), Verdict::Duplicate(_)));
+        producers.expire(600, 500);
+        assert!(matches!(producers.judge(&batch(1, 1, 0, 0), 599), Verdict::Duplicate(_)));
+        producers.expire(700, 600);
+        assert_eq!(producers.iter().count(), 0);
+    }
+
+    #[test]
     fn sequences_run_over() {
         let mut producers = Producers::default();
-        producers.on_batch(&batch(0, 10, 0, i32::MAX - 4));
+        producers.on_batch(&batch(0, 10, 0, i32::MAX - 4), 1000);
         let same = producers.judge(&batch(50, 10, 0, i32::MAX - 4), 0);
         assert!(matches!(same, Verdict::Duplicate(written) if written.first_offset() == Offset(0)), "{same:?}");
         assert_eq!(producers.judge(&batch(10, 1, 0, 5), 0), Verdict::Append);
-        producers.on_batch(&batch(10, 1, 0, i32::MAX));
+        producers.on_batch(&batch(10, 1, 0, i32::MAX), 1000);
         assert_eq!(producers.judge(&batch(11, 1, 0, 0), 0), Verdict::Append);
     }
 
@@ -239,7 +264,7 @@ mod tests {
     fn the_oldest_are_forgotten_when_there_are_too_many() {
         let mut producers = Producers::default();
         for id in 0..=PRODUCERS_MAX as i64 {
-            producers.on_batch(&Header { producer_id: id, max_timestamp: id / 3, ..batch(id, 1, 0, 0) });
+            producers.on_batch(&Header { producer_id: id, ..batch(id, 1, 0, 0) }, id / 3);
         }
         assert_eq!(producers.known.len(), PRODUCERS_MAX + 1 - FORGOTTEN_AT_ONCE);
         assert_eq!(producers.known.keys().next(), Some(&(FORGOTTEN_AT_ONCE as i64)));

@@ -76,7 +76,7 @@ pub struct TopicConfig {
     pub compression_level: Option<i32>,
     /// `flush.messages`.
     pub flush_messages: i64,
-    /// `flush.ms`. What the data directory's own interval is shorter than has no effect.
+    /// `flush.ms`. Longer than the data directory's own interval it has no effect.
     pub flush_ms: i64,
 }
 

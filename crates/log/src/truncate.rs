@@ -224,6 +224,9 @@ impl PartitionLog {
 
     fn restart(&self, offset: Offset) -> Result<Watermarks, Error> {
         let had_data = self.lock().segments.iter().any(|segment| segment.size > 0);
+        // What a clean shutdown left there told of another log.
+        let removed = self.directory.disk.remove(&self.snapshot_path(offset));
+        removed.map_err(|source| self.io("restart", source))?;
         self.begin_state(offset);
         // A new mirror that begins above 0 has nothing to lose, and there may be thousands: it is durable when it is flushed.
         self.settle(had_data).map_err(|source| self.io("restart", source))?;

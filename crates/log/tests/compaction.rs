@@ -94,7 +94,7 @@ fn append_all(log: &PartitionLog, all: &[Sent]) -> BTreeMap<i64, Bytes> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_last_record_of_each_key_stays(all in prop::collection::vec(sent(), 1..60), more in prop::collection::vec(sent(), 0..20)) {

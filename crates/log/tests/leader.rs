@@ -191,6 +191,42 @@ fn an_expired_producer_may_go_on_anywhere() {
 }
 
 #[test]
+fn who_sends_old_records_is_not_forgotten() {
+    let root = folder();
+    let (_logs, log) = ordinary(root.path());
+    let old = records(1).timestamp(5).idempotent(7, 0, 0).build();
+    append(&log, old.clone()).expect("appends");
+    assert!(append(&log, old).expect("sent twice").duplicate);
+}
+
+#[test]
+fn a_log_that_is_only_compacted_keeps_its_records() {
+    let root = folder();
+    let (_logs, log) = ordinary(root.path());
+    append(&log, records(3).build()).expect("appends");
+    configured(&log, |config| (config.compact, config.delete) = (true, false));
+    assert!(matches!(log.delete_records(Offset(1)), Err(hawser_log::Error::Kept(_))));
+    configured(&log, |config| config.delete = true);
+    assert_eq!(log.delete_records(Offset(1)).expect("deletes").log_start, Offset(1));
+}
+
+#[test]
+fn a_log_begun_anew_knows_nothing_of_the_one_before() {
+    let root = folder();
+    let (logs, log) = open(root.path(), &config(1 << 20));
+    log.append(&[transactional(0, 5, 0, 11)]).expect("appends");
+    logs.close().expect("closes");
+    drop((log, logs));
+    let (logs, log) = open(root.path(), &config(1 << 20));
+    log.restart_at(Offset(5)).expect("begins at 5");
+    log.append(&[plain(5, 1, 0)]).expect("appends");
+    drop((log, logs)); // killed
+    let (_logs, log) = open(root.path(), &config(1 << 20));
+    log.observe_high_watermark(Offset(6));
+    assert_eq!(log.watermarks().last_stable, Offset(6), "no transaction is open");
+}
+
+#[test]
 fn an_ordinary_partition_takes_no_mirrors_batches() {
     let root = folder();
     let (_logs, log) = ordinary(root.path());
