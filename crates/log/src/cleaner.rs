@@ -69,7 +69,9 @@ pub(crate) fn start(directory: Weak<Directory>, stop: Arc<Stop>, every: Duration
         while stop.sleep(every) {
             let Some(directory) = directory.upgrade() else { return };
             let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-            pass(&directory, now_ms);
+            if catch_unwind(AssertUnwindSafe(|| pass(&directory, now_ms))).is_err() {
+                tracing::error!(root = %directory.root.display(), "cleaning panicked and is begun again in a while");
+            }
         }
     })
 }

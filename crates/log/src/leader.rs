@@ -220,7 +220,7 @@ impl PartitionLog {
         if before > at.high_watermark || before < Offset(0) {
             return Err(Error::OutOfRange { offset: before, log_start: at.log_start, log_end: at.high_watermark });
         }
-        self.advance_log_start(before)
+        self.raise_log_start(before)
     }
 
     /// The largest producer id of any batch that this log ever held, −1 for none.

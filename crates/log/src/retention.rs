@@ -69,7 +69,7 @@ impl PartitionLog {
     /// File errors, `Offline`.
     pub(crate) fn delete_old_segments(&self, now_ms: i64) -> Result<(), Error> {
         match self.retained_from(now_ms) {
-            Some(start) => self.advance_log_start(start).map(|_| ()),
+            Some(start) => self.raise_log_start(start).map(|_| ()),
             None => Ok(()),
         }
     }

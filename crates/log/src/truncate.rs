@@ -149,8 +149,14 @@ impl PartitionLog {
     /// partition stay for `file.delete.delay.ms`. Lower than the log start: nothing happens.
     ///
     /// # Errors
-    /// File errors, `OutOfRange` above the log end.
+    /// File errors, `OutOfRange` above the log end, `Led`: the log start of an ordinary partition is its leader's.
     pub fn advance_log_start(&self, offset: Offset) -> Result<Watermarks, Error> {
+        self.lock().refuse_if_led(&self.id)?;
+        self.raise_log_start(offset)
+    }
+
+    /// Raises the log start of any partition.
+    pub(crate) fn raise_log_start(&self, offset: Offset) -> Result<Watermarks, Error> {
         let _writing = lock(&self.writing);
         let (everything, snapshot) = {
             let state = self.lock();

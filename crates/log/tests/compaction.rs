@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const NOW: i64 = 1_700_000_000_000;
 const DAY: i64 = 24 * 3_600_000;
@@ -415,6 +415,82 @@ fn retention_by_time_and_size_and_delete_records() {
 }
 
 #[test]
+fn readers_and_producers_go_on_while_segments_are_swapped() {
+    let root = folder();
+    let (logs, log) = ordinary(root.path(), 400);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut rounds = 0;
+                    while !done.load(Ordering::Acquire) || rounds == 0 {
+                        let found = records(&log); // checks offsets, sizes and CRCs of batches
+                        assert!(found.is_sorted_by(|a, b| a.offset < b.offset));
+                        log.offset_for_timestamp(NOW).expect("looks up");
+                        log.aborted_transactions(Offset(0), log.watermarks().log_end).expect("looks up");
+                        rounds += 1;
+                    }
+                })
+            })
+            .collect();
+        let cleaner = scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                logs.clean(NOW);
+            }
+        });
+        for number in 0..400 {
+            log.append_as_leader(keyed(&format!("key-{}", number % 5), Some("value")), NOW).expect("appends");
+            if number % 10 == 0 {
+                log.flush().expect("flushes");
+            }
+        }
+        done.store(true, Ordering::Release);
+        readers.into_iter().for_each(|reader| reader.join().expect("a reader found nothing amiss"));
+        cleaner.join().expect("cleans");
+    });
+    log.flush().expect("flushes");
+    logs.clean(NOW);
+    assert!(records(&log).len() < 100, "{} of 400 are left", records(&log).len());
+    assert_eq!(latest(&records(&log)).len(), 5);
+}
+
+/// fsync fails while it is told to.
+struct FailingSync(AtomicBool);
+
+impl Faults for FailingSync {
+    fn before(&self, act: Act, _: &Path) -> Verdict {
+        match act {
+            Act::Sync if self.0.load(Ordering::Acquire) => Verdict::Fail(io::Error::other("no fsync")),
+            _ => Verdict::Proceed,
+        }
+    }
+}
+
+#[test]
+fn what_a_failed_fsync_lost_is_not_taken_for_a_duplicate() {
+    let root = folder();
+    let faults = Arc::new(FailingSync(AtomicBool::new(false)));
+    let logs = Logs::open_on(Disk::with_faults(faults.clone()), root.path(), quiet(1 << 20)).expect("opens");
+    let log = logs.open_partition(&id(), common::TOPIC_ID).expect("opens");
+    let epoch = log.become_leader().expect("leads");
+    let batch = |sequence| BatchBuilder::at(0).timestamp(NOW).records(1, 5).idempotent(7, 0, sequence).build();
+    log.append_as_leader(batch(0), NOW).expect("appends");
+    log.flush().expect("flushes");
+    log.append_as_leader(batch(1), NOW).expect("appends");
+    faults.0.store(true, Ordering::Release);
+    log.flush().expect_err("fsync fails");
+    log.append_as_leader(batch(1), NOW).expect_err("offline");
+    faults.0.store(false, Ordering::Release);
+    log.resume().expect("comes back");
+    assert_eq!(log.watermarks().log_end, Offset(1));
+    assert!(log.leads().expect("still led") > epoch, "what was read before was of another lineage");
+    assert!(log.append_as_leader(batch(0), NOW).expect("answers").duplicate);
+    let again = log.append_as_leader(batch(1), NOW).expect("appends");
+    assert_eq!((again.first_offset, again.duplicate), (Offset(1), false));
+}
+
+#[test]
 fn many_mirrors_are_promoted_with_one_flush() {
     let root = tempfile::tempdir().expect("temporary folder");
     let logs = Logs::open(root.path(), quiet(1 << 20)).expect("opens");
@@ -428,7 +504,7 @@ fn many_mirrors_are_promoted_with_one_flush() {
         .collect();
     let begun = std::time::Instant::now();
     let outcomes = logs.end_mirroring(&mirrors, NOW);
-    println!("{} promoted in {:?}", outcomes.len(), begun.elapsed());
+    println!("{} mirrors promoted in {:?}", outcomes.len(), begun.elapsed());
     for ((id, _), outcome) in mirrors.iter().zip(outcomes) {
         assert_eq!(outcome.expect("ends").aborted, 1);
         let at = logs.partition(id).expect("is there").watermarks();

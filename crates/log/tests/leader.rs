@@ -233,6 +233,9 @@ fn an_ordinary_partition_takes_no_mirrors_batches() {
     log.append(&[plain(0, 1, 0)]).expect_err("led");
     log.truncate_to(Offset(0)).expect_err("led");
     log.restart_at(Offset(9)).expect_err("led");
+    append(&log, records(2).build()).expect("appends");
+    log.advance_log_start(Offset(1)).expect_err("led");
+    assert_eq!(log.delete_records(Offset(1)).expect("deletes").log_start, Offset(1));
 }
 
 #[test]
