@@ -8,8 +8,8 @@ use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Far above the second or two that a tool takes.
-const LIMIT: Duration = Duration::from_secs(120);
+/// Far above the second or two that a tool takes, also where ten of them share a core.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// A call of one main class.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ impl Tool {
     /// Runs it and returns what it said, whatever its exit code.
     ///
     /// # Errors
-    /// When it cannot be started or has not ended after two minutes (it is then killed).
+    /// When it cannot be started or has not ended after five minutes (it is then killed).
     pub fn output(self) -> Result<ToolOutput> {
         let (status, stdout, stderr) = self.bytes()?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
