@@ -1,6 +1,14 @@
 //! The command line: words and flags as operators of cluster links know them. Only parsing; [`crate::commands`] acts.
 
+mod link;
+mod mirror;
+
+pub(crate) use link::{Link, LinkConfiguration, LinkCreate, LinkTask};
+pub(crate) use mirror::{Alter, Mirror};
+
+use crate::tools;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 verify found a difference.\n\
@@ -30,10 +38,10 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a daemon
     Serve(Serve),
-    /// Make, show and delete cluster links
+    /// Make, show, change and delete cluster links
     #[command(subcommand)]
     Link(Link),
-    /// Make and show mirror topics
+    /// Make, show and change mirror topics
     #[command(subcommand)]
     Mirror(Mirror),
     /// Compare mirrors with their sources, batch by batch, while both run
@@ -41,6 +49,18 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Show the whole thing on this machine: a stock Kafka, two daemons, a link and a mirror
     Quickstart(Quickstart),
+    /// Print what makes a shell complete hawser's words
+    Completion {
+        /// For this shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Cluster links with the flags and outputs of the tool of this name
+    KafkaClusterLinks(tools::cluster_links::Flags),
+    /// Mirror topics with the flags and outputs of the tool of this name
+    KafkaMirrors(tools::mirrors::Flags),
+    /// A link's settings with the flags and outputs of the tool of this name
+    KafkaConfigs(tools::configs::Flags),
 }
 
 #[derive(Args, Debug)]
@@ -58,13 +78,20 @@ pub(crate) struct Serve {
 
 /// How to reach the daemon, as with Kafka's own tools.
 #[derive(Args, Clone, Debug, Default)]
-pub(crate) struct Connect {
+pub(crate) struct Login {
     /// A listener of the daemon
     #[arg(long, value_name = "HOST:PORT", env = "HAWSER_BOOTSTRAP_SERVER")]
     pub(crate) bootstrap_server: Option<String>,
     /// Client settings (security.protocol, sasl.*, ssl.*)
     #[arg(long, value_name = "FILE", env = "HAWSER_COMMAND_CONFIG")]
     pub(crate) command_config: Option<PathBuf>,
+}
+
+/// How to reach the daemon, and how to print what it says.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Connect {
+    #[command(flatten)]
+    pub(crate) login: Login,
     /// How to print results
     #[arg(long, short = 'o', value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
@@ -75,132 +102,7 @@ pub(crate) enum Output {
     #[default]
     Human,
     Json,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Link {
-    /// Make this side's half of a link
-    Create(Box<LinkCreate>),
-    /// All links of the daemon
-    List {
-        #[command(flatten)]
-        connect: Connect,
-    },
-    /// One link: state, liveness, settings
-    Describe {
-        /// Name of the link
-        #[arg(value_name = "LINK", required_unless_present = "link")]
-        name: Option<String>,
-        /// Name of the link (other spelling)
-        #[arg(long, conflicts_with = "name")]
-        link: Option<String>,
-        #[command(flatten)]
-        connect: Connect,
-    },
-    /// Delete this side's half of links
-    Delete {
-        /// Names of the links
-        #[arg(value_name = "LINK", required_unless_present = "link")]
-        names: Vec<String>,
-        /// Name of the link (other spelling)
-        #[arg(long, conflicts_with = "names")]
-        link: Option<String>,
-        /// Do not ask, and delete a link that has live mirrors too
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        connect: Connect,
-    },
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct LinkCreate {
-    /// Name of the link, the same on both sides
-    #[arg(value_name = "LINK", required_unless_present = "link")]
-    pub(crate) name: Option<String>,
-    /// Name of the link (other spelling)
-    #[arg(long, conflicts_with = "name")]
-    pub(crate) link: Option<String>,
-    /// The cluster that this command is for; must be the daemon's own
-    #[arg(long, value_name = "ID")]
-    pub(crate) cluster: Option<String>,
-    /// The other cluster, which is the source
-    #[arg(long, alias = "source-cluster-id", value_name = "ID", group = "remote")]
-    pub(crate) source_cluster: Option<String>,
-    /// The other cluster, which is the destination
-    #[arg(long, alias = "destination-cluster-id", value_name = "ID", group = "remote")]
-    pub(crate) destination_cluster: Option<String>,
-    /// The other cluster, whichever side it is
-    #[arg(long, aliases = ["remote-cluster", "remote-cluster-id"], value_name = "ID", group = "remote")]
-    pub(crate) cluster_id: Option<String>,
-    /// Sets bootstrap.servers of a destination-initiated link
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) source_bootstrap_server: Option<String>,
-    /// Login at the source: SASL_SSL with PLAIN, user name
-    #[arg(long, value_name = "KEY")]
-    pub(crate) source_api_key: Option<String>,
-    /// Login at the source: SASL_SSL with PLAIN, password. Every user of this machine sees a command line: `@FILE` takes
-    /// the first line of a file, and without this flag HAWSER_SOURCE_API_SECRET is taken
-    #[arg(long, value_name = "SECRET|@FILE", requires = "source_api_key")]
-    pub(crate) source_api_secret: Option<String>,
-    /// Settings: `key=value,key=value` (a value with commas in `[…]`), or a file's name; may be repeated. Secrets belong
-    /// into a file
-    #[arg(long, value_name = "K=V,…|FILE")]
-    pub(crate) config: Vec<String>,
-    /// File with the settings of this half
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config_file: Option<PathBuf>,
-    /// Check everything, make nothing
-    #[arg(long, alias = "dry-run")]
-    pub(crate) validate_only: bool,
-    /// Do not reach the other side first
-    #[arg(long, alias = "exclude-validate-link")]
-    pub(crate) no_validate: bool,
-    #[command(flatten)]
-    pub(crate) connect: Connect,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Mirror {
-    /// Begin to mirror a topic
-    Create {
-        /// Name of the mirror topic
-        #[arg(value_name = "TOPIC")]
-        topic: String,
-        /// The link that it comes over
-        #[arg(long)]
-        link: String,
-        /// Name at the source, if another
-        #[arg(long, value_name = "TOPIC")]
-        source_topic: Option<String>,
-        /// Topic settings: `key=value,…` or a file's name
-        #[arg(long, value_name = "K=V,…|FILE")]
-        config: Vec<String>,
-        #[command(flatten)]
-        connect: Connect,
-    },
-    /// All mirror topics
-    List {
-        /// Only this link's
-        #[arg(long)]
-        link: Option<String>,
-        /// Only mirrors in this status
-        #[arg(long, value_name = "STATUS")]
-        mirror_status: Option<String>,
-        #[command(flatten)]
-        connect: Connect,
-    },
-    /// One mirror topic with its partitions
-    Describe {
-        /// Name of the mirror topic
-        #[arg(value_name = "TOPIC")]
-        topic: String,
-        /// Its link
-        #[arg(long)]
-        link: Option<String>,
-        #[command(flatten)]
-        connect: Connect,
-    },
+    Yaml,
 }
 
 #[derive(Args, Debug)]

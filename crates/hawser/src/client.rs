@@ -1,6 +1,6 @@
 //! The command line's way to a daemon: its Kafka listener, with the login of `--command-config`, carrying operations.
 
-use crate::cli::Connect;
+use crate::cli::Login;
 use crate::operations::{Operation, Outcome, Refusal, Reply};
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -37,11 +37,11 @@ impl DaemonClient {
     ///
     /// # Errors
     /// Missing flags, wrong settings, and whatever keeps a Kafka client from logging in.
-    pub(crate) async fn connect(connect: &Connect) -> anyhow::Result<Self> {
-        let Some(servers) = &connect.bootstrap_server else {
+    pub(crate) async fn connect(login: &Login) -> anyhow::Result<Self> {
+        let Some(servers) = &login.bootstrap_server else {
             bail!("--bootstrap-server is required (or HAWSER_BOOTSTRAP_SERVER)");
         };
-        let properties = match &connect.command_config {
+        let properties = match &login.command_config {
             Some(file) => read_properties(file)?,
             None => Properties::default(),
         };

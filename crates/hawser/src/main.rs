@@ -19,15 +19,16 @@ mod promotions;
 mod quickstart;
 mod remote;
 mod service;
+mod tools;
 mod verify;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
 use commands::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(tools::called_by_name(std::env::args_os()));
     // A person at a command wants its answer; a daemon's log is its voice.
     let default_filter = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
     let filter = cli.log.as_deref().unwrap_or(default_filter);
@@ -51,5 +52,12 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Mirror(mirror) => commands::mirror(mirror).await,
         Command::Verify(verify) => commands::verify(verify).await,
         Command::Quickstart(quickstart) => quickstart::run(quickstart).await,
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "hawser", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::KafkaClusterLinks(flags) => tools::cluster_links::run(flags).await,
+        Command::KafkaMirrors(flags) => tools::mirrors::run(flags).await,
+        Command::KafkaConfigs(flags) => tools::configs::run(flags).await,
     }
 }

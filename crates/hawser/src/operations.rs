@@ -550,4 +550,6 @@ impl fmt::Display for LinkState {
 }
 
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;

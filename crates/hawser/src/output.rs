@@ -1,23 +1,27 @@
-//! Results for people (tables, columns as in the reference's CLI) and for machines (JSON).
+//! Results for people (tables, columns as in the reference's CLI) and for machines (JSON, YAML).
 
 use crate::cli::Output;
-use crate::operations::{LinkView, MirrorView, VerifyView};
+use crate::operations::{AlteredMirror, LinkConfigView, LinkView, MirrorView, RefusalCode, TaskView, VerifyView};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-/// Prints `value` as JSON, or what `human` makes of it.
+const NO_LINKS: &str = "No cluster links found.";
+const NO_MIRRORS: &str = "No mirror topics found.";
+
+/// Prints `value` as JSON or YAML, or what `human` makes of it.
 pub(crate) fn show<T: Serialize>(output: Output, value: &T, human: impl FnOnce(&T) -> String) -> String {
     match output {
         Output::Human => human(value),
         // Our own types always encode: no maps with keys that are not text.
         Output::Json => serde_json::to_string_pretty(value).unwrap_or_default(),
+        Output::Yaml => serde_saphyr::to_string(value).unwrap_or_default().trim_end().to_owned(),
     }
 }
 
 /// `link list`.
 pub(crate) fn links(links: &[LinkView]) -> String {
     if links.is_empty() {
-        return "No cluster links found.".to_owned();
+        return NO_LINKS.to_owned();
     }
     let mut table = table(&[
         "Name",
@@ -30,16 +34,121 @@ pub(crate) fn links(links: &[LinkView]) -> String {
         "Error Message",
     ]);
     for link in links {
+        table.add_row(link_row(link));
+    }
+    table.to_string()
+}
+
+/// A link with one of its mirror topics; a link without any has one row.
+#[derive(Serialize)]
+pub(crate) struct LinkTopicRow<'a> {
+    topic_name: &'a str,
+    #[serde(flatten)]
+    link: &'a LinkView,
+}
+
+/// The rows of `link list --include-topics`.
+pub(crate) fn links_with_topics<'a>(links: &'a [LinkView], mirrors: &'a [MirrorView]) -> Vec<LinkTopicRow<'a>> {
+    let mut rows = Vec::new();
+    for link in links {
+        let before = rows.len();
+        let topics = mirrors.iter().filter(|mirror| mirror.link_name == link.link_name);
+        rows.extend(topics.map(|mirror| LinkTopicRow { topic_name: &mirror.mirror_topic_name, link }));
+        if rows.len() == before {
+            rows.push(LinkTopicRow { topic_name: "", link });
+        }
+    }
+    rows
+}
+
+/// `link list --include-topics`.
+pub(crate) fn link_topics(rows: &[LinkTopicRow<'_>]) -> String {
+    if rows.is_empty() {
+        return NO_LINKS.to_owned();
+    }
+    let mut table = table(&[
+        "Name",
+        "ID",
+        "Topic Name",
+        "Source Cluster",
+        "Destination Cluster",
+        "Remote Cluster",
+        "State",
+        "Error",
+        "Error Message",
+    ]);
+    for LinkTopicRow { topic_name, link } in rows {
+        let mut row = link_row(link);
+        row.insert(2, (*topic_name).to_owned());
+        table.add_row(row);
+    }
+    table.to_string()
+}
+
+fn link_row(link: &LinkView) -> Vec<String> {
+    vec![
+        link.link_name.clone(),
+        text(link.link_id.as_ref()),
+        text(link.source_cluster.as_ref()),
+        text(link.destination_cluster.as_ref()),
+        text(link.remote_cluster.as_ref()),
+        link.state.to_string(),
+        shown_error(&link.error),
+        text(link.error_message.as_ref()),
+    ]
+}
+
+/// `link configuration list`: a setting a row.
+pub(crate) fn link_configs(configs: &[LinkConfigView]) -> String {
+    let mut table = table(&["Config Name", "Config Value", "Read-Only", "Sensitive", "Source", "Synonyms"]);
+    for config in configs {
         table.add_row([
-            link.link_name.clone(),
-            text(link.link_id.as_ref()),
-            text(link.source_cluster.as_ref()),
-            text(link.destination_cluster.as_ref()),
-            text(link.remote_cluster.as_ref()),
-            link.state.to_string(),
-            shown_error(&link.error),
-            text(link.error_message.as_ref()),
+            config.name.clone(),
+            text(config.value.as_ref()),
+            config.is_read_only.to_string(),
+            config.is_sensitive.to_string(),
+            config.source.clone(),
+            config.synonyms.join(", "),
         ]);
+    }
+    table.to_string()
+}
+
+/// `link task list`: a task a row.
+pub(crate) fn link_tasks(tasks: &[TaskView]) -> String {
+    let mut table = table(&["Task Name", "State", "Errors"]);
+    for task in tasks {
+        let errors: Vec<_> = task.errors.iter().map(|e| format!("{}: {}", e.error_code, e.error_message)).collect();
+        table.add_row([task.task_name.clone(), task.state.clone(), errors.join("\n")]);
+    }
+    table.to_string()
+}
+
+/// `mirror promote` and its likes: a partition a row; a mirror that was not changed has one row, with its error.
+pub(crate) fn altered_mirrors(results: &[AlteredMirror]) -> String {
+    if results.is_empty() {
+        return NO_MIRRORS.to_owned();
+    }
+    let mut table = table(&[
+        "Mirror Topic Name",
+        "Partition",
+        "Partition Mirror Lag",
+        "Error Message",
+        "Error Code",
+        "Last Source Fetch Offset",
+    ]);
+    for result in results {
+        let (message, code) = (text(result.error_message.as_ref()), result.error_code);
+        let code = code.map_or_else(String::new, refusal_name);
+        let mut row = |partition: String, lag: String, offset: String| {
+            table.add_row([result.mirror_topic_name.clone(), partition, lag, message.clone(), code.clone(), offset]);
+        };
+        if result.mirror_lags.is_empty() {
+            row("-1".to_owned(), "-1".to_owned(), "-1".to_owned());
+        }
+        for lag in &result.mirror_lags {
+            row(lag.partition.to_string(), lag.lag.to_string(), lag.last_source_fetch_offset.to_string());
+        }
     }
     table.to_string()
 }
@@ -64,6 +173,10 @@ pub(crate) fn link(link: &LinkView) -> String {
         let beat = member.last_beat_ms.map_or("never".to_owned(), |ms| format!("{ms} ms ago"));
         row("Member", format!("{} (last beat {beat}, {} channels)", member.member, member.channels));
     }
+    for task in link.tasks.iter().filter(|task| task.state != "NOT_CONFIGURED") {
+        let error = task.errors.first().map(|e| format!(": {}", e.error_message)).unwrap_or_default();
+        row(&task.task_name, format!("{}{error} ({} runs, {} changes)", task.state, task.runs, task.changed));
+    }
     if let Some(states) = &link.mirror_partition_states_count {
         let states: Vec<_> = states.iter().map(|(state, count)| format!("{state}: {count}")).collect();
         row("Mirror Partition States Count", states.join("\n"));
@@ -77,7 +190,7 @@ pub(crate) fn link(link: &LinkView) -> String {
 /// `mirror list`.
 pub(crate) fn mirrors(mirrors: &[MirrorView]) -> String {
     if mirrors.is_empty() {
-        return "No mirror topics found.".to_owned();
+        return NO_MIRRORS.to_owned();
     }
     let mut table = table(&[
         "Link Name",
@@ -198,6 +311,11 @@ fn table(header: &[&str]) -> Table {
 
 fn text(value: Option<&String>) -> String {
     value.cloned().unwrap_or_default()
+}
+
+/// The stable name of a refusal, as machines get it.
+fn refusal_name(code: RefusalCode) -> String {
+    serde_json::to_value(code).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn shown_error(error: &str) -> String {

@@ -94,3 +94,34 @@ fn a_link_files_errors_name_file_and_line_before_any_daemon_is_asked() {
     assert!(said.contains(&format!("{path}:2: connection.mode: ")), "{said}");
     assert!(said.contains(&format!("{path}:3: bogus: ")), "{said}");
 }
+
+#[test]
+fn every_shell_gets_its_completions() {
+    for (shell, sign) in [("bash", "complete -F"), ("zsh", "#compdef hawser"), ("fish", "complete -c hawser")] {
+        let output = hawser(&["completion", shell]);
+        let script = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{shell}: {}", text(&output.stderr));
+        for word in [sign, "kafka-cluster-links", "promote", "bootstrap-server"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    assert_eq!(hawser(&["completion", "cmd"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_link_to_the_binary_is_the_tool_of_its_name() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    for (tool, flag) in [
+        ("kafka-cluster-links", "--exclude-validate-link"),
+        ("kafka-mirrors", "--pending-stopped-only"),
+        ("kafka-configs", "--cluster-link"),
+    ] {
+        let path = dir.path().join(tool);
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_hawser"), &path).expect("symlink");
+        let by_name = Command::new(&path).arg("--help").output().expect("run");
+        assert_eq!((by_name.status.code(), &by_name.stdout), (Some(0), &hawser(&[tool, "--help"]).stdout), "{tool}");
+        assert!(text(&by_name.stdout).contains(flag), "{tool}");
+        let wrong = Command::new(&path).arg("--nonsense").output().expect("run");
+        assert_eq!((wrong.status.code(), wrong.stdout.is_empty()), (Some(2), true), "{tool}");
+    }
+}

@@ -1,73 +1,19 @@
 //! The shapes that people and scripts see.
 
 use super::*;
-use crate::operations::{LinkState, MirrorPartitionView};
-use std::collections::BTreeMap;
-
-fn sample_link() -> LinkView {
-    LinkView {
-        link_name: "from-on-prem-link".into(),
-        link_id: Some("AAA".into()),
-        link_mode: "DESTINATION".into(),
-        connection_mode: "INBOUND".into(),
-        local_cluster: "cloud".into(),
-        source_cluster: Some("onprem".into()),
-        destination_cluster: None,
-        remote_cluster: Some("onprem".into()),
-        state: LinkState::Active,
-        error: "NO_ERROR".into(),
-        error_message: None,
-        members: Vec::new(),
-        tasks: Vec::new(),
-        mirror_partition_states_count: Some(BTreeMap::from([("ACTIVE".into(), 2)])),
-        configs: BTreeMap::from([("link.mode".into(), "DESTINATION".into())]),
-    }
-}
-
-fn sample_mirror() -> MirrorView {
-    MirrorView {
-        link_name: "from-on-prem-link".into(),
-        mirror_topic_name: "from-on-prem".into(),
-        source_topic_name: "from-on-prem".into(),
-        mirror_status: "ACTIVE".into(),
-        mirror_topic_error: None,
-        status_time_ms: 1_700_000_000_000,
-        stopped_by: None,
-        waits_for: Vec::new(),
-        mirror_start_offset_spec: "earliest".into(),
-        link_id: Some("AAA".into()),
-        mirror_topic_id: "BBB".into(),
-        source_topic_id: Some("CCC".into()),
-        num_partition: 1,
-        max_per_partition_mirror_lag: 0,
-        partitions: vec![MirrorPartitionView {
-            partition: 0,
-            state: "FETCHING".into(),
-            reason: None,
-            log_start_offset: 0,
-            log_end_offset: 5,
-            last_source_high_watermark: 5,
-            partition_mirror_lag: 0,
-            partition_mirror_lag_ms: Some(0),
-            last_source_fetch_offset: 5,
-            time_since_last_fetch_ms: Some(12),
-            stopped_at_offset: None,
-            size_bytes: 73,
-        }],
-    }
-}
+use crate::operations::{MirrorLag, samples};
 
 #[test]
 fn link_list_has_the_references_columns() {
-    let lines: Vec<_> = links(&[sample_link()]).lines().map(squeeze).collect();
+    let lines: Vec<_> = links(&[samples::link()]).lines().map(squeeze).collect();
     assert_eq!(lines[1], "Name ID Source Cluster Destination Cluster Remote Cluster State Error Error Message");
-    assert_eq!(lines[3], "from-on-prem-link AAA onprem onprem ACTIVE");
+    assert_eq!(lines[3], "from-on-prem-link sTN9 onprem onprem ACTIVE");
     assert_eq!(links(&[]), "No cluster links found.");
 }
 
 #[test]
 fn link_describe_is_a_property_a_row() {
-    let text = squeeze(link(&sample_link()));
+    let text = squeeze(link(&samples::link()));
     for expected in ["Name from-on-prem-link", "State ACTIVE", "Mirror Partition States Count ACTIVE: 2"] {
         assert!(text.contains(expected), "{text}");
     }
@@ -76,29 +22,96 @@ fn link_describe_is_a_property_a_row() {
 
 #[test]
 fn mirror_list_has_the_references_columns() {
-    let lines: Vec<_> = mirrors(&[sample_mirror()]).lines().map(squeeze).collect();
+    let lines: Vec<_> = mirrors(&[samples::mirror()]).lines().map(squeeze).collect();
     assert_eq!(
         lines[1],
         "Link Name Mirror Topic Name Num Partition Max Per Partition Mirror Lag Source Topic Name Mirror Status Status Time Ms"
     );
-    assert_eq!(lines[3], "from-on-prem-link from-on-prem 1 0 from-on-prem ACTIVE 1700000000000");
+    assert_eq!(lines[3], "from-on-prem-link from-on-prem 1 0 from-on-prem ACTIVE 1704110400123");
     assert_eq!(mirrors(&[]), "No mirror topics found.");
 }
 
 #[test]
+fn link_list_with_topics_has_a_row_for_each() {
+    let (with, without) = (samples::link(), LinkView { link_name: "idle".into(), ..samples::link() });
+    let rows = [with, without];
+    let mirrors = ["a", "b"].map(|topic| MirrorView { mirror_topic_name: topic.into(), ..samples::mirror() });
+    let rows = links_with_topics(&rows, &mirrors);
+    let lines: Vec<_> = link_topics(&rows).lines().map(squeeze).collect();
+    assert!(lines[1].starts_with("Name ID Topic Name Source Cluster"), "{lines:?}");
+    assert_eq!(lines[3], "from-on-prem-link sTN9 a onprem onprem ACTIVE");
+    assert_eq!(lines[4], "from-on-prem-link sTN9 b onprem onprem ACTIVE");
+    assert_eq!(lines[5], "idle sTN9 onprem onprem ACTIVE");
+    let json = show(Output::Json, &rows, |_| unreachable!());
+    assert!(json.contains("\"topic_name\": \"a\"") && json.contains("\"link_name\": \"idle\""), "{json}");
+    assert_eq!(link_topics(&[]), "No cluster links found.");
+}
+
+#[test]
+fn tasks_have_the_references_columns() {
+    let lines: Vec<_> = link_tasks(&[samples::task()]).lines().map(squeeze).collect();
+    assert_eq!(lines[1], "Task Name State Errors");
+    assert_eq!(lines[3], "ConsumerOffsetSync IN_ERROR CONSUMER_GROUP_IN_USE_ERROR: group g has members");
+    let described = squeeze(link(&samples::link()));
+    assert!(described.contains("ConsumerOffsetSync IN_ERROR: group g has members (3 runs, 2 changes)"), "{described}");
+}
+
+#[test]
+fn settings_have_the_references_columns() {
+    let configs = [samples::config("a", Some("1"), false), samples::config("b", None, true)];
+    let lines: Vec<_> = link_configs(&configs).lines().map(squeeze).collect();
+    assert_eq!(lines[1], "Config Name Config Value Read-Only Sensitive Source Synonyms");
+    assert_eq!((&*lines[3], &*lines[4]), ("a 1 false false DEFAULT_CONFIG", "b false true DEFAULT_CONFIG"));
+}
+
+#[test]
+fn a_promotion_is_a_partition_a_row_and_an_error_one_row() {
+    let lag = |partition| MirrorLag { partition, lag: 0, last_source_fetch_offset: 5 };
+    let done = AlteredMirror {
+        link_name: "l".into(),
+        mirror_topic_name: "from-on-prem".into(),
+        error_code: None,
+        error_message: None,
+        mirror_lags: vec![lag(0), lag(1)],
+    };
+    let refused = AlteredMirror {
+        error_code: Some(RefusalCode::MirrorStopped),
+        error_message: Some("it has stopped".into()),
+        mirror_lags: Vec::new(),
+        ..done.clone()
+    };
+    let lines: Vec<_> = altered_mirrors(&[done, refused]).lines().map(squeeze).collect();
+    assert_eq!(
+        lines[1],
+        "Mirror Topic Name Partition Partition Mirror Lag Error Message Error Code Last Source Fetch Offset"
+    );
+    assert_eq!((&*lines[3], &*lines[4]), ("from-on-prem 0 0 5", "from-on-prem 1 0 5"));
+    assert_eq!(lines[5], "from-on-prem -1 -1 it has stopped MIRROR_STOPPED -1");
+    assert_eq!(altered_mirrors(&[]), "No mirror topics found.");
+}
+
+#[test]
 fn mirror_describe_is_a_partition_a_row() {
-    let lines: Vec<_> = mirror(&sample_mirror()).lines().map(squeeze).collect();
-    assert_eq!(lines[3], "from-on-prem-link from-on-prem from-on-prem ACTIVE 1700000000000 0 0 5 5 5 12 FETCHING");
+    let lines: Vec<_> = mirror(&samples::mirror()).lines().map(squeeze).collect();
+    assert_eq!(lines[3], "from-on-prem-link from-on-prem from-on-prem ACTIVE 1704110400123 0 0 5 5 5 12 FETCHING");
 }
 
 #[test]
 fn json_has_the_references_keys() {
-    let json = show(Output::Json, &vec![sample_mirror()], |_| unreachable!());
+    let json = show(Output::Json, &vec![samples::mirror()], |_| unreachable!());
     for key in ["link_name", "mirror_topic_name", "num_partition", "max_per_partition_mirror_lag", "status_time_ms"] {
         assert!(json.contains(&format!("\"{key}\"")), "{json}");
     }
-    let json = show(Output::Json, &sample_link(), |_| unreachable!());
+    let json = show(Output::Json, &samples::link(), |_| unreachable!());
     assert!(json.contains("\"mirror_partition_states_count\"") && json.contains("\"state\": \"ACTIVE\""), "{json}");
+}
+
+#[test]
+fn yaml_says_what_json_says() {
+    let yaml = show(Output::Yaml, &vec![samples::mirror()], |_| unreachable!());
+    let read: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
+    assert_eq!(read, serde_json::to_value([samples::mirror()]).unwrap(), "{yaml}");
+    assert!(yaml.starts_with("- link_name: from-on-prem-link\n"), "{yaml}");
 }
 
 #[test]

@@ -57,12 +57,27 @@ fn flags_of_scenario_b4_become_settings() {
 }
 
 #[test]
-fn config_pairs_keep_lists_and_json_whole() {
-    let got = pairs(r#"a=1, b=[x,y],c={"f":[{"n":"p,q"}]},d="#).unwrap();
-    let expected = [("a", "1"), ("b", "x,y"), ("c", r#"{"f":[{"n":"p,q"}]}"#), ("d", "")];
-    assert_eq!(got, expected.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
-    assert!(pairs("nonsense").is_err());
-    assert!(!inline_or_file("hunter2").unwrap_err().to_string().contains("hunter2"));
+fn api_keys_of_both_sides_fill_a_source_half() {
+    let create = create(&[
+        "l",
+        "--config",
+        "link.mode=SOURCE",
+        "--source-api-key",
+        "here",
+        "--source-api-secret",
+        "a",
+        "--destination-bootstrap-server",
+        "d:9092",
+        "--destination-api-key",
+        "there",
+        "--destination-api-secret",
+        "b",
+    ]);
+    let configs = owned(&link_configs(&create).unwrap());
+    assert_eq!(configs["bootstrap.servers"], "d:9092");
+    assert!(configs["sasl.jaas.config"].ends_with(r#"username="there" password="b";"#));
+    assert!(configs["local.sasl.jaas.config"].ends_with(r#"username="here" password="a";"#));
+    assert_eq!(configs["local.security.protocol"], "SASL_SSL");
 }
 
 #[test]
@@ -85,21 +100,4 @@ fn a_link_files_errors_name_its_lines() {
         let errors = LinkConfig::parse(&properties).unwrap_err().to_string();
         assert!(errors.contains("link.config:4: bootstrap.server: "), "{errors}");
     }
-}
-
-#[test]
-fn a_secret_need_not_stand_on_the_command_line() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("secret");
-    std::fs::write(&file, "from the file\n").unwrap();
-    let flag = format!("@{}", file.display());
-    let environment = || Some("from the environment".to_owned());
-    assert_eq!(api_secret(Some("plain"), environment()).unwrap(), "plain");
-    assert_eq!(api_secret(Some(&flag), environment()).unwrap(), "from the file");
-    assert_eq!(api_secret(None, environment()).unwrap(), "from the environment");
-    assert!(api_secret(None, None).unwrap_err().to_string().contains(API_SECRET_VARIABLE));
-    std::fs::write(&file, "\n").unwrap();
-    assert!(api_secret(Some(&flag), environment()).is_err());
-    let key_alone = create(&["l", "--source-api-key", "k"]);
-    assert!(key_alone.source_api_key.is_some() && key_alone.source_api_secret.is_none());
 }

@@ -1,0 +1,68 @@
+//! The reference's tools under their own names, with their flags and their outputs word for word: `hawser kafka-mirrors …`,
+//! or the binary called through a link of that name. Each translates flags to operations and outcomes to lines, and asks
+//! through the same Kafka listener as `hawser link` and `hawser mirror`.
+
+pub(crate) mod cluster_links;
+pub(crate) mod configs;
+pub(crate) mod mirrors;
+
+use crate::cli::Login;
+use clap::Args;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The names that the binary answers to besides its own.
+const NAMES: [&str; 3] = ["kafka-cluster-links", "kafka-mirrors", "kafka-configs"];
+
+/// The daemon's listener and the login, as every Kafka tool takes them.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Server {
+    /// A listener of the daemon
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap_server: String,
+    /// Client settings (security.protocol, sasl.*, ssl.*)
+    #[arg(long, value_name = "FILE")]
+    command_config: Option<PathBuf>,
+}
+
+impl Server {
+    fn login(&self) -> Login {
+        Login { bootstrap_server: Some(self.bootstrap_server.clone()), command_config: self.command_config.clone() }
+    }
+}
+
+/// The command line, where the binary was called by a tool's name as if `hawser` had been called with that name as its
+/// first word.
+pub(crate) fn called_by_name(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<_> = args.collect();
+    let called = args.first().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str());
+    let called = called.map(|name| name.strip_suffix(".sh").unwrap_or(name));
+    if let Some(tool) = NAMES.iter().find(|name| called == Some(**name)) {
+        args.splice(0..1, ["hawser", tool].map(OsString::from));
+    }
+    args
+}
+
+/// `[a, b]`, as Java prints lists.
+fn java_list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn called(args: &[&str]) -> Vec<String> {
+        let args = called_by_name(args.iter().map(OsString::from));
+        args.into_iter().map(|arg| arg.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_tools_name_is_the_first_word() {
+        assert_eq!(called(&["/opt/bin/kafka-mirrors", "--list"]), ["hawser", "kafka-mirrors", "--list"]);
+        assert_eq!(called(&["kafka-configs.sh"]), ["hawser", "kafka-configs"]);
+        assert_eq!(called(&["./hawser", "kafka-mirrors"]), ["./hawser", "kafka-mirrors"]);
+        assert_eq!(called(&["/kafka-mirrors/hawser", "link"]), ["/kafka-mirrors/hawser", "link"]);
+        assert!(called(&[]).is_empty());
+    }
+}
