@@ -4,10 +4,11 @@
 use crate::cli::Serve;
 use crate::cluster::Cluster;
 use crate::commands::Exit;
-use crate::config::{self, DaemonConfig, ListenerConfig};
+use crate::config::{self, DaemonConfig, ListenerConfig, RestListenerConfig};
 use crate::directory::Directory;
 use crate::links::Links;
 use crate::metrics::{self, Endpoint};
+use crate::rest::{self, Doors};
 use crate::service::Service;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use hawser_inbound::{Inbound, InboundOptions};
 use hawser_log::Logs;
 use hawser_state::State;
 use hawser_store::EmbeddedStore;
-use hawser_transport::{HostPort, Listener, Principal, ServerConnection};
+use hawser_transport::{HostPort, Listener, Passwords, Principal, ServerConnection};
 use hawser_wire::messages::ApiVersionsResponse;
 use hawser_wire::messages::api_versions_response::ApiVersion;
 use hawser_wire::{ApiKey, RequestFrame};
@@ -95,8 +96,10 @@ impl Daemon {
         let (state, logs) = open(&config).await?;
         let mut bound = Vec::new();
         let users = Arc::new(StoredUsers::load(&state).map_err(|reason| anyhow!("SCRAM users: {reason}"))?);
-        for listener in &config.listeners {
-            bound.push(bind(listener, &users).await?);
+        let mut listeners = config.listeners.clone();
+        for listener in &mut listeners {
+            listener.security = listener.security.clone().with_scram_users(users.scram());
+            bound.push(bind(listener).await?);
         }
         let metrics_listener = match &config.metrics_listener {
             Some(address) => {
@@ -104,10 +107,17 @@ impl Daemon {
             }
             None => None,
         };
+        let passwords = Passwords::new(listeners.iter().map(|listener| &listener.security));
+        let passwords = passwords.map_err(|e| anyhow!("users of the REST listeners: {e}"))?;
+        let mut rest = Vec::new();
+        for listener in &config.rest {
+            rest.push(bind_rest(listener).await?);
+        }
         let mut addresses: Vec<_> = bound.iter().map(|b| format!("{}://{}", b.name, b.advertised)).collect();
         if let Some(listener) = &metrics_listener {
             addresses.push(format!("http://{}/metrics", listener.local_addr()?));
         }
+        addresses.extend(rest.iter().map(|(scheme, listener)| format!("{scheme}://{}", listener.local_addr())));
 
         let store = Arc::new(EmbeddedStore::new(logs.clone()));
         let cluster = Arc::new(Cluster::new(state.clone(), config.local.clone()));
@@ -151,6 +161,10 @@ impl Daemon {
         if let Some(listener) = metrics_listener {
             let endpoint = Endpoint::new(recorder, service.clone(), ready.clone());
             tasks.spawn(endpoint.serve(listener, shutdown.clone()));
+        }
+        let doors = Arc::new(Doors::new(config.rest_authentication, passwords));
+        for (_, listener) in rest {
+            tasks.spawn(rest::serve(listener, service.clone(), doors.clone(), shutdown.clone(), tasks.clone()));
         }
         Ok(Self { config, logs, links, service, addresses, ready, shutdown, tasks })
     }
@@ -222,14 +236,14 @@ async fn open(config: &DaemonConfig) -> anyhow::Result<(State, Arc<Logs>)> {
     opened.await?
 }
 
-async fn bind(config: &ListenerConfig, users: &StoredUsers) -> anyhow::Result<Bound> {
+async fn bind(config: &ListenerConfig) -> anyhow::Result<Bound> {
     let what = || format!("listener {} on {}", config.name, config.bind);
     let address: SocketAddr = tokio::net::lookup_host(&config.bind)
         .await
         .with_context(what)?
         .next()
         .ok_or_else(|| anyhow!("{}: no such address", what()))?;
-    let security = config.security.clone().with_scram_users(users.scram());
+    let security = config.security.clone();
     let listener = Listener::bind_serving(address, security, api_versions()).await.with_context(what)?;
     let bound = listener.local_addr();
     let mut advertised = match &config.advertised {
@@ -243,6 +257,15 @@ async fn bind(config: &ListenerConfig, users: &StoredUsers) -> anyhow::Result<Bo
         advertised.port = bound.port();
     }
     Ok(Bound { name: config.name.clone(), listener, advertised: Arc::new(advertised) })
+}
+
+/// A REST listener and the scheme that it speaks.
+async fn bind_rest(config: &RestListenerConfig) -> anyhow::Result<(&'static str, Listener)> {
+    let scheme = if config.security.protocol().is_tls() { "https" } else { "http" };
+    let what = || format!("hawser.rest.listeners {scheme}://{}", config.bind);
+    let address = tokio::net::lookup_host(&config.bind).await.with_context(what)?.next();
+    let address = address.ok_or_else(|| anyhow!("{}: no such address", what()))?;
+    Ok((scheme, Listener::bind(address, config.security.clone()).await.with_context(what)?))
 }
 
 /// What is served, for clients that ask before they log in.

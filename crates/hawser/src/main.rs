@@ -18,6 +18,7 @@ mod persist;
 mod promotions;
 mod quickstart;
 mod remote;
+mod rest;
 mod service;
 mod tools;
 mod verify;

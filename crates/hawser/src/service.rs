@@ -96,12 +96,26 @@ impl Service {
     /// time: a change that has begun is done to its end.
     pub(crate) async fn operate(self: &Arc<Self>, principal: &Principal, body: &[u8]) -> Bytes {
         let reply = match serde_json::from_slice::<Operation>(body) {
-            Ok(operation) if operation.right() == Right::Alter => self.change(principal, operation).await,
-            Ok(operation) => self.authorized(principal, operation).await,
+            Ok(operation) => self.execute(principal, operation).await,
             Err(error) => Err(Refusal::new(RefusalCode::InvalidRequest, format!("not an operation: {error}"))),
         };
         let reply = reply.map_or_else(Reply::Refused, |outcome| Reply::Done(Box::new(outcome)));
         Bytes::from(serde_json::to_vec(&reply).unwrap_or_default())
+    }
+
+    /// Does `operation` in the name of `principal`. Cancel-safe: a change that has begun is done to its end.
+    ///
+    /// # Errors
+    /// When it is not done: why.
+    pub(crate) async fn execute(
+        self: &Arc<Self>,
+        principal: &Principal,
+        operation: Operation,
+    ) -> Result<Outcome, Refusal> {
+        match operation.right() {
+            Right::Alter => self.change(principal, operation).await,
+            Right::Describe => self.authorized(principal, operation).await,
+        }
     }
 
     /// Begins no more changes, and waits for the one that is writing.

@@ -121,8 +121,31 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "metrics.listener",
                 Kind::HostPort,
                 None,
-                "Where `/metrics` (Prometheus), `/health/live` and `/health/ready` are served, in plain HTTP and without a login: \
+                "Where `/metrics` (Prometheus), a status page (`/`), `/health/live` and `/health/ready` are served, in plain HTTP and without a login: \
                  bind it to an address that only the monitoring reaches. Default: not served.",
+            ),
+        ],
+    },
+    Section {
+        title: "REST",
+        intro: "The v3 paths of links and mirrors over HTTP; `docs/openapi.yaml` has them all. Rights are those of the Kafka \
+                listeners: DESCRIBE on the cluster to look, ALTER to change.",
+        prefixes: &[""],
+        keys: &[
+            key(
+                "hawser.rest.listeners",
+                Kind::List,
+                None,
+                "Where REST is served, as `https://host:port` or `http://host:port`. HTTPS takes `ssl.*`, or \
+                 `listener.name.rest.ssl.*` for certificates of its own. HTTP carries passwords in the clear, so it takes a \
+                 loopback address only. Port 0 takes a free port. Default: not served.",
+            ),
+            key(
+                "hawser.rest.authentication",
+                Kind::Choice(&["BASIC", "NONE"]),
+                Some("BASIC"),
+                "`BASIC`: a request comes with name and password of a user of any SASL listener (PLAIN or SCRAM), or over a \
+                 connection with a client certificate. `NONE`: a request without either is `User:ANONYMOUS`'s.",
             ),
         ],
     },

@@ -3,6 +3,7 @@
 
 pub(crate) mod catalogue;
 
+use crate::rest::Authentication;
 use hawser_broker::{Authorizer, BrokerConfig};
 use hawser_link::{ConfigError, ConfigErrors, Properties, TopicFilters};
 use hawser_log::LogConfig;
@@ -10,6 +11,7 @@ use hawser_transport::{ClientSecurity, HostPort, SecurityProtocol, ServerSecurit
 use hawser_wire::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ pub(crate) struct DaemonConfig {
     pub(crate) log: LogConfig,
     pub(crate) stop_timeout: Duration,
     pub(crate) metrics_listener: Option<String>,
+    pub(crate) rest: Vec<RestListenerConfig>,
+    pub(crate) rest_authentication: Authentication,
     pub(crate) authorizer: Authorizer,
     pub(crate) broker: BrokerConfig,
     pub(crate) local: Option<LocalCluster>,
@@ -39,6 +43,14 @@ pub(crate) struct ListenerConfig {
     pub(crate) bind: String,
     /// `host:port` to tell clients; `None` stands for the bound one.
     pub(crate) advertised: Option<String>,
+    pub(crate) security: ServerSecurity,
+}
+
+/// One of `hawser.rest.listeners`.
+#[derive(Clone)]
+pub(crate) struct RestListenerConfig {
+    /// `host:port` to bind.
+    pub(crate) bind: String,
     pub(crate) security: ServerSecurity,
 }
 
@@ -85,6 +97,11 @@ impl DaemonConfig {
         let local = reader.local();
         let stop_timeout = reader.millis("hawser.stop.timeout.ms");
         let metrics_listener = reader.text("metrics.listener");
+        let rest = reader.rest();
+        let rest_authentication = match reader.text("hawser.rest.authentication").as_deref() {
+            Some("NONE") => Authentication::None,
+            _ => Authentication::Basic,
+        };
         let (log, broker) = (reader.log(), reader.broker());
         let fetch_bytes_per_second = reader.positive("hawser.link.fetch.bytes.per.second");
         let egress = reader.topic_filters("hawser.egress.topics.filters");
@@ -97,6 +114,8 @@ impl DaemonConfig {
             log,
             stop_timeout,
             metrics_listener,
+            rest,
+            rest_authentication,
             authorizer,
             broker,
             local,
@@ -307,6 +326,29 @@ impl<'a> Reader<'a> {
         listeners
     }
 
+    fn rest(&mut self) -> Vec<RestListenerConfig> {
+        const KEY: &str = "hawser.rest.listeners";
+        let mut listeners = Vec::new();
+        for item in self.items(KEY, ',') {
+            let protocol = match split_listener(&item) {
+                Ok((name, bind)) if name == "HTTPS" => Ok((SecurityProtocol::Ssl, bind)),
+                Ok((name, bind)) if name == "HTTP" && is_loopback(&bind) => Ok((SecurityProtocol::Plaintext, bind)),
+                Ok((name, _)) if name == "HTTP" => {
+                    Err("HTTP carries passwords in the clear: use https://, or a loopback address")
+                }
+                _ => Err("expected https://host:port or http://host:port"),
+            };
+            match protocol {
+                Ok((protocol, bind)) => {
+                    let security = ServerSecurity::from_properties(self.properties, "rest", protocol);
+                    listeners.extend(self.component(security).map(|security| RestListenerConfig { bind, security }));
+                }
+                Err(expected) => self.error(KEY, format!("{item}: {expected}")),
+            }
+        }
+        listeners
+    }
+
     fn protocol_map(&mut self) -> BTreeMap<String, String> {
         let mut map = BTreeMap::new();
         for item in self.items("listener.security.protocol.map", ',') {
@@ -357,6 +399,12 @@ fn split_listener(item: &str) -> Result<(String, String), String> {
     }
     let host = if host.is_empty() { "0.0.0.0" } else { host };
     Ok((name.to_uppercase(), format!("{host}:{port}")))
+}
+
+/// Whether `host:port` is reached from this machine only.
+fn is_loopback(bind: &str) -> bool {
+    let host = bind.rsplit_once(':').map_or(bind, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

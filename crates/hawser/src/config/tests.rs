@@ -56,6 +56,7 @@ fn every_key_takes_a_good_value_and_names_a_bad_one() {
             ("super.users", _) => ("User:a;User:b;", Some("a")),
             ("hawser.acls", _) => ("User:a ALTER cluster;", Some("User:a FLY cluster")),
             ("log.dirs", _) => ("/data", Some("/a,/b")),
+            ("hawser.rest.listeners", _) => ("http://localhost:8090,http://[::1]:0", Some("http://0.0.0.0:8090")),
             (_, Kind::Text | Kind::Secret) => ("x", None),
             (_, Kind::Number { min, .. }) => (&*min.to_string().leak(), Some("many")),
             (_, Kind::Boolean) => ("true", Some("yes")),
@@ -229,4 +230,23 @@ fn daemon_tables() -> String {
         }
     }
     out
+}
+
+#[test]
+fn rest_is_off_until_it_is_asked_for_and_http_stays_on_this_machine() {
+    let config = parse(LEAST).unwrap();
+    assert!(config.rest.is_empty() && config.rest_authentication == Authentication::Basic);
+    let config = parse(&format!("{LEAST}hawser.rest.listeners=http://127.0.0.1:0\nhawser.rest.authentication=NONE\n"));
+    let config = config.unwrap();
+    assert_eq!((config.rest[0].bind.as_str(), config.rest_authentication), ("127.0.0.1:0", Authentication::None));
+    for (listener, expected) in [
+        ("http://10.0.0.1:8090", "carries passwords in the clear"),
+        ("http://:8090", "carries passwords in the clear"),
+        ("https://0.0.0.0:8090", "ssl.keystore"),
+        ("ftp://127.0.0.1:1", "expected https://host:port"),
+        ("http://127.0.0.1", "expected https://host:port"),
+    ] {
+        let found = errors(&format!("{LEAST}hawser.rest.listeners={listener}\n"));
+        assert!(found.iter().any(|error| error.contains(expected)), "{listener}: {found:?}");
+    }
 }

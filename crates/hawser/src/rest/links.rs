@@ -1,0 +1,193 @@
+//! `/clusters/{cluster_id}/links`: making, showing and deleting links.
+
+use super::answer::{Answer, List, Resource};
+use super::{Asked, Error, segment, unexpected};
+use crate::operations::{LinkView, MirrorView, Operation, Outcome, RemoteCluster, TaskErrorView, TaskView};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Not a link's name: `links/-/mirrors` stands for all links.
+const ALL_LINKS: &str = "-";
+
+/// `KafkaLinkData`
+#[derive(Serialize)]
+struct Link {
+    source_cluster_id: Option<String>,
+    destination_cluster_id: Option<String>,
+    remote_cluster_id: Option<String>,
+    link_name: String,
+    /// Its older name.
+    link_id: String,
+    cluster_link_id: String,
+    topic_names: Vec<String>,
+    link_state: String,
+    link_error: String,
+    link_error_message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<Vec<Task>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    category_counts: Option<Vec<CategoryCount>>,
+}
+
+/// What a link does besides replicating.
+#[derive(Serialize)]
+struct Task {
+    task_name: String,
+    state: String,
+    errors: Vec<TaskErrorView>,
+}
+
+#[derive(Serialize)]
+struct CategoryCount {
+    state_category: String,
+    count: u64,
+}
+
+/// `CreateLinkRequestData`
+#[derive(Deserialize)]
+struct Create {
+    source_cluster_id: Option<String>,
+    destination_cluster_id: Option<String>,
+    remote_cluster_id: Option<String>,
+    cluster_link_id: Option<String>,
+    #[serde(default)]
+    configs: Option<Vec<Config>>,
+}
+
+/// A setting, of a link or a topic.
+#[derive(Deserialize)]
+pub(super) struct Config {
+    name: String,
+    /// `null` leaves the default.
+    value: Option<String>,
+}
+
+/// `GET /clusters/{cluster_id}/links`
+pub(super) async fn list(asked: Asked) -> Result<Answer, Error> {
+    let Outcome::Links { links } = asked.operate(Operation::LinkList).await? else { return Err(unexpected()) };
+    let mirrors = mirrors(&asked, None).await?;
+    let links = links.into_iter().map(|link| resource(&asked, link, &mirrors, false)).collect();
+    asked.answer(List::new("KafkaLinkDataList", asked.at("/links"), links))
+}
+
+/// `GET /clusters/{cluster_id}/links/{link_name}`
+pub(super) async fn get(asked: Asked) -> Result<Answer, Error> {
+    let include_tasks = asked.flag("include_tasks", false)?;
+    let link = view(&asked).await?;
+    let mirrors = mirrors(&asked, Some(asked.link())).await?;
+    asked.answer(resource(&asked, link, &mirrors, include_tasks))
+}
+
+/// `POST /clusters/{cluster_id}/links?link_name=…`
+pub(super) async fn create(asked: Asked) -> Result<Answer, Error> {
+    let link = asked.query.get("link_name").filter(|name| !name.is_empty() && *name != ALL_LINKS).cloned();
+    let link = link.ok_or_else(|| Error::unreadable("Invalid Cluster Link Name."))?;
+    let (validate_only, validate_link) = (asked.flag("validate_only", false)?, asked.flag("validate_link", true)?);
+    let body: Create = asked.body()?;
+    if body.cluster_link_id.as_ref().is_some_and(|id| !id.is_empty()) {
+        return Err(Error::invalid(
+            "Unexpected cluster link id: only a bidirectional link takes one, and Hawser has none.",
+        ));
+    }
+    let configs = settings(body.configs.as_deref().unwrap_or_default());
+    let remote = remote(
+        &asked.cluster_id,
+        &configs,
+        [body.source_cluster_id, body.destination_cluster_id, body.remote_cluster_id],
+    )?;
+    let operation = Operation::LinkCreate { link, configs, remote, validate_only, skip_remote_check: !validate_link };
+    match asked.operate(operation).await? {
+        Outcome::LinkCreated(_) | Outcome::LinkValid => Ok(Answer::no_content()),
+        _ => Err(unexpected()),
+    }
+}
+
+/// `DELETE /clusters/{cluster_id}/links/{link_name}`
+pub(super) async fn delete(asked: Asked) -> Result<Answer, Error> {
+    let (force, validate_only) = (asked.flag("force", false)?, asked.flag("validate_only", false)?);
+    if validate_only {
+        let link = view(&asked).await?.link_name;
+        let mirrors = mirrors(&asked, Some(link.clone())).await?;
+        let live = mirrors.iter().filter(|m| !matches!(m.mirror_status.as_str(), "STOPPED" | "FAILED")).count();
+        if live > 0 && !force {
+            return Err(Error::forbidden(format!("Cluster link '{link}' has {live} live mirror topics.")));
+        }
+        return Ok(Answer::empty());
+    }
+    match asked.operate(Operation::LinkDelete { link: asked.link(), force }).await? {
+        Outcome::LinkDeleted => Ok(Answer::empty()),
+        _ => Err(unexpected()),
+    }
+}
+
+/// The settings of a body; the later of two of one name wins.
+pub(super) fn settings(configs: &[Config]) -> BTreeMap<String, String> {
+    configs.iter().filter_map(|config| Some((config.name.clone(), config.value.clone()?))).collect()
+}
+
+/// Which cluster is the other one. A body may name both sides, one of them this cluster; and examples of this API name
+/// the other side of a destination half in `destination_cluster_id`.
+fn remote(
+    own: &str,
+    configs: &BTreeMap<String, String>,
+    named: [Option<String>; 3],
+) -> Result<Option<RemoteCluster>, Error> {
+    let [source, destination, other] = named.map(|id| id.filter(|id| !id.is_empty()));
+    let (source, destination) = (source.filter(|id| id != own), destination.filter(|id| id != own));
+    let is_source_half = configs.get("link.mode").is_some_and(|mode| mode.trim() == "SOURCE");
+    match (source, destination, other) {
+        (None, None, None) => Ok(None),
+        (Some(id), None, None) => Ok(Some(RemoteCluster::Source(id))),
+        (None, Some(id), None) if is_source_half => Ok(Some(RemoteCluster::Destination(id))),
+        (None, Some(id), None) | (None, None, Some(id)) => Ok(Some(RemoteCluster::Other(id))),
+        _ => Err(Error::invalid(
+            "More than one other cluster is named: give one of source_cluster_id, destination_cluster_id, remote_cluster_id.",
+        )),
+    }
+}
+
+async fn view(asked: &Asked) -> Result<LinkView, Error> {
+    match asked.operate(Operation::LinkDescribe { link: asked.link() }).await? {
+        Outcome::Link(link) => Ok(link),
+        _ => Err(unexpected()),
+    }
+}
+
+async fn mirrors(asked: &Asked, link: Option<String>) -> Result<Vec<MirrorView>, Error> {
+    match asked.operate(Operation::MirrorList { link, partitions: false }).await? {
+        Outcome::Mirrors { mirrors } => Ok(mirrors),
+        _ => Err(unexpected()),
+    }
+}
+
+fn resource(asked: &Asked, link: LinkView, mirrors: &[MirrorView], include_tasks: bool) -> Resource<Link> {
+    let at = asked.at(&format!("/links/{}", segment(&link.link_name)));
+    let id = link.link_id.unwrap_or_default();
+    let of = mirrors.iter().filter(|mirror| mirror.link_name == link.link_name);
+    let topic_names = of.map(|mirror| mirror.mirror_topic_name.clone()).collect();
+    let counts = link.mirror_partition_states_count.map(|counts| {
+        counts.into_iter().map(|(state_category, count)| CategoryCount { state_category, count }).collect()
+    });
+    let data = Link {
+        source_cluster_id: link.source_cluster,
+        destination_cluster_id: link.destination_cluster,
+        remote_cluster_id: link.remote_cluster,
+        link_name: link.link_name,
+        link_id: id.clone(),
+        cluster_link_id: id,
+        topic_names,
+        link_state: link.state.to_string(),
+        link_error: link.error,
+        link_error_message: link.error_message,
+        tasks: include_tasks.then(|| link.tasks.into_iter().map(task).collect()),
+        category_counts: counts,
+    };
+    Resource::new("KafkaLinkData", at, data)
+}
+
+fn task(TaskView { task_name, state, errors, .. }: TaskView) -> Task {
+    Task { task_name, state, errors }
+}
+
+#[cfg(test)]
+mod tests;
