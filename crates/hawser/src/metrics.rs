@@ -2,6 +2,7 @@
 //! counted; the state of links and mirrors is rendered from what holds now, so a series goes with its partition.
 
 mod crowd;
+mod status;
 
 use crate::service::Service;
 use axum::extract::State;
@@ -65,6 +66,8 @@ impl Endpoint {
     pub(crate) async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         let recorder = self.recorder.clone();
         let routes = axum::Router::new()
+            .route("/", get(status::page))
+            .route("/status", get(status::status))
             .route("/metrics", get(metrics))
             .route("/health/live", get(|| async { "live\n" }))
             .route("/health/ready", get(ready))
