@@ -446,6 +446,34 @@ fn describe_configs(resource_type: i8, name: &'static str) -> DescribeConfigsReq
     DescribeConfigsRequest::default().with_resources(vec![resource])
 }
 
+/// `docs/security.md` has this very table.
+#[test]
+fn the_document_names_the_rights() {
+    let mut table = String::from("| API | right |\n|---|---|\n");
+    for row in rows() {
+        let right = |(resource, operation): &Right| {
+            let resource = resource.as_str().to_ascii_lowercase();
+            format!("{} on the {resource}", operation.as_str())
+        };
+        let all = |rights: &&[Right]| rights.iter().map(right).collect::<Vec<_>>().join(" and ");
+        let needs: Vec<String> = row.needs.iter().map(all).collect();
+        let needs = if needs.is_empty() { "none".to_owned() } else { needs.join(", or ") };
+        let line = format!("| {:?} | {needs} |\n", ApiKey::try_from(row.key).unwrap());
+        if !table.contains(&line) {
+            table += &line;
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/security.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let (head, rest) = document.split_once("test it denied -->\n").unwrap();
+    let (shown, tail) = rest.split_once("<!-- end of rights -->").unwrap();
+    if std::env::var_os("HAWSER_BLESS").is_some() {
+        std::fs::write(path, format!("{head}test it denied -->\n{table}{}{tail}", "<!-- end of rights -->")).unwrap();
+    } else {
+        assert_eq!(shown, table, "the table is not that of the test: HAWSER_BLESS=1 writes it");
+    }
+}
+
 /// Which resources a principal has its operation on.
 const KINDS: [(&str, &[AclResourceType]); 4] = [
     ("every", &[AclResourceType::Topic, AclResourceType::Group, AclResourceType::Cluster]),

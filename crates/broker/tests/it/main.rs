@@ -2,6 +2,7 @@
 
 mod apis;
 mod common;
+mod consuming;
 mod denied;
 mod fetching;
 mod grouping;
