@@ -1,8 +1,9 @@
 //! The embedded store: mirrors in Hawser's own log directory, in Kafka's format.
 //!
-//! The calls block on files, and run where they are called: an append is a write into the page cache (tens of microseconds
-//! for a fetch response), less than handing it to another thread and back. An fsync is not: flush, truncation, restart and
-//! an append that begins a segment hand over to tokio's blocking threads.
+//! The calls block on files, and short ones run where they are called: the append of a few records is a write into the page
+//! cache of some ten microseconds, less than handing it to another thread and back. Flush, truncation, restart, an append that
+//! begins a segment (they wait for the disk) and a long append (milliseconds of copying) hand over to tokio's blocking threads:
+//! a thread of the runtime that blocks may be the one that watches the sockets, and nothing would be received meanwhile.
 //!
 //! When the disk loses what was not flushed (see `hawser_log::Status::Offline`), the log end goes back. Appends are then refused
 //! until the caller has asked for the [`position`](MirrorPartition::position) anew: one at the old end would pass for a gap of
@@ -18,6 +19,9 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Appends of so many bytes leave their thread: they take a tenth of a millisecond, several times the hand-over.
+const LONG_APPEND_BYTES: usize = 256 * 1024;
 
 /// A store over a log directory. Clones share it.
 #[derive(Clone)]
@@ -140,13 +144,19 @@ impl MirrorPartition for EmbeddedPartition {
 
     async fn append(&mut self, batches: &[Batch]) -> Result<Position, StoreError> {
         self.refuse_if_fenced()?;
-        if self.losses_seen.load(Ordering::Acquire) != self.log.losses() {
+        let losses_seen = self.losses_seen.load(Ordering::Acquire);
+        if losses_seen != self.log.losses() {
             return Err(lost("append to", &self.log).into());
         }
-        if self.log.rolls_at(batches) {
+        let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+        if bytes >= LONG_APPEND_BYTES || self.log.rolls_at(batches) {
             // Refcounts of the batches' bytes.
             let batches = batches.to_vec();
-            return self.on_disk(move |log| log.append(&batches)).await;
+            let append = move |log: &PartitionLog| match log.losses() {
+                losses if losses == losses_seen => log.append(&batches),
+                _ => Err(lost("append to", log)),
+            };
+            return self.on_disk(append).await;
         }
         self.outcome(self.log.append(batches).map_err(StoreError::from)).await
     }
@@ -343,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_an_append_that_rolls_leaves_its_thread() {
+    async fn long_appends_and_those_that_roll_leave_their_thread() {
         let root = tempfile::tempdir().expect("temporary folder");
         let threads = Arc::new(Threads::default());
         let config = LogConfig { flush_interval: None, ..LogConfig::default() };
@@ -354,6 +364,12 @@ mod tests {
         threads.0.lock().expect("not poisoned").clear();
         writer.append(&[batch(0, 10, 1), batch(10, 10, 1)]).await.expect("appends");
         assert_eq!(threads.of(|_| true), [here; 2], "two writes, at once");
+
+        threads.0.lock().expect("not poisoned").clear();
+        let long: Vec<_> = (0..50).map(|n| batch(20 + n * 1000, 1000, 1)).collect();
+        assert!(long.iter().map(|batch| batch.bytes.len()).sum::<usize>() > LONG_APPEND_BYTES);
+        writer.append(&long).await.expect("appends");
+        assert!(!threads.of(|_| true).is_empty() && !threads.of(|_| true).contains(&here));
 
         threads.0.lock().expect("not poisoned").clear();
         let far = 1 << 32; // for a 32-bit relative offset: the segment before is synced first
