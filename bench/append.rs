@@ -2,7 +2,8 @@
 //!
 //! Both write the same prepared batches in chunks of 1 MiB, a partition's share of a fetch response, to one file; runs alternate, each on
 //! a fresh file, and the ratio is taken pair by pair. Expected: 1.1 × at most. On top of the `write`, an append looks at
-//! the 61 header bytes of each batch and adds an index entry (8 + 12 bytes) every `index.interval.bytes`.
+//! the 61 header bytes of each batch and adds an index entry (8 + 12 bytes) every `index.interval.bytes`. `TMPDIR` says
+//! where the files are.
 
 #[path = "segment.rs"]
 mod segment;
@@ -20,14 +21,18 @@ const CHUNK_BYTES: usize = 1 << 20;
 const RUNS: usize = 7;
 
 fn main() -> Result<()> {
-    let chunks = chunks(&Bytes::from(segment::segment(RUN_BYTES)));
+    for records in [segment::RECORDS_PER_BATCH, 1] {
+        compare(records)?;
+    }
+    Ok(())
+}
+
+/// Batches of `records` records of 1 KiB.
+fn compare(records: i32) -> Result<()> {
+    let chunks = chunks(&Bytes::from(segment::segment(RUN_BYTES, records)));
     let bytes: usize = chunks.iter().flatten().map(|b| b.bytes.len()).sum();
-    println!(
-        "{} MB in {} batches, {} chunks",
-        bytes / 1_000_000,
-        chunks.iter().map(Vec::len).sum::<usize>(),
-        chunks.len()
-    );
+    let batches = chunks.iter().map(Vec::len).sum::<usize>();
+    println!("{} MB in {batches} batches of {records} KiB, {} chunks", bytes / 1_000_000, chunks.len());
     let mut ratios = Vec::new();
     for run in 0..=RUNS {
         let (plain, appended) = (plain(&chunks)?, append(&chunks)?);
@@ -38,7 +43,7 @@ fn main() -> Result<()> {
         ratios.push(appended / plain);
     }
     ratios.sort_by(f64::total_cmp);
-    println!("append / write: median {:.3}", ratios[RUNS / 2]);
+    println!("batches of {records} KiB: append / write: median {:.3}", ratios[RUNS / 2]);
     Ok(())
 }
 

@@ -4,9 +4,10 @@ use anyhow::Result;
 use hawser_testkit::certificates::Authority;
 use hawser_testkit::daemon::{Daemon, DaemonSpec, LINK_LOGIN, LINK_PASSWORD, jaas};
 use hawser_testkit::kafka::scratch_folder;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const LINK: &str = "bench";
+/// What is measured unless `HAWSER_BIN` names another build.
 const BINARY: &str = env!("CARGO_BIN_EXE_hawser");
 
 /// The two daemons and their folder, linked.
@@ -22,7 +23,8 @@ impl Halves {
     pub(crate) fn start(source_bootstrap: &str, consumers: Option<u16>) -> Result<Self> {
         let folder = scratch_folder("bench")?;
         let authority = Authority::new("bench-ca")?;
-        let binary = Path::new(BINARY);
+        let binary = std::env::var_os("HAWSER_BIN").map_or_else(|| PathBuf::from(BINARY), PathBuf::from);
+        let binary = binary.as_path();
         let destination = DaemonSpec::destination(binary, folder.path(), "cloud", &authority)?;
         let listeners = match consumers {
             Some(port) => format!("{},PLAINTEXT://127.0.0.1:{port}", destination.listener()),

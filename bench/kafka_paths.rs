@@ -52,7 +52,15 @@ impl Set {
         }
     }
 
-    /// Produces about `bytes` of records (before compression) into [`PARTITIONS`] partitions of the leader.
+    /// How much its records shrink on disk.
+    fn ratio(self) -> u64 {
+        match self {
+            Self::Raw => 1,
+            Self::Lz4 => 3,
+        }
+    }
+
+    /// Produces about `bytes` of segments into [`PARTITIONS`] partitions of the leader.
     pub(crate) fn load(self, source: &Kafka, bytes: u64) -> Result<()> {
         let placement = vec![LEADER.to_string(); PARTITIONS].join(",");
         source
@@ -60,7 +68,7 @@ impl Set {
             .args(["--create", "--topic", self.topic(), "--replica-assignment", &placement])
             .args(["--config", "min.insync.replicas=1", "--config", "retention.ms=-1"])
             .run()?;
-        let records = (bytes / 1024).to_string();
+        let records = (bytes * self.ratio() / 1024).to_string();
         let (bootstrap, codec) = (format!("bootstrap.servers={}", source.bootstrap()), self.codec());
         let compression = format!("compression.type={codec}");
         let payload = source.folder().join("payload.json");
@@ -99,7 +107,7 @@ impl Candidate {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Follower => "stock follower",
+            Self::Follower => "follower",
             Self::Hawser => "hawser",
             Self::MirrorMaker => "mirrormaker2",
         }
@@ -137,7 +145,7 @@ fn reassign(source: &Kafka, set: Set, replicas: &str) -> Result<()> {
     std::fs::write(&file, format!(r#"{{"version":1,"partitions":[{}]}}"#, partitions.join(",")))?;
     source
         .tool("org.apache.kafka.tools.reassign.ReassignPartitionsCommand")
-        .args(["--reassignment-json-file", &file.display().to_string(), "--execute"])
+        .args(["--reassignment-json-file", &file.display().to_string(), "--execute", "--additional"])
         .run()
         .map(drop)
 }

@@ -1,10 +1,11 @@
 //! `cargo bench --bench link`: Hawser's own path against the raw pipe, as ratios within one run.
 //!
 //! Every part is a process of its own, so that CPU and memory are the kernel's accounting: the pipe's two ends, the fake
-//! source, the two halves. Runs alternate (pipe, link, pipe, link, …); ratios are taken pair by pair and their medians
-//! printed. Nothing is asserted: a figure is read, not tested. `HAWSER_BENCH_BYTES` (per run) and `HAWSER_BENCH_RUNS` change the size.
+//! source, the two halves. The pipe runs twice: its sender fed from its own memory, and fed by a third process as the link is. Runs
+//! alternate; ratios are taken round by round and their medians printed. Nothing is asserted: a figure is read, not tested.
+//! `HAWSER_BENCH_BYTES` (per run) and `HAWSER_BENCH_RUNS` change the size.
 //!
-//! The last part looks at 10,000 idle partitions.
+//! The last part, left out with `HAWSER_BENCH_IDLE=0`, looks at 10,000 idle partitions.
 
 mod disk;
 mod halves;
@@ -18,6 +19,7 @@ mod usage;
 use anyhow::{Context, Result, bail};
 use halves::Halves;
 use source::Source;
+use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -42,6 +44,10 @@ fn main() -> Result<()> {
         ["pipe-send", port, total, segment, certificates] => {
             pipe::send(port.parse()?, total.parse()?, Path::new(segment), Path::new(certificates))
         }
+        ["pipe-relay", port, feeder, certificates] => {
+            pipe::relay(port.parse()?, feeder.parse()?, Path::new(certificates))
+        }
+        ["pipe-feed", total, segment] => pipe::feed(total.parse()?, Path::new(segment)),
         ["source", topic, partitions, segment, times] => {
             source::serve(topic, partitions.parse()?, Path::new(segment), times.parse()?)
         }
@@ -53,21 +59,56 @@ fn main() -> Result<()> {
 fn compare() -> Result<()> {
     let folder = scratch()?;
     tls::write_certificates(folder.path())?;
-    std::fs::write(folder.path().join("segment"), segment::segment(SEGMENT_BYTES))?;
+    std::fs::write(folder.path().join("segment"), segment::segment(SEGMENT_BYTES, segment::RECORDS_PER_BATCH))?;
     let bytes = from_env("HAWSER_BENCH_BYTES", RUN_BYTES)?;
-    let (mut throughput, mut cpu) = (Vec::new(), Vec::new());
+    let (mut bare, mut fed) = (Ratios::default(), Ratios::default());
     for run in 0..=from_env("HAWSER_BENCH_RUNS", RUNS)? {
-        let (pipe, link) = (run_pipe(folder.path(), bytes)?, run_link(folder.path(), bytes)?);
+        let pipe = run_pipe(folder.path(), bytes, Feed::Memory)?;
+        let fed_pipe = run_pipe(folder.path(), bytes, Feed::Process)?;
+        let link = run_link(folder.path(), bytes)?;
         print("pipe", &pipe);
+        print("fed pipe", &fed_pipe);
         print("link", &link);
         if run > 0 {
-            // The first pair warms memory and disk up.
-            throughput.push(link.1.mb_per_second() / pipe.1.mb_per_second());
-            cpu.push((link.0.cpu_per_gb() + link.1.cpu_per_gb()) / (pipe.0.cpu_per_gb() + pipe.1.cpu_per_gb()));
+            // The first round warms memory and disk up.
+            bare.take(&link, &pipe);
+            fed.take(&link, &fed_pipe);
         }
     }
-    println!("link / pipe: throughput {:.2}, CPU {:.2} (medians)", median(&mut throughput), median(&mut cpu));
+    println!("medians: link / pipe {bare}; link / fed pipe {fed}");
+    if std::env::var_os("HAWSER_BENCH_IDLE").is_some_and(|v| v == "0") {
+        return Ok(());
+    }
     idle::measure()
+}
+
+/// Ratios of the link to a pipe, round by round.
+#[derive(Default)]
+struct Ratios {
+    throughput: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Ratios {
+    fn take(&mut self, link: &(Usage, Usage), pipe: &(Usage, Usage)) {
+        self.throughput.push(link.1.mb_per_second() / pipe.1.mb_per_second());
+        self.cpu.push((link.0.cpu_per_gb() + link.1.cpu_per_gb()) / (pipe.0.cpu_per_gb() + pipe.1.cpu_per_gb()));
+    }
+}
+
+impl fmt::Display for Ratios {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "throughput {:.2}, CPU {:.2}", median(&self.throughput), median(&self.cpu))
+    }
+}
+
+/// Where a pipe's sender has its bytes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Feed {
+    /// Its own memory.
+    Memory,
+    /// A third process, as the link has its source broker.
+    Process,
 }
 
 fn print(name: &str, (sender, receiver): &(Usage, Usage)) {
@@ -81,18 +122,27 @@ fn print(name: &str, (sender, receiver): &(Usage, Usage)) {
     );
 }
 
-fn run_pipe(folder: &Path, bytes: u64) -> Result<(Usage, Usage)> {
+fn run_pipe(folder: &Path, bytes: u64, feed: Feed) -> Result<(Usage, Usage)> {
     let at = |name: &str| folder.join(name);
     let mut receiver = role(&["pipe-receive".into(), at("pipe.out"), folder.into()])?;
     let mut lines = BufReader::new(receiver.stdout.take().context("stdout")?);
-    let port = port(&mut lines)?;
-    let send = ["pipe-send".into(), port.to_string().into(), bytes.to_string().into(), at("segment"), folder.into()];
-    let mut sender = role(&send)?;
+    let to = PathBuf::from(port(&mut lines)?.to_string());
+    let total = PathBuf::from(bytes.to_string());
+    let (mut sender, feeder) = match feed {
+        Feed::Memory => (role(&["pipe-send".into(), to, total, at("segment"), folder.into()])?, None),
+        Feed::Process => {
+            let mut feeder = role(&["pipe-feed".into(), total, at("segment")])?;
+            let from = port(&mut BufReader::new(feeder.stdout.take().context("stdout")?))?;
+            (role(&["pipe-relay".into(), to, from.to_string().into(), folder.into()])?, Some(feeder))
+        }
+    };
     let mut sent = String::new();
     sender.stdout.take().context("stdout")?.read_to_string(&mut sent)?;
     let mut received = String::new();
     lines.read_to_string(&mut received)?;
-    anyhow::ensure!(sender.wait()?.success() && receiver.wait()?.success(), "a pipe end failed");
+    for mut end in [sender, receiver].into_iter().chain(feeder) {
+        anyhow::ensure!(end.wait()?.success(), "an end of the pipe failed");
+    }
     std::fs::remove_file(at("pipe.out"))?;
     Ok((serde_json::from_str(&sent)?, serde_json::from_str(&received)?))
 }
@@ -139,7 +189,8 @@ fn port(lines: &mut impl BufRead) -> Result<u16> {
     Ok(first.trim().strip_prefix("port ").context("port line")?.parse()?)
 }
 
-fn median(values: &mut [f64]) -> f64 {
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -1,29 +1,29 @@
-//! Prepared data: whole record batches of incompressible-looking 1 KiB records, as a producer with the default
-//! `batch.size` of 16 KiB writes them. Only the base offsets differ, which the CRC does not cover.
+//! Prepared data: whole record batches of incompressible-looking 1 KiB records. Only the base offsets differ, which the
+//! CRC does not cover.
 
-/// Records a batch: sixteen of 1 KiB fill Kafka's default batch.
+/// Records of 1 KiB in a batch that fills Kafka's default `batch.size` of 16 KiB.
 pub(crate) const RECORDS_PER_BATCH: i32 = 15;
 const RECORD_VALUE_BYTES: usize = 1024;
 
-/// At least `bytes` of consecutive batches from offset 0.
-pub(crate) fn segment(bytes: usize) -> Vec<u8> {
-    let template = batch();
+/// At least `bytes` of consecutive batches of `records` each, from offset 0.
+pub(crate) fn segment(bytes: usize, records: i32) -> Vec<u8> {
+    let template = batch(records);
     let mut out = Vec::with_capacity(bytes + template.len());
     let mut base = 0_i64;
     while out.len() < bytes {
         let at = out.len();
         out.extend_from_slice(&template);
         out[at..at + 8].copy_from_slice(&base.to_be_bytes());
-        base += i64::from(RECORDS_PER_BATCH);
+        base += i64::from(records);
     }
     out
 }
 
-/// One batch at offset 0.
-pub(crate) fn batch() -> Vec<u8> {
+/// One batch of `count` records at offset 0.
+fn batch(count: i32) -> Vec<u8> {
     let mut records = Vec::new();
     let mut noise = 0x9E37_79B9_7F4A_7C15_u64;
-    for delta in 0..RECORDS_PER_BATCH {
+    for delta in 0..count {
         let mut record = vec![0_u8]; // attributes
         varint(&mut record, 0); // timestamp delta
         varint(&mut record, delta.into());
@@ -41,13 +41,13 @@ pub(crate) fn batch() -> Vec<u8> {
     }
     let mut tail = Vec::new(); // what the CRC covers
     tail.extend_from_slice(&0_i16.to_be_bytes());
-    tail.extend_from_slice(&(RECORDS_PER_BATCH - 1).to_be_bytes());
+    tail.extend_from_slice(&(count - 1).to_be_bytes());
     tail.extend_from_slice(&1_700_000_000_000_i64.to_be_bytes());
     tail.extend_from_slice(&1_700_000_000_000_i64.to_be_bytes());
     tail.extend_from_slice(&(-1_i64).to_be_bytes());
     tail.extend_from_slice(&(-1_i16).to_be_bytes());
     tail.extend_from_slice(&(-1_i32).to_be_bytes());
-    tail.extend_from_slice(&RECORDS_PER_BATCH.to_be_bytes());
+    tail.extend_from_slice(&count.to_be_bytes());
     tail.extend_from_slice(&records);
     let mut out = Vec::new();
     out.extend_from_slice(&0_i64.to_be_bytes());

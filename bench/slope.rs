@@ -55,10 +55,25 @@ impl Slope {
         }
     }
 
-    /// The run with the middle throughput.
-    pub(crate) fn median(slopes: &mut [Self]) -> Option<Self> {
-        slopes.sort_by(|a, b| a.mb_per_second.total_cmp(&b.mb_per_second));
-        slopes.get(slopes.len() / 2).copied()
+    /// The middle of each figure by itself; `None` without a run.
+    pub(crate) fn median(runs: &[Self]) -> Option<Self> {
+        let middle = |figure: fn(&Self) -> f64| {
+            let mut values: Vec<f64> = runs.iter().map(figure).collect();
+            values.sort_by(f64::total_cmp);
+            values.get(values.len() / 2).copied()
+        };
+        Some(Self {
+            mb_per_second: middle(|s| s.mb_per_second)?,
+            cpu_seconds_per_gb: middle(|s| s.cpu_seconds_per_gb)?,
+            rss_peak_bytes: middle(|s| s.rss_peak_bytes as f64)? as u64,
+        })
+    }
+
+    /// Ratios to `rival`, in words.
+    pub(crate) fn against(&self, rival: &Self) -> String {
+        let speed = self.mb_per_second / rival.mb_per_second;
+        let cpu = self.cpu_seconds_per_gb / rival.cpu_seconds_per_gb;
+        format!("{speed:.2} x the MB/s, {cpu:.2} x the CPU")
     }
 }
 

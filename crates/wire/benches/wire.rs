@@ -26,6 +26,11 @@ pub fn scan(c: &mut Criterion) {
         let run = batches(RUN_BYTES, records_per_batch, Compression::None);
         group.throughput(Throughput::Bytes(run.len() as u64));
         group.bench_function(format!("crc alone, {name}"), |b| b.iter(|| crc32c::crc32c(black_box(&run))));
+        let pieces: Vec<Bytes> =
+            Batches::unverified(run.clone()).map(|batch| batch.unwrap().bytes.slice(21..)).collect();
+        group.bench_function(format!("crc batch by batch, {name}"), |b| {
+            b.iter(|| pieces.iter().fold(0, |all, piece| all ^ crc32c::crc32c(black_box(piece))));
+        });
         group.bench_function(format!("verified, {name}"), |b| {
             b.iter(|| Batches::verified(run.clone(), Offset(0), LeaderEpoch(0)).map(Result::unwrap).count());
         });
