@@ -26,6 +26,9 @@ enum By {
     All,
 }
 
+/// A name and what stands under it.
+type Named = (String, Option<Arc<TopicRecord>>);
+
 /// A mirror that a command changes.
 struct Change {
     topic: Arc<TopicRecord>,
@@ -94,7 +97,7 @@ impl Service {
     }
 
     /// Names and what stands under them, each once.
-    fn choose(&self, chosen: &Chosen) -> Result<Vec<(String, Option<Arc<TopicRecord>>)>, Refusal> {
+    fn choose(&self, chosen: &Chosen) -> Result<Vec<Named>, Refusal> {
         if let Some(link) = &chosen.link {
             self.link(link)?;
         }

@@ -14,6 +14,9 @@ fn lineage(end: i64, epoch: i32, epoch_end: i64) -> Told {
     Told::Lineage(Offset(end), Some((LeaderEpoch(epoch), Offset(epoch_end))))
 }
 
+/// What it is, the link, the copies, what is told, and what follows.
+type Case<'a> = (&'a str, LinkSeen, &'a [Copy], &'a [Told], Verdict);
+
 #[test]
 fn by_table() {
     use Condition::{LinkActive, MirrorLag, SourceReachable};
@@ -23,7 +26,7 @@ fn by_table() {
             waits.iter().map(|(condition, reason)| Wait { condition: *condition, reason: (*reason).to_owned() });
         Verdict::Waits(waits.collect())
     };
-    let table: [(&str, LinkSeen, &[Copy], &[Told], Verdict); 16] = [
+    let table: [Case<'_>; 16] = [
         ("nothing to mirror", LinkSeen::Up, &[EMPTY], &[end(0)], Verdict::InSync),
         (
             "began in the middle, empty",

@@ -364,7 +364,8 @@ async fn what_cannot_be_mirrored_is_refused_by_name() {
     };
     let plain = |_: &mut Operation| {};
     let long = "x".repeat(250);
-    let table: [(Option<&str>, Option<&str>, &dyn Fn(&mut Operation), RefusalCode, &str); 10] = [
+    type Case<'a> = (Option<&'a str>, Option<&'a str>, &'a dyn Fn(&mut Operation), RefusalCode, &'a str);
+    let table: [Case<'_>; 10] = [
         (None, None, &plain, RefusalCode::InvalidRequest, "Name the source topic"),
         (Some("t2"), Some("t"), &plain, RefusalCode::TopicRenamingUnsupported, "is named 'm-t', not 't2'"),
         (Some("t"), None, &plain, RefusalCode::TopicRenamingUnsupported, "is named 'm-t', not 't'"),
