@@ -13,8 +13,9 @@ use std::str::FromStr;
 
 /// Kafka's positions in a segment are 32-bit.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
-/// Least `segment.bytes` (KIP-1030).
+/// Least `segment.bytes` since Kafka 4.0 (KIP-1030), and before.
 const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+const OLD_SEGMENT_BYTES_MIN: u64 = 14;
 /// Topic configs that Kafka knows and a log of its own does not go by.
 const WITHOUT_EFFECT: [&str; 12] = [
     "follower.replication.throttled.replicas",
@@ -132,13 +133,13 @@ impl TopicConfig {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn parse(configs: &BTreeMap<String, String>, broker: &LogConfig) -> Result<Self, Vec<InvalidTopicConfig>> {
-        let (config, errors) = read(configs, broker);
+        let (config, errors) = read(configs, broker, SEGMENT_BYTES_MIN);
         if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
 
     /// The configs of a mirror: what its source set and can be used.
     pub fn of_mirror(configs: &BTreeMap<String, String>, broker: &LogConfig) -> Self {
-        read(configs, broker).0
+        read(configs, broker, OLD_SEGMENT_BYTES_MIN).0
     }
 
     /// After how long a segment is rolled (`LogConfig.maxSegmentMs`), in ms.
@@ -149,14 +150,18 @@ impl TopicConfig {
 }
 
 /// What can be used of `configs`, and what is wrong with the rest.
-fn read(configs: &BTreeMap<String, String>, broker: &LogConfig) -> (TopicConfig, Vec<InvalidTopicConfig>) {
+fn read(
+    configs: &BTreeMap<String, String>,
+    broker: &LogConfig,
+    segment_bytes_min: u64,
+) -> (TopicConfig, Vec<InvalidTopicConfig>) {
     let mut to = TopicConfig::defaults(broker);
     let mut errors = Vec::new();
     let mut levels = BTreeMap::new();
     for (name, value) in configs {
         let from = Value { name, value, errors: &mut errors };
         match name.as_str() {
-            "segment.bytes" => from.number(&mut to.segment_bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
+            "segment.bytes" => from.number(&mut to.segment_bytes, segment_bytes_min, SEGMENT_BYTES_MAX),
             "segment.ms" => from.number(&mut to.segment_ms, 1, i64::MAX),
             "segment.jitter.ms" => from.number(&mut to.segment_jitter_ms, 0, i64::MAX),
             "segment.index.bytes" => from.number(&mut to.segment_index_bytes, 4, SEGMENT_BYTES_MAX),
@@ -231,7 +236,7 @@ impl Value<'_> {
         }
     }
 
-    /// A list of `delete` and `compact`; an empty one keeps everything (KIP-1058).
+    /// A list of `delete` and `compact`; an empty one keeps everything.
     fn policy(self, to: &mut TopicConfig) {
         let named: Vec<_> = self.value.split(',').map(str::trim).filter(|policy| !policy.is_empty()).collect();
         if named.iter().all(|policy| ["delete", "compact"].contains(policy)) {
@@ -330,10 +335,12 @@ mod tests {
 
     #[test]
     fn a_mirror_uses_what_it_can() {
-        let configs = [("segment.bytes", "14"), ("index.interval.bytes", "77"), ("confluent.key", "x")];
+        let configs =
+            [("segment.bytes", "14"), ("index.interval.bytes", "77"), ("segment.ms", "0"), ("confluent.key", "x")];
         let configs = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let config = TopicConfig::of_mirror(&configs, &LogConfig::default());
         assert_eq!(config.index_interval_bytes, 77);
-        assert_eq!(config.segment_bytes, LogConfig::default().segment_bytes);
+        assert_eq!(config.segment_bytes, 14, "an older Kafka takes it");
+        assert_eq!(config.segment_ms, TopicConfig::defaults(&LogConfig::default()).segment_ms);
     }
 }

@@ -492,7 +492,7 @@ fn what_a_failed_fsync_lost_is_not_taken_for_a_duplicate() {
 
 #[test]
 fn many_mirrors_are_promoted_with_one_flush() {
-    let root = tempfile::tempdir().expect("temporary folder");
+    let root = folder(); // on a disk the time is that of one syncfs, and what others have written meanwhile
     let logs = Logs::open(root.path(), quiet(1 << 20)).expect("opens");
     let mirrors: Vec<_> = (0..1000)
         .map(|partition| {
