@@ -7,7 +7,7 @@ use hawser_log::{LogConfig, Logs};
 use hawser_state::{MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_transport::{HostPort, Listener, Principal, ServerConnection, ServerSecurity};
 use hawser_wire::{RequestFrame, Uuid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -20,6 +20,10 @@ struct NoLinks;
 impl Mirrors for NoLinks {
     fn end(&self, _: &TopicRecord) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+
+    fn copied_configs(&self, _: &TopicRecord) -> BTreeSet<&'static str> {
+        hawser_link::topic_configs::ALWAYS.into()
     }
 }
 

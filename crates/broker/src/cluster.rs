@@ -15,19 +15,38 @@ use hawser_wire::messages::{
     MetadataRequest, MetadataResponse, TopicName,
 };
 use hawser_wire::{ResponseError, StrBytes, Uuid};
+use std::collections::BTreeMap;
 
 /// Not asked for (`AUTHORIZED_OPERATIONS_OMITTED`).
 pub(crate) const OPERATIONS_OMITTED: i32 = i32::MIN;
 const KEY_TYPE_GROUP: i8 = 0;
+const KEY_TYPE_TRANSACTION: i8 = 1;
 const ENDPOINT_BROKERS: i8 = 1;
 
 impl Broker {
-    pub(crate) fn metadata(&self, caller: &Caller, version: i16, request: MetadataRequest) -> MetadataResponse {
+    pub(crate) async fn metadata(&self, caller: &Caller, version: i16, request: MetadataRequest) -> MetadataResponse {
         let with_operations = request.include_topic_authorized_operations;
         // Version 0 has no null: an empty list asks for all.
         let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+        let refused = match &asked {
+            Some(topics) if request.allow_auto_topic_creation && self.config.auto_create_topics => {
+                let names = topics.iter().filter_map(|topic| topic.name.as_ref().map(|name| name.to_string()));
+                self.auto_create(caller, &names.collect::<Vec<_>>()).await
+            }
+            _ => BTreeMap::new(),
+        };
         let topics = match asked {
-            Some(topics) => topics.into_iter().map(|topic| self.named_topic(caller, topic, with_operations)).collect(),
+            Some(topics) => {
+                let named = |topic: MetadataRequestTopic| {
+                    let why = topic.name.as_ref().and_then(|name| refused.get(name.as_str())).copied();
+                    let shown = self.named_topic(caller, topic, with_operations);
+                    match why {
+                        Some(error) if shown.error_code != 0 => shown.with_error_code(error.code()),
+                        _ => shown,
+                    }
+                };
+                topics.into_iter().map(named).collect()
+            }
             None => self.every_topic(caller, with_operations),
         };
         let broker = MetadataResponseBroker::default()
@@ -162,8 +181,16 @@ impl Broker {
                 .with_error_code(error.code())
                 .with_error_message(Some(StrBytes::from_static_str(message)))
         };
+        if key_type == KEY_TYPE_TRANSACTION && !self.may(caller, Operation::Describe, Resource::TransactionalId(&key)) {
+            let error = ResponseError::TransactionalIdAuthorizationFailed;
+            return refused(key, error, "not authorized to describe this transactional id");
+        }
         if key_type != KEY_TYPE_GROUP {
-            return refused(key, ResponseError::InvalidRequest, "only consumer groups have a coordinator here");
+            return refused(
+                key,
+                ResponseError::InvalidRequest,
+                "transactions are not supported yet: produce without transactional.id",
+            );
         }
         if !self.may(caller, Operation::Describe, Resource::Group(&key)) {
             return refused(key, ResponseError::GroupAuthorizationFailed, "not authorized to describe this group");

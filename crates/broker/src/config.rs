@@ -1,6 +1,7 @@
 //! Bounds and policies of the Kafka face. Names in brackets are Kafka's broker configs; the values are shown by
 //! DescribeConfigs.
 
+use crate::BrokerSetting;
 use hawser_wire::NodeId;
 use std::time::Duration;
 
@@ -13,6 +14,10 @@ pub struct BrokerConfig {
     pub rack: Option<String>,
     /// `num.partitions`: of a topic that does not say.
     pub num_partitions: i32,
+    /// `auto.create.topics.enable`: whether asking for the metadata of a topic makes it.
+    pub auto_create_topics: bool,
+    /// What DescribeConfigs shows of the broker.
+    pub settings: Vec<BrokerSetting>,
     /// Most bytes of request frames that are decoded, handled or being answered at a time, over all connections; larger
     /// ones wait, small ones are not counted. Decoded, a frame takes up to 16 times its length.
     pub request_memory_bytes: usize,
@@ -51,6 +56,8 @@ impl Default for BrokerConfig {
             node_id: NodeId(1),
             rack: None,
             num_partitions: 1,
+            auto_create_topics: false,
+            settings: Vec::new(),
             request_memory_bytes: 64 << 20,
             fetch_max_bytes: 16 << 20,
             fetch_memory_bytes: 256 << 20,

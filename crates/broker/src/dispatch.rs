@@ -1,17 +1,21 @@
 //! From a request frame to its handler and back to bytes.
 
-use crate::{Broker, Operation, Resource, apis, fetch, requests};
+use crate::{Broker, Operation, Resource, apis, fetch, requests, transactions};
 use bytes::{BufMut, Bytes, BytesMut};
 use hawser_transport::{HostPort, Principal};
 use hawser_wire::api::{encode_response, private};
 use hawser_wire::messages::{
-    AlterUserScramCredentialsRequest, ApiKey, ApiVersionsRequest, ConsumerGroupDescribeRequest,
-    ConsumerGroupHeartbeatRequest, CreateAclsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, AlterUserScramCredentialsRequest, ApiKey,
+    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreateAclsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
     DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeUserScramCredentialsRequest, FindCoordinatorRequest,
-    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeQuorumRequest, DescribeTopicPartitionsRequest, DescribeTransactionsRequest,
+    DescribeUserScramCredentialsRequest, ElectLeadersRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    ListOffsetsRequest, ListPartitionReassignmentsRequest, ListTransactionsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SyncGroupRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use hawser_wire::{DecodeError, Request, RequestFrame};
 use std::net::SocketAddr;
@@ -49,6 +53,8 @@ pub(crate) enum Hangup {
     /// A producer with acks=0 hears of an error only this way (`KafkaApis.handleProduceRequest`).
     #[error("produce without acknowledgement refused")]
     RefusedWithoutAcks,
+    #[error("the append was not finished")]
+    Unfinished,
 }
 
 impl From<Bytes> for Reply {
@@ -102,10 +108,13 @@ impl Broker {
         let reply = match api {
             ApiKey::Fetch => return self.fetch(caller, frame, frame.decode()?, shutdown).await,
             ApiKey::Produce => {
-                self.produce(caller, version, frame.decode()?).map(|r| encode::<ProduceRequest>(frame, &r))
+                return match self.produce(caller, frame.decode()?).await? {
+                    Some(response) => Ok(encode::<ProduceRequest>(frame, &response)?.into()),
+                    None => Ok(Reply { slices: Vec::new(), memory: None, charge: None }),
+                };
             }
             ApiKey::InitProducerId => {
-                Ok(encode::<InitProducerIdRequest>(frame, &self.init_producer_id(caller, &frame.decode()?)))
+                Ok(encode::<InitProducerIdRequest>(frame, &self.init_producer_id(caller, &frame.decode()?).await))
             }
             ApiKey::ConsumerGroupHeartbeat => {
                 let client_id = frame.client_id.as_deref().unwrap_or_default();
@@ -116,7 +125,9 @@ impl Broker {
                 let response = self.consumer_group_describe(caller, frame.decode()?);
                 Ok(encode::<ConsumerGroupDescribeRequest>(frame, &response))
             }
-            ApiKey::Metadata => Ok(encode::<MetadataRequest>(frame, &self.metadata(caller, version, frame.decode()?))),
+            ApiKey::Metadata => {
+                Ok(encode::<MetadataRequest>(frame, &self.metadata(caller, version, frame.decode()?).await))
+            }
             ApiKey::DescribeCluster => {
                 Ok(encode::<DescribeClusterRequest>(frame, &self.describe_cluster(caller, frame.decode()?)))
             }
@@ -125,6 +136,52 @@ impl Broker {
             }
             ApiKey::DeleteTopics => {
                 Ok(encode::<DeleteTopicsRequest>(frame, &self.delete_topics(caller, version, frame.decode()?).await))
+            }
+            ApiKey::AlterConfigs => {
+                Ok(encode::<AlterConfigsRequest>(frame, &self.alter_configs(caller, frame.decode()?).await))
+            }
+            ApiKey::AlterPartitionReassignments => Ok(encode::<AlterPartitionReassignmentsRequest>(
+                frame,
+                &self.alter_partition_reassignments(caller, frame.decode()?),
+            )),
+            ApiKey::CreatePartitions => {
+                Ok(encode::<CreatePartitionsRequest>(frame, &self.create_partitions(caller, frame.decode()?).await))
+            }
+            ApiKey::DeleteRecords => {
+                Ok(encode::<DeleteRecordsRequest>(frame, &self.delete_records(caller, frame.decode()?).await))
+            }
+            ApiKey::DescribeLogDirs => {
+                Ok(encode::<DescribeLogDirsRequest>(frame, &self.describe_log_dirs(caller, frame.decode()?).await))
+            }
+            ApiKey::DescribeProducers => {
+                Ok(encode::<DescribeProducersRequest>(frame, &self.describe_producers(caller, frame.decode()?)))
+            }
+            ApiKey::DescribeQuorum => Ok(encode::<DescribeQuorumRequest>(frame, &self.describe_quorum(caller))),
+            ApiKey::DescribeTopicPartitions => Ok(encode::<DescribeTopicPartitionsRequest>(
+                frame,
+                &self.describe_topic_partitions(caller, frame.decode()?),
+            )),
+            ApiKey::DescribeTransactions => {
+                Ok(encode::<DescribeTransactionsRequest>(frame, &self.describe_transactions(caller, frame.decode()?)))
+            }
+            ApiKey::ElectLeaders => {
+                Ok(encode::<ElectLeadersRequest>(frame, &self.elect_leaders(caller, version, frame.decode()?)))
+            }
+            ApiKey::IncrementalAlterConfigs => Ok(encode::<IncrementalAlterConfigsRequest>(
+                frame,
+                &self.incremental_alter_configs(caller, frame.decode()?).await,
+            )),
+            ApiKey::ListPartitionReassignments => {
+                Ok(encode::<ListPartitionReassignmentsRequest>(frame, &self.list_partition_reassignments(caller)))
+            }
+            ApiKey::ListTransactions => {
+                Ok(encode::<ListTransactionsRequest>(frame, &transactions::list_transactions(frame.decode()?)))
+            }
+            ApiKey::UnregisterBroker => {
+                Ok(encode::<UnregisterBrokerRequest>(frame, &self.unregister_broker(caller, &frame.decode()?)))
+            }
+            ApiKey::UpdateFeatures => {
+                Ok(encode::<UpdateFeaturesRequest>(frame, &self.update_features(caller, version, frame.decode()?)))
             }
             ApiKey::DescribeConfigs => {
                 Ok(encode::<DescribeConfigsRequest>(frame, &self.describe_configs(caller, frame.decode()?)))
@@ -234,6 +291,21 @@ fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::DescribeConfigs) => "DescribeConfigs",
         Ok(ApiKey::CreateTopics) => "CreateTopics",
         Ok(ApiKey::DeleteTopics) => "DeleteTopics",
+        Ok(ApiKey::AlterConfigs) => "AlterConfigs",
+        Ok(ApiKey::AlterPartitionReassignments) => "AlterPartitionReassignments",
+        Ok(ApiKey::CreatePartitions) => "CreatePartitions",
+        Ok(ApiKey::DeleteRecords) => "DeleteRecords",
+        Ok(ApiKey::DescribeLogDirs) => "DescribeLogDirs",
+        Ok(ApiKey::DescribeProducers) => "DescribeProducers",
+        Ok(ApiKey::DescribeQuorum) => "DescribeQuorum",
+        Ok(ApiKey::DescribeTopicPartitions) => "DescribeTopicPartitions",
+        Ok(ApiKey::DescribeTransactions) => "DescribeTransactions",
+        Ok(ApiKey::ElectLeaders) => "ElectLeaders",
+        Ok(ApiKey::IncrementalAlterConfigs) => "IncrementalAlterConfigs",
+        Ok(ApiKey::ListPartitionReassignments) => "ListPartitionReassignments",
+        Ok(ApiKey::ListTransactions) => "ListTransactions",
+        Ok(ApiKey::UnregisterBroker) => "UnregisterBroker",
+        Ok(ApiKey::UpdateFeatures) => "UpdateFeatures",
         Ok(ApiKey::DeleteGroups) => "DeleteGroups",
         Ok(ApiKey::OffsetDelete) => "OffsetDelete",
         Ok(ApiKey::DescribeCluster) => "DescribeCluster",

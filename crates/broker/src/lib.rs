@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! The Kafka face of the embedded store: what stock consumers and tools speak to. Reads of every kind, consumer groups
-//! with committed offsets; producing to a mirror is refused.
+//! The Kafka face of the embedded store: what stock clients and tools speak to. Topics and their configs, produce and fetch,
+//! consumer groups with committed offsets; a mirror is read-only.
 //!
 //! [`Broker::serve`] owns one connection at a time: requests are answered in the order in which they came, one is
 //! handled while at most one more is read ahead. Large ones wait for a process-wide budget of memory. Bodies are decoded behind the guard of `hawser_wire`; what cannot be
@@ -16,17 +16,24 @@ mod connection;
 mod dispatch;
 mod fetch;
 mod groups;
+mod log_dirs;
 mod offsets;
+mod one_node;
 mod partitions;
 mod produce;
+mod producer_ids;
 mod requests;
+mod topic_partitions;
 mod topics;
+mod transactions;
 mod users;
 
 pub use apis::{ApiRange, advertised_apis, api_versions_before_login};
 pub use authorizer::{Authorizer, Operation, Resource};
 pub use config::BrokerConfig;
-pub use topics::{Layout, Mirrors, NewTopic, TopicError, Topics, check_topic_name};
+pub use configs::BrokerSetting;
+pub use producer_ids::ProducerIds;
+pub use topics::{ConfigChange, ConfigOp, Layout, Mirrors, NewTopic, TopicError, Topics, check_topic_name};
 pub use users::StoredUsers;
 
 use bytes::Bytes;
@@ -37,7 +44,6 @@ use hawser_wire::RequestFrame;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use tokio_util::sync::CancellationToken;
 
 /// A future of some kind, for traits that are used as objects.
@@ -82,8 +88,6 @@ pub struct Broker {
     fetch: fetch::Fetches,
     requests: requests::RequestMemory,
     groups: Arc<groups::Coordinator>,
-    /// The next producer id; see `produce`.
-    producer_ids: AtomicI64,
 }
 
 impl Broker {
@@ -98,19 +102,7 @@ impl Broker {
         let partitions = partitions::Partitions::new(logs);
         let fetch = fetch::Fetches::new(&config);
         let requests = requests::RequestMemory::new(config.request_memory_bytes);
-        Ok(Arc::new(Self {
-            state,
-            topics,
-            authorizer,
-            users,
-            private,
-            config,
-            partitions,
-            fetch,
-            requests,
-            groups,
-            producer_ids: AtomicI64::new(0),
-        }))
+        Ok(Arc::new(Self { state, topics, authorizer, users, private, config, partitions, fetch, requests, groups }))
     }
 
     /// Serves `connection` until the peer leaves, breaks the protocol, is idle for too long (the listener's rule), or `shutdown` is cancelled

@@ -34,6 +34,10 @@ impl Partitions {
         Self { logs, hosted: DashMap::new() }
     }
 
+    pub(crate) fn logs(&self) -> &Arc<Logs> {
+        &self.logs
+    }
+
     /// Partition `index` of `topic`, checked against the leader epoch that the client knows (−1: it does not say).
     ///
     /// # Errors
@@ -78,7 +82,8 @@ impl Hosted {
         let mut lineage = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: an older glance must not look like a truncation.
         let marks = log.watermarks();
-        let leader_epoch = lineage.observe(&marks);
+        // A log that is led keeps its own; what was shown of the mirror that it was is not taken back.
+        let leader_epoch = lineage.observe(&marks).max(log.leads().unwrap_or(LeaderEpoch::NONE));
         Partition { log, marks, leader_epoch }
     }
 }

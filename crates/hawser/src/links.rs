@@ -11,7 +11,7 @@ use hawser_inbound::Inbound;
 use hawser_link::config::StartOffset;
 use hawser_link::mirror::{LinkSeen, MirrorFact};
 use hawser_link::reversal::RefusalCode;
-use hawser_link::{ConfigErrors, LinkConfig, LinkName, Properties, TopicFilters};
+use hawser_link::{ConfigErrors, LinkConfig, LinkName, Properties, TopicFilters, topic_configs};
 use hawser_outbound::{Cause, Outbound, OutboundConfig, OutboundState, OutboundStatus};
 use hawser_replicate::{LinkStatus, MirrorEvent, MirrorSpec, ReplicateConfig, Replicator, Start, Unreachable};
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, State, TopicRecord};
@@ -20,7 +20,7 @@ use hawser_transport::{
     ClientError, ClientOptions, ClientSecurity, Connector, Direct, HostPort, KafkaClient, LeaseError, Obstacle,
     RESPONSE_BYTES_MAX, Target,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -420,6 +420,14 @@ impl Mirrors for Links {
                 self.end_mirror(&link, &topic).await;
             }
         })
+    }
+
+    fn copied_configs(&self, topic: &TopicRecord) -> BTreeSet<&'static str> {
+        let mut copied = BTreeSet::from(topic_configs::ALWAYS);
+        let link = topic.mirror.as_ref().and_then(|mirror| self.state.link(&mirror.link));
+        let config = link.and_then(|link| LinkConfig::parse(&link_properties(&link.name, &link.configs.0)).ok());
+        copied.extend(config.into_iter().flat_map(|parsed| parsed.config.mirrors.config_include));
+        copied
     }
 }
 

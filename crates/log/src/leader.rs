@@ -18,6 +18,7 @@ use crate::validate::{LeaderAppendError, validate};
 use crate::{Error, Watermarks};
 use bytes::Bytes;
 use hawser_wire::{LeaderEpoch, Offset};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -43,6 +44,21 @@ pub struct Appended {
     pub log_start: Offset,
     /// The producer had sent it before: nothing was appended now.
     pub duplicate: bool,
+}
+
+/// A producer as DescribeProducers shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub producer_id: i64,
+    /// The epoch that it wrote with last.
+    pub producer_epoch: i16,
+    /// Sequence number of its last record, −1 if not known.
+    pub last_sequence: i32,
+    /// Timestamp of its last batch, ms since 1970; −1 if not known.
+    pub last_timestamp: i64,
+    /// Where its open transaction begins, if there is one.
+    pub transaction_start: Option<Offset>,
 }
 
 impl PartitionLog {
@@ -221,6 +237,34 @@ impl PartitionLog {
             return Err(Error::OutOfRange { offset: before, log_start: at.log_start, log_end: at.high_watermark });
         }
         self.raise_log_start(before)
+    }
+
+    /// The idempotent producers that are remembered, and those with an open transaction, by id. Proportional to their
+    /// number.
+    pub fn active_producers(&self) -> Vec<ActiveProducer> {
+        let state = self.lock();
+        let mut active: BTreeMap<i64, ActiveProducer> = BTreeMap::new();
+        for (producer_id, producer) in state.leading.iter().flat_map(|leading| leading.producers.iter()) {
+            let known = ActiveProducer {
+                producer_id,
+                producer_epoch: producer.epoch,
+                last_sequence: producer.last().map_or(-1, |last| last.last_sequence),
+                last_timestamp: producer.last_timestamp,
+                transaction_start: None,
+            };
+            active.insert(producer_id, known);
+        }
+        for (producer_id, first, producer_epoch) in state.transactions.open() {
+            let unknown = ActiveProducer {
+                producer_id,
+                producer_epoch,
+                last_sequence: -1,
+                last_timestamp: -1,
+                transaction_start: None,
+            };
+            active.entry(producer_id).or_insert(unknown).transaction_start = Some(first);
+        }
+        active.into_values().collect()
     }
 
     /// The largest producer id of any batch that this log ever held, −1 for none.

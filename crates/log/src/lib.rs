@@ -38,7 +38,7 @@ mod truncate;
 mod validate;
 
 pub use epochs::{EpochStart, LeaderEpochs};
-pub use leader::Appended;
+pub use leader::{ActiveProducer, Appended};
 pub use logs::Logs;
 pub use partition::{PartitionLog, Status};
 pub use promote::EndedMirror;

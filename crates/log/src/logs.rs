@@ -81,6 +81,20 @@ impl Logs {
         &self.directory.config
     }
 
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.directory.root
+    }
+
+    /// Bytes of the file system that holds the folder, and how many of them may still be written. Blocks.
+    ///
+    /// # Errors
+    /// When the file system does not say.
+    pub fn space(&self) -> io::Result<(u64, u64)> {
+        let space = rustix::fs::statvfs(&self.directory.root)?;
+        Ok((space.f_blocks.saturating_mul(space.f_frsize), space.f_bavail.saturating_mul(space.f_frsize)))
+    }
+
     /// The log of `id`, if it exists.
     pub fn partition(&self, id: &TopicPartition) -> Option<Arc<PartitionLog>> {
         self.directory.partitions.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()

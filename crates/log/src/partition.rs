@@ -139,7 +139,12 @@ impl PartitionLog {
         self.changes.subscribe()
     }
 
-    /// Bytes on disk, indexes included, for quotas, log-dirs and metrics.
+    /// Bytes of records on disk: what Kafka calls the size of a log.
+    pub fn log_bytes(&self) -> u64 {
+        self.lock().segments.iter().map(|segment| segment.size).sum()
+    }
+
+    /// Bytes on disk, indexes included.
     pub fn size_bytes(&self) -> u64 {
         self.lock().segments.iter().map(Segment::bytes_on_disk).sum()
     }

@@ -45,6 +45,9 @@ pub struct Error {
     pub reason: String,
 }
 
+/// In `META`: the first producer id that nobody has.
+const PRODUCER_IDS: &str = "producer.id.next";
+
 /// The open state file, with everything but groups and offsets also held in memory. Cheap to clone.
 #[derive(Clone)]
 pub struct State {
@@ -278,6 +281,24 @@ impl State {
             delete(t, TOPICS, name)
         })?;
         Ok(self.cache_mut().remove_topic(name))
+    }
+
+    /// Takes `count` producer ids, not below `floor`, that were never taken before; the first of them. With no `count` ids
+    /// begin at `floor` from now on, unless they are beyond it. Blocks on fsync.
+    ///
+    /// # Errors
+    /// When the write failed or ids are used up; nothing changed then.
+    pub fn take_producer_ids(&self, count: i64, floor: i64) -> Result<i64, Error> {
+        self.inner.disk.write(|t| {
+            let mut meta = t.open_table(META)?;
+            let next = meta.get(PRODUCER_IDS)?.map_or(Ok(0), |next| next.value().parse::<i64>());
+            let first = next.map_err(|_| Failure::Corrupt(PRODUCER_IDS.to_owned()))?.max(floor);
+            let next = first
+                .checked_add(count)
+                .ok_or_else(|| Failure::Io(std::io::Error::other("producer ids are used up")))?;
+            meta.insert(PRODUCER_IDS, next.to_string().as_str())?;
+            Ok(first)
+        })
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {

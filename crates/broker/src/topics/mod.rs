@@ -5,17 +5,21 @@
 //! made and removed before they are: so what a crash leaves behind is a topic whose logs are made at the next start, or
 //! folders that no topic names, never half a topic.
 
+mod configure;
 mod error;
+mod grow;
 mod name;
 mod new;
 mod requests;
 
+pub use configure::{ConfigChange, ConfigOp};
 pub use error::TopicError;
 pub use name::check_topic_name;
 pub use new::{Layout, NewTopic};
 
+use crate::producer_ids::ProducerIds;
 use crate::{BoxFuture, BrokerConfig};
-use hawser_log::Logs;
+use hawser_log::{LogConfig, Logs, TopicConfig};
 use hawser_state::{State, TopicRecord};
 use hawser_wire::{NodeId, ResponseError, TopicPartition, Uuid};
 use std::collections::BTreeSet;
@@ -31,6 +35,9 @@ pub trait Mirrors: Send + Sync {
     /// Ends the copying into `topic`, which is about to be deleted. When this is done, nobody writes to its logs or its
     /// record.
     fn end(&self, topic: &TopicRecord) -> BoxFuture<'_, ()>;
+
+    /// The configs of mirror `topic` that are copied from its source, always or because its link says so.
+    fn copied_configs(&self, topic: &TopicRecord) -> BTreeSet<&'static str>;
 }
 
 /// What a topic gets that does not say.
@@ -47,6 +54,7 @@ pub struct Topics {
     logs: Arc<Logs>,
     mirrors: Arc<dyn Mirrors>,
     defaults: TopicDefaults,
+    producer_ids: Arc<ProducerIds>,
     /// Held over a check and the change that it allows.
     turn: Arc<Mutex<()>>,
 }
@@ -55,7 +63,8 @@ impl Topics {
     /// Takes up the topics of `state`, making logs that a crash kept from being made. Blocks on files.
     pub fn open(state: State, logs: Arc<Logs>, mirrors: Arc<dyn Mirrors>, config: &BrokerConfig) -> Arc<Self> {
         let defaults = TopicDefaults { node_id: config.node_id, partitions: config.num_partitions };
-        let topics = Self { state, logs, mirrors, defaults, turn: Arc::default() };
+        let producer_ids = ProducerIds::new(state.clone());
+        let topics = Self { state, logs, mirrors, defaults, producer_ids, turn: Arc::default() };
         for topic in topics.state.topics().iter().filter(|topic| !topic.is_read_only()) {
             if let Err(error) = topics.open_logs(topic, 0) {
                 error!(topic = topic.name, %error, "not all partitions of the topic can be opened");
@@ -76,7 +85,7 @@ impl Topics {
     /// then there is no such topic.
     pub async fn create(self: &Arc<Self>, new: NewTopic, validate_only: bool) -> Result<Arc<TopicRecord>, TopicError> {
         self.change(move |topics| {
-            let record = new.check(&topics.defaults, &topics.state.topics())?;
+            let record = new.check(&topics.defaults, topics.logs.config(), &topics.state.topics())?;
             if validate_only {
                 return Ok(Arc::new(record));
             }
@@ -118,6 +127,16 @@ impl Topics {
         deleting.await.unwrap_or_else(|ended| Err(TopicError::unfinished(&ended)))
     }
 
+    /// Ids for producers of these topics.
+    pub fn producer_ids(&self) -> &Arc<ProducerIds> {
+        &self.producer_ids
+    }
+
+    /// What topics go by that say nothing else.
+    pub(crate) fn log_config(&self) -> &LogConfig {
+        self.logs.config()
+    }
+
     /// Does `change` on a thread for blocking work, when its turn has come.
     async fn change<T: Send + 'static>(
         self: &Arc<Self>,
@@ -132,8 +151,10 @@ impl Topics {
         changing.await.unwrap_or_else(|ended| Err(TopicError::unfinished(&ended)))
     }
 
-    /// Opens the logs of an ordinary topic from partition `from` on, making those that are not there.
+    /// Opens the logs of an ordinary topic from partition `from` on, making those that are not there, and leads them.
     fn open_logs(&self, topic: &TopicRecord, from: i32) -> Result<(), TopicError> {
+        // Values were good when they were set; what is no longer good must not keep the topic away.
+        let config = Arc::new(TopicConfig::of_mirror(&topic.configs, self.logs.config()));
         for partition in from..topic.partitions {
             let id = TopicPartition::new(topic.name.as_str(), partition);
             let opened = match self.logs.open_partition(&id, topic.id) {
@@ -143,7 +164,9 @@ impl Topics {
                 }
                 opened => opened,
             };
-            opened.map_err(|error| TopicError::storage(&error))?;
+            let log = opened.map_err(|error| TopicError::storage(&error))?;
+            log.configure(Arc::clone(&config));
+            log.become_leader().map_err(|error| TopicError::storage(&error))?;
         }
         Ok(())
     }

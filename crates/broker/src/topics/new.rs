@@ -1,7 +1,9 @@
 //! A topic that somebody wants, and whether it can be (`ReplicationControlManager.createTopics`): a decision without I/O.
 
+use super::configure::parse;
 use super::name::{check_topic_name, collide};
 use super::{PARTITIONS_PER_REQUEST_MAX, TopicDefaults, TopicError};
+use hawser_log::LogConfig;
 use hawser_state::{MirrorRecord, TopicRecord};
 use hawser_wire::{ResponseError, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,6 +108,7 @@ impl NewTopic {
     pub(super) fn check(
         self,
         defaults: &TopicDefaults,
+        log: &LogConfig,
         existing: &[Arc<TopicRecord>],
     ) -> Result<TopicRecord, TopicError> {
         let Self { name, layout, configs, mirror } = self;
@@ -122,7 +125,7 @@ impl NewTopic {
             return Err(TopicError::new(ResponseError::InvalidTopicException, message));
         }
         if mirror.is_none() {
-            crate::configs::check(&configs)?;
+            parse(&configs, log)?;
         }
         let partitions = layout.partitions(defaults)?;
         if partitions > PARTITIONS_PER_REQUEST_MAX {

@@ -1,14 +1,19 @@
-//! CreateTopics, DeleteTopics: who may, in which words it is answered (`ControllerApis`).
+//! CreateTopics, DeleteTopics, CreatePartitions: who may, in which words it is answered (`ControllerApis`).
 
 use super::{Layout, NewTopic, TopicError};
 use crate::cluster::topic_name;
 use crate::dispatch::Caller;
 use crate::{Broker, Operation, Resource, configs};
 use hawser_state::TopicRecord;
+use hawser_wire::messages::create_partitions_request::CreatePartitionsAssignment;
+use hawser_wire::messages::create_partitions_response::CreatePartitionsTopicResult;
 use hawser_wire::messages::create_topics_request::CreatableTopic;
 use hawser_wire::messages::create_topics_response::CreatableTopicResult;
 use hawser_wire::messages::delete_topics_response::DeletableTopicResult;
-use hawser_wire::messages::{CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse};
+use hawser_wire::messages::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse,
+};
 use hawser_wire::{ResponseError, StrBytes, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +57,66 @@ impl Broker {
         result
             .with_num_partitions(record.partitions)
             .with_replication_factor(1)
-            .with_configs(Some(configs::of_new_topic(record)))
+            .with_configs(Some(configs::of_new_topic(record, self.topics.log_config())))
+    }
+
+    pub(crate) async fn create_partitions(
+        &self,
+        caller: &Caller,
+        request: CreatePartitionsRequest,
+    ) -> CreatePartitionsResponse {
+        let repeated = repeated(request.topics.iter().map(|topic| topic.name.to_string()));
+        let mut results = Vec::new();
+        let mut told = BTreeSet::new();
+        for topic in request.topics {
+            let name = topic.name.to_string();
+            let outcome = if repeated.contains(&name) {
+                if !told.insert(name.clone()) {
+                    continue;
+                }
+                Err(TopicError::new(ResponseError::InvalidRequest, "Duplicate topic name."))
+            } else if !self.may(caller, Operation::Alter, Resource::Topic(&name)) {
+                Err(TopicError::of(ResponseError::TopicAuthorizationFailed))
+            } else {
+                let nodes = |assigned: CreatePartitionsAssignment| assigned.broker_ids.iter().map(|id| id.0).collect();
+                let assignments = topic.assignments.map(|assigned| assigned.into_iter().map(nodes).collect());
+                self.topics.add_partitions(&name, topic.count, assignments, request.validate_only).await
+            };
+            let result = CreatePartitionsTopicResult::default().with_name(topic.name);
+            results.push(match outcome {
+                Ok(()) => result.with_error_message(None),
+                Err(error) => result
+                    .with_error_code(error.code.code())
+                    .with_error_message(Some(StrBytes::from_string(error.message))),
+            });
+        }
+        CreatePartitionsResponse::default().with_results(results)
+    }
+
+    /// Makes topics that somebody asked the metadata of (`auto.create.topics.enable`); why those that are not there were not
+    /// made.
+    pub(crate) async fn auto_create(&self, caller: &Caller, names: &[String]) -> BTreeMap<String, ResponseError> {
+        let mut refused = BTreeMap::new();
+        let may_all = self.may(caller, Operation::Create, Resource::Cluster);
+        for name in names {
+            // Who may not know of a topic is told nothing new.
+            if self.state.topic(name).is_some() || !self.may(caller, Operation::Describe, Resource::Topic(name)) {
+                continue;
+            }
+            if !may_all && !self.may(caller, Operation::Create, Resource::Topic(name)) {
+                refused.insert(name.clone(), ResponseError::TopicAuthorizationFailed);
+                continue;
+            }
+            let layout = Layout::count(-1);
+            let new = NewTopic { name: name.clone(), layout, configs: BTreeMap::new(), mirror: None };
+            match self.topics.create(new, false).await {
+                Ok(_) => {}
+                // By somebody else just now.
+                Err(error) if error.code == ResponseError::TopicAlreadyExists => {}
+                Err(error) => drop(refused.insert(name.clone(), error.code)),
+            }
+        }
+        refused
     }
 
     pub(crate) async fn delete_topics(

@@ -8,6 +8,10 @@ impl Mirrors for NoLinks {
     fn end(&self, _: &TopicRecord) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    fn copied_configs(&self, _: &TopicRecord) -> BTreeSet<&'static str> {
+        ["cleanup.policy"].into()
+    }
 }
 
 fn open(dir: &std::path::Path) -> (State, Arc<Logs>, Arc<Topics>) {
@@ -96,7 +100,7 @@ async fn what_a_crash_left_undone_is_done_at_the_next_start() {
         logs.open_partition(&of_deleted, Uuid::from_u128(1)).unwrap();
         let record = NewTopic { configs: [].into(), ..new("half", Layout::count(2)) };
         let defaults = TopicDefaults { node_id: NodeId(1), partitions: 1 };
-        state.put_topic(record.check(&defaults, &[]).unwrap()).unwrap();
+        state.put_topic(record.check(&defaults, logs.config(), &[]).unwrap()).unwrap();
         logs.close().unwrap();
     }
     let (_state, logs, topics) = open(dir.path());

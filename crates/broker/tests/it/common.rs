@@ -1,7 +1,9 @@
 //! A broker over a folder of its own, on a plain loopback port, and clients to it.
 
 use bytes::Bytes;
-use hawser_broker::{Authorizer, BoxFuture, Broker, BrokerConfig, Mirrors, Parts, PrivateApis, StoredUsers, Topics};
+use hawser_broker::{
+    Authorizer, BoxFuture, Broker, BrokerConfig, Layout, Mirrors, NewTopic, Parts, PrivateApis, StoredUsers, Topics,
+};
 use hawser_link::Properties;
 use hawser_log::{LogConfig, Logs, PartitionLog};
 use hawser_state::{AclOperation, MirrorRecord, MirrorStatus, State, TopicRecord};
@@ -11,7 +13,7 @@ use hawser_transport::{
     ServerConnection, ServerSecurity,
 };
 use hawser_wire::{Batch, Request, RequestFrame, TopicPartition, Uuid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +58,10 @@ impl Mirrors for Ended {
     fn end(&self, topic: &TopicRecord) -> BoxFuture<'_, ()> {
         self.0.lock().unwrap().push(topic.name.clone());
         Box::pin(std::future::ready(()))
+    }
+
+    fn copied_configs(&self, _: &TopicRecord) -> BTreeSet<&'static str> {
+        hawser_link::topic_configs::ALWAYS.into()
     }
 }
 
@@ -159,6 +165,13 @@ impl Bench {
             response_bytes_max: 100 << 20,
         };
         Ok(KafkaClient::start(stream, options).await.unwrap())
+    }
+
+    /// An ordinary topic.
+    pub(crate) async fn topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Arc<TopicRecord> {
+        let configs = configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let new = NewTopic { name: name.into(), layout: Layout::count(partitions), configs, mirror: None };
+        self.topics.create(new, false).await.unwrap()
     }
 
     /// A mirror of `partitions` empty partitions.

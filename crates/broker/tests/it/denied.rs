@@ -48,6 +48,8 @@ const WRITE_TOPIC: Right = (AclResourceType::Topic, AclOperation::Write);
 const DESCRIBE_TOPIC: Right = (AclResourceType::Topic, AclOperation::Describe);
 const CREATE_TOPIC: Right = (AclResourceType::Topic, AclOperation::Create);
 const DELETE_TOPIC: Right = (AclResourceType::Topic, AclOperation::Delete);
+const ALTER_TOPIC: Right = (AclResourceType::Topic, AclOperation::Alter);
+const ALTER_TOPIC_CONFIGS: Right = (AclResourceType::Topic, AclOperation::AlterConfigs);
 const TOPIC_CONFIGS: Right = (AclResourceType::Topic, AclOperation::DescribeConfigs);
 const READ_GROUP: Right = (AclResourceType::Group, AclOperation::Read);
 const DESCRIBE_GROUP: Right = (AclResourceType::Group, AclOperation::Describe);
@@ -57,10 +59,13 @@ const DESCRIBE_CLUSTER: Right = (AclResourceType::Cluster, AclOperation::Describ
 const CREATE_CLUSTER: Right = (AclResourceType::Cluster, AclOperation::Create);
 const DELETE_CLUSTER: Right = (AclResourceType::Cluster, AclOperation::Delete);
 const CLUSTER_CONFIGS: Right = (AclResourceType::Cluster, AclOperation::DescribeConfigs);
+const ALTER_CLUSTER_CONFIGS: Right = (AclResourceType::Cluster, AclOperation::AlterConfigs);
+const DESCRIBE_TRANSACTION: Right = (AclResourceType::TransactionalId, AclOperation::Describe);
 const IDEMPOTENT: Right = (AclResourceType::Cluster, AclOperation::IdempotentWrite);
 
 const NO_TOPIC: Outcome = Outcome::Refused(ResponseError::TopicAuthorizationFailed);
 const NO_GROUP: Outcome = Outcome::Refused(ResponseError::GroupAuthorizationFailed);
+const NO_TRANSACTION: Outcome = Outcome::Refused(ResponseError::TransactionalIdAuthorizationFailed);
 const NO_CLUSTER: Outcome = Outcome::Refused(ResponseError::ClusterAuthorizationFailed);
 
 fn judged(code: i16) -> Outcome {
@@ -433,6 +438,161 @@ fn rows() -> Vec<Row> {
             &[NO_CLUSTER],
             DescribeClientQuotasRequest,
             |_| DescribeClientQuotasRequest::default(),
+            |answer| judged(answer.error_code)
+        ),
+        row!(
+            &[&[ALTER_TOPIC]],
+            &[NO_TOPIC],
+            CreatePartitionsRequest,
+            |_| {
+                let more = create_partitions_request::CreatePartitionsTopic::default().with_name(topic()).with_count(9);
+                CreatePartitionsRequest::default().with_topics(vec![more]).with_validate_only(true)
+            },
+            |answer| judged(answer.results[0].error_code)
+        ),
+        row!(
+            &[&[ALTER_TOPIC_CONFIGS]],
+            &[NO_TOPIC],
+            AlterConfigsRequest,
+            |_| {
+                let resource = alter_configs_request::AlterConfigsResource::default().with_resource_type(2);
+                AlterConfigsRequest::default()
+                    .with_resources(vec![resource.with_resource_name(StrBytes::from_static_str(SECRET))])
+            },
+            |answer| judged(answer.responses[0].error_code)
+        ),
+        row!(
+            &[&[ALTER_TOPIC_CONFIGS]],
+            &[NO_TOPIC],
+            IncrementalAlterConfigsRequest,
+            |_| {
+                let resource = incremental_alter_configs_request::AlterConfigsResource::default().with_resource_type(2);
+                let resource = resource.with_resource_name(StrBytes::from_static_str(SECRET));
+                IncrementalAlterConfigsRequest::default().with_resources(vec![resource])
+            },
+            |answer| judged(answer.responses[0].error_code)
+        ),
+        row!(
+            &[&[ALTER_CLUSTER_CONFIGS]],
+            &[NO_CLUSTER],
+            AlterConfigsRequest,
+            |_| {
+                let resource = alter_configs_request::AlterConfigsResource::default().with_resource_type(4);
+                AlterConfigsRequest::default()
+                    .with_resources(vec![resource.with_resource_name(StrBytes::from_static_str("1"))])
+            },
+            |answer| judged(answer.responses[0].error_code)
+        ),
+        row!(
+            &[&[ALTER_CLUSTER_CONFIGS]],
+            &[NO_CLUSTER],
+            IncrementalAlterConfigsRequest,
+            |_| {
+                let resource = incremental_alter_configs_request::AlterConfigsResource::default().with_resource_type(4);
+                let resource = resource.with_resource_name(StrBytes::from_static_str("1"));
+                IncrementalAlterConfigsRequest::default().with_resources(vec![resource])
+            },
+            |answer| judged(answer.responses[0].error_code)
+        ),
+        row!(
+            &[&[DELETE_TOPIC]],
+            &[NO_TOPIC],
+            DeleteRecordsRequest,
+            |_| {
+                let partition = delete_records_request::DeleteRecordsPartition::default();
+                let asked = delete_records_request::DeleteRecordsTopic::default().with_name(topic());
+                DeleteRecordsRequest::default().with_topics(vec![asked.with_partitions(vec![partition])])
+            },
+            |answer| judged(answer.topics[0].partitions[0].error_code)
+        ),
+        row!(
+            &[&[DESCRIBE_CLUSTER]],
+            &[NO_CLUSTER],
+            DescribeLogDirsRequest,
+            |_| DescribeLogDirsRequest::default(),
+            |answer| judged(answer.error_code)
+        ),
+        row!(
+            &[&[DESCRIBE_TOPIC]],
+            &[NO_TOPIC],
+            DescribeTopicPartitionsRequest,
+            |_| {
+                let asked = describe_topic_partitions_request::TopicRequest::default().with_name(topic());
+                DescribeTopicPartitionsRequest::default().with_topics(vec![asked])
+            },
+            |answer| judged(answer.topics[0].error_code)
+        ),
+        row!(
+            &[&[DESCRIBE_TOPIC]],
+            &[Outcome::Hidden],
+            DescribeTopicPartitionsRequest,
+            |_| DescribeTopicPartitionsRequest::default(),
+            |answer| hidden(answer.topics.is_empty())
+        ),
+        row!(
+            &[&[READ_TOPIC]],
+            &[NO_TOPIC],
+            DescribeProducersRequest,
+            |_| {
+                let asked = describe_producers_request::TopicRequest::default().with_name(topic());
+                DescribeProducersRequest::default().with_topics(vec![asked.with_partition_indexes(vec![0])])
+            },
+            |answer| judged(answer.topics[0].partitions[0].error_code)
+        ),
+        row!(
+            &[&[DESCRIBE_TRANSACTION]],
+            &[NO_TRANSACTION],
+            DescribeTransactionsRequest,
+            |_| DescribeTransactionsRequest::default().with_transactional_ids(vec![TransactionalId(text())]),
+            |answer| judged(answer.transaction_states[0].error_code)
+        ),
+        row!(
+            &[&[DESCRIBE_TRANSACTION]],
+            &[NO_TRANSACTION],
+            FindCoordinatorRequest,
+            |_| FindCoordinatorRequest::default().with_key_type(1).with_coordinator_keys(vec![text()]),
+            |answer| judged(answer.coordinators[0].error_code)
+        ),
+        // It lists what the caller may see, and there is nothing.
+        row!(&[], &[], ListTransactionsRequest, |_| ListTransactionsRequest::default(), |answer| judged(
+            answer.error_code
+        )),
+        row!(&[&[ALTER_CLUSTER]], &[NO_CLUSTER], ElectLeadersRequest, |_| ElectLeadersRequest::default(), |answer| {
+            judged(answer.error_code)
+        }),
+        row!(
+            &[&[ALTER_CLUSTER]],
+            &[NO_CLUSTER],
+            AlterPartitionReassignmentsRequest,
+            |_| AlterPartitionReassignmentsRequest::default(),
+            |answer| judged(answer.error_code)
+        ),
+        row!(
+            &[&[ALTER_CLUSTER]],
+            &[NO_CLUSTER],
+            UnregisterBrokerRequest,
+            |_| UnregisterBrokerRequest::default(),
+            |answer| judged(answer.error_code)
+        ),
+        row!(
+            &[&[ALTER_CLUSTER]],
+            &[NO_CLUSTER],
+            UpdateFeaturesRequest,
+            |_| UpdateFeaturesRequest::default(),
+            |answer| judged(answer.error_code)
+        ),
+        row!(
+            &[&[DESCRIBE_CLUSTER]],
+            &[NO_CLUSTER],
+            ListPartitionReassignmentsRequest,
+            |_| ListPartitionReassignmentsRequest::default(),
+            |answer| judged(answer.error_code)
+        ),
+        row!(
+            &[&[DESCRIBE_CLUSTER]],
+            &[NO_CLUSTER],
+            DescribeQuorumRequest,
+            |_| DescribeQuorumRequest::default(),
             |answer| judged(answer.error_code)
         ),
     ]

@@ -137,13 +137,7 @@ async fn rights_are_asked_for_as_kafka_asks() {
         let access = if grant.is_empty() { String::new() } else { format!("hawser.acls=User:ANONYMOUS {grant}") };
         let bench = Bench::with(quick(), &access).await;
         let client = bench.client().await;
-        let new = hawser_broker::NewTopic {
-            name: "t".into(),
-            layout: hawser_broker::Layout::count(1),
-            configs: [].into(),
-            mirror: None,
-        };
-        bench.topics.create(new, false).await.unwrap();
+        bench.topic("t", 1, &[]).await;
         let delete = async |topic: &str| {
             let topics = vec![DeleteTopicState::default().with_name(Some(name(topic)))];
             call(&client, &DeleteTopicsRequest::default().with_topics(topics)).await.responses[0].error_code

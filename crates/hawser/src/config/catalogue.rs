@@ -277,6 +277,25 @@ pub(crate) const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        title: "Topics",
+        intro: "Ordinary topics of the embedded store.",
+        prefixes: &[""],
+        keys: &[
+            key(
+                "num.partitions",
+                Kind::Number { min: 1, max: 10_000 },
+                Some("1"),
+                "Partitions of a new topic that does not say how many.",
+            ),
+            key(
+                "auto.create.topics.enable",
+                Kind::Boolean,
+                Some("false"),
+                "Whether a client that asks for a topic which does not exist makes it. Kafka's own default is true.",
+            ),
+        ],
+    },
+    Section {
         title: "Consumer groups",
         intro: "Groups of the embedded store.",
         prefixes: &[""],

@@ -4,7 +4,7 @@
 pub(crate) mod catalogue;
 
 use crate::rest::Authentication;
-use hawser_broker::{Authorizer, BrokerConfig};
+use hawser_broker::{Authorizer, BrokerConfig, BrokerSetting};
 use hawser_link::{ConfigError, ConfigErrors, Properties, TopicFilters};
 use hawser_log::LogConfig;
 use hawser_transport::{ClientSecurity, HostPort, SecurityProtocol, ServerSecurity};
@@ -154,6 +154,21 @@ pub(crate) fn dump(properties: &Properties) -> String {
     out
 }
 
+/// What DescribeConfigs shows of this daemon: what its file sets, and the defaults of what it does not.
+fn settings(properties: &Properties) -> Vec<BrokerSetting> {
+    let setting = |name: &str, key: &catalogue::Key, value: Option<&str>, is_set| BrokerSetting {
+        name: name.to_owned(),
+        value: value.filter(|_| !key.kind.is_secret()).map(str::to_owned),
+        is_set,
+        documentation: key.doc,
+    };
+    let set =
+        properties.iter().filter_map(|(name, value)| Some(setting(name, catalogue::find(name)?, Some(value), true)));
+    let unset = catalogue::all().filter(|(name, _)| !name.contains('<') && properties.value(name).is_none());
+    let unset = unset.filter_map(|(name, key)| Some(setting(&name, key, Some(key.default?), false)));
+    set.chain(unset).collect()
+}
+
 struct Reader<'a> {
     properties: &'a Properties,
     errors: ConfigErrors,
@@ -252,6 +267,9 @@ impl<'a> Reader<'a> {
 
     fn broker(&self) -> BrokerConfig {
         BrokerConfig {
+            num_partitions: i32::try_from(self.number("num.partitions")).unwrap_or(i32::MAX),
+            auto_create_topics: self.text("auto.create.topics.enable").as_deref() == Some("true"),
+            settings: settings(self.properties),
             node_id: NodeId(i32::try_from(self.number("node.id")).unwrap_or(i32::MAX)),
             fetch_max_bytes: self.count("fetch.max.bytes"),
             fetch_sessions_max: self.count("max.incremental.fetch.session.cache.slots"),

@@ -30,7 +30,10 @@ fn the_least_file_has_every_default() {
 /// The broker's defaults and the catalogue's are the same figures.
 #[test]
 fn defaults_are_those_of_the_components() {
-    let (read, default) = (parse(LEAST).unwrap().broker, BrokerConfig::default());
+    let (mut read, default) = (parse(LEAST).unwrap().broker, BrokerConfig::default());
+    let shown = std::mem::take(&mut read.settings);
+    assert!(shown.iter().any(|setting| setting.name == "log.dirs" && setting.is_set));
+    assert!(shown.iter().any(|setting| setting.name == "num.partitions" && !setting.is_set));
     assert_eq!(format!("{read:?}"), format!("{default:?}"));
 }
 
