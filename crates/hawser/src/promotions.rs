@@ -5,7 +5,8 @@
 //! 1. nobody writes to its copies any more;
 //! 2. where they end is written down: from here on the source is not asked any more;
 //! 3. the logs abort open transactions and begin a new leader epoch (`Logs::end_mirroring`);
-//! 4. STOPPED is written down, and the topic takes writes.
+//! 4. producer ids rise above every mirrored one;
+//! 5. STOPPED is written down, and the topic takes writes.
 
 mod ask;
 
@@ -13,6 +14,7 @@ use crate::links::Links;
 use crate::persist::persist;
 use crate::service::{Service, now_ms};
 use ask::Source;
+use hawser_broker::ProducerIds;
 use hawser_link::mirror::{LinkSeen, MirrorFact};
 use hawser_link::promotion::{Condition, Copy, Told, Verdict, Wait, judge};
 use hawser_log::{Logs, TopicConfig};
@@ -37,6 +39,7 @@ pub(crate) type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
 pub(crate) struct Promotions {
     state: State,
     logs: Arc<Logs>,
+    producer_ids: Arc<ProducerIds>,
     links: Arc<Links>,
     /// For the syncs of a link.
     service: Weak<Service>,
@@ -67,13 +70,14 @@ impl Promotions {
     pub(crate) fn new(
         state: State,
         logs: Arc<Logs>,
+        producer_ids: Arc<ProducerIds>,
         links: Arc<Links>,
         service: Weak<Service>,
         changes: Arc<tokio::sync::Mutex<()>>,
     ) -> Arc<Self> {
         let (waits, attended) = (Mutex::default(), Mutex::default());
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
-        Arc::new(Self { state, logs, links, service, changes, waits, attended, tasks, stopping })
+        Arc::new(Self { state, logs, producer_ids, links, service, changes, waits, attended, tasks, stopping })
     }
 
     /// Goes on with what an earlier life of the daemon left undone.
@@ -112,8 +116,8 @@ impl Promotions {
     /// are to be [attended](Self::attend). To be waited for to its end.
     pub(crate) async fn stop(&self, _turn: &Turn<'_>, link: &str, topics: Vec<String>) {
         self.links.end_mirrors(link, &topics).await;
-        let (logs, names) = (self.logs.clone(), topics.clone());
-        let outcome = persist(&self.state, move |state| stop(state, &logs, &names)).await;
+        let (logs, ids, names) = (self.logs.clone(), self.producer_ids.clone(), topics.clone());
+        let outcome = persist(&self.state, move |state| stop(state, &logs, &ids, &names)).await;
         let failed =
             outcome.unwrap_or_else(|error| topics.iter().map(|name| (name.clone(), error.to_string())).collect());
         let mut waits = lock(&self.waits);
@@ -271,8 +275,13 @@ fn asks_the_source(topic: &TopicRecord) -> bool {
     topic.mirror.as_ref().is_some_and(|mirror| !mirror.is_let_go())
 }
 
-/// Steps 2 to 4; the topics that failed, and why.
-fn stop(state: &State, logs: &Logs, names: &[String]) -> Result<BTreeMap<String, String>, hawser_state::Error> {
+/// Steps 2 to 5; the topics that failed, and why.
+fn stop(
+    state: &State,
+    logs: &Logs,
+    producer_ids: &ProducerIds,
+    names: &[String],
+) -> Result<BTreeMap<String, String>, hawser_state::Error> {
     let ends = |topic: &TopicRecord| {
         let end = |index| {
             logs.partition(&TopicPartition::new(topic.name.as_str(), index)).map(|log| log.watermarks().log_end.0)
@@ -301,9 +310,11 @@ fn stop(state: &State, logs: &Logs, names: &[String]) -> Result<BTreeMap<String,
             }
         }
     }
+    let mut largest_producer_id = -1;
     for ((id, _), outcome) in mirrors.iter().zip(logs.end_mirroring(&mirrors, now_ms())) {
         match outcome {
             Ok(ended) => {
+                largest_producer_id = largest_producer_id.max(ended.largest_producer_id);
                 if ended.aborted > 0 {
                     tracing::warn!(partition = %id, transactions = ended.aborted, "open transactions were aborted");
                 }
@@ -311,6 +322,8 @@ fn stop(state: &State, logs: &Logs, names: &[String]) -> Result<BTreeMap<String,
             Err(error) => drop(failed.insert(id.topic.to_string(), error.to_string())),
         }
     }
+    // Before anybody may write: no producer of ours is taken for one that was mirrored.
+    producer_ids.raise_above(largest_producer_id)?;
     let stopped: Vec<_> =
         topics.iter().map(|topic| topic.name.clone()).filter(|name| !failed.contains_key(name)).collect();
     let changed = state.update_topics(&stopped, |topic| {

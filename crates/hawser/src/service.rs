@@ -69,7 +69,14 @@ impl Service {
     ) -> Arc<Self> {
         let changes = Arc::new(Mutex::new(()));
         Arc::new_cyclic(|me| Self {
-            promotions: Promotions::new(state.clone(), logs.clone(), links.clone(), me.clone(), changes.clone()),
+            promotions: Promotions::new(
+                state.clone(),
+                logs.clone(),
+                topics.producer_ids().clone(),
+                links.clone(),
+                me.clone(),
+                changes.clone(),
+            ),
             state,
             logs,
             topics,

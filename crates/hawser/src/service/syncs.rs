@@ -187,18 +187,7 @@ impl Destination for LinkDestination {
         Box::pin(async move {
             let failed = |message: String| TaskError::new(TaskErrorCode::Internal, message);
             let service = self.service().map_err(failed)?;
-            let write = move |state: &hawser_state::State| {
-                state.update_topic(&topic, |record| {
-                    for (name, value) in changes {
-                        match value {
-                            Some(value) => record.configs.insert(name, value),
-                            None => record.configs.remove(&name),
-                        };
-                    }
-                    true
-                })
-            };
-            persist(&service.state, write).await.map(drop).map_err(|error| failed(error.to_string()))
+            service.topics.sync_configs(&topic, changes).await.map_err(|error| failed(error.message))
         })
     }
 

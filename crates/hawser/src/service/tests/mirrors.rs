@@ -197,6 +197,17 @@ async fn a_failover_takes_what_is_there_from_every_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn producer_ids_rise_above_mirrored_ones_before_the_first_write() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.source.append("t", 0, BatchBuilder::at(50).idempotent(4711, 0, 0).records(50, 100).build());
+    bed.caught_up("m-t", 100).await;
+    bed.alter(MirrorAction::Failover, &["m-t"]).await;
+    assert_eq!(bed.mirror("m-t").await.mirror_status, "STOPPED");
+    assert_eq!(bed.service.state.take_producer_ids(1, 0).unwrap(), 4712);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tail_that_the_source_never_committed_is_not_promoted() {
     let bed = Bed::new().await;
     bed.create("t", 1).await;
