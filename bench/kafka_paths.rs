@@ -3,7 +3,7 @@
 use crate::disk::segment_bytes;
 use crate::halves::Halves;
 use crate::slope::Slope;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hawser_testkit::Kafka;
 use hawser_testkit::kafka::{Jvm, scratch_folder};
 use std::time::{Duration, Instant};
@@ -173,7 +173,7 @@ fn mirror_maker(source: &Kafka, set: Set, total: u64) -> Result<Slope> {
         .program("org.apache.kafka.connect.mirror.MirrorMaker", Jvm::steady(1536), None)
         .arg(file.display().to_string())
         .spawn("mirrormaker2", &folder.path().join("mm2.log"))?;
-    Slope::watch(&destination.data_dir(1)?, set.topic(), total, &[process.pid()])
+    Slope::watch(&destination.data_dir(1)?, set.topic(), total, &[process.pid()]).with_context(|| process.tail(20))
 }
 
 /// Lines of 1 KiB that look like orders and compress to about a third.

@@ -2,12 +2,14 @@
 
 use crate::disk::segment_bytes;
 use crate::usage::{cpu_seconds, rss_bytes};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const POLL: Duration = Duration::from_millis(100);
+/// A candidate whose first byte takes longer has failed: MirrorMaker 2 needs some 20 CPU-seconds to start.
+const START_LIMIT: Duration = Duration::from_secs(300);
 /// A candidate that has moved nothing for this long has failed.
 const STALL_LIMIT: Duration = Duration::from_secs(90);
 
@@ -48,8 +50,12 @@ impl Slope {
             }
             if bytes > last_growth.0 {
                 last_growth = (bytes, now);
-            } else if now - last_growth.1 > STALL_LIMIT {
-                bail!("no byte of {topic} arrived for {STALL_LIMIT:?}; {bytes} of {total} are there");
+            } else {
+                let limit = if bytes == 0 { START_LIMIT } else { STALL_LIMIT };
+                ensure!(
+                    now - last_growth.1 < limit,
+                    "no byte of {topic} arrived for {limit:?}; {bytes} of {total} are there"
+                );
             }
             std::thread::sleep(POLL);
         }
