@@ -3,13 +3,21 @@
 //! Small frames come out of a read-ahead buffer (one system call for many); a large one is read straight into a buffer of
 //! its own size. All state is kept here, so every wait can be cancelled and taken up again.
 
+mod memory;
+
+pub use memory::FRAMES_BYTES_MAX;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use memory::{Charge, FrameMemory};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// What is read at once where frames are small, in bytes.
 const READ_AHEAD: usize = 16 * 1024;
@@ -17,6 +25,10 @@ const READ_AHEAD: usize = 16 * 1024;
 const FORWARD: usize = 64 * 1024;
 /// First buffer of a frame whose sender is not trusted; it doubles as the bytes really come, in bytes.
 const GROW_FROM: usize = 64 * 1024;
+/// A large frame of somebody who is not trusted holds memory that others wait for: it has this long for every so many
+/// bytes of it (17 kB/s, as fast as answers have to be taken), and for what is left of it at the end.
+const PIECE_BYTES: usize = 1024 * 1024;
+const PIECE_TIME: Duration = Duration::from_secs(60);
 /// Frames from this size on have their buffers kept for the next, in bytes: below, the allocator is quick enough.
 const KEEP_FROM: usize = 64 * 1024;
 /// Buffers kept for reuse: one being filled, two with their readers, one on its way.
@@ -49,6 +61,14 @@ pub enum FrameError {
     /// A TLS alert or hello where a frame should begin.
     #[error("peer speaks TLS where plain text is expected: one side's security.protocol or port is wrong")]
     Tls,
+    /// The peer began a large frame and does not bring the rest.
+    #[error("{got} of {length} bytes of a frame came: too slow")]
+    TooSlow {
+        /// Bytes that came.
+        got: usize,
+        /// Bytes that were promised.
+        length: usize,
+    },
     /// The stream ended inside a frame.
     #[error("connection closed inside a frame after {got} of {length} bytes")]
     Cut {
@@ -67,6 +87,8 @@ pub struct FrameReader {
     large: Option<Large>,
     bytes_max: usize,
     trust: Trust,
+    /// What large frames of peers that are not trusted are charged to.
+    memory: Arc<FrameMemory>,
     kept: VecDeque<Bytes>,
     small_in_a_row: u32,
 }
@@ -75,6 +97,18 @@ pub struct FrameReader {
 struct Large {
     frame: BytesMut,
     length: usize,
+    /// `None` for a peer that we chose.
+    terms: Option<Terms>,
+}
+
+/// On which terms a large frame of a peer that is not trusted is read.
+#[derive(Debug)]
+struct Terms {
+    charge: Charge,
+    /// Ends when the piece at hand must be there. Stands still while memory is waited for.
+    pace: Pin<Box<Sleep>>,
+    /// Where that piece ends.
+    piece_end: usize,
 }
 
 /// Whether a frame's whole length is reserved before its bytes have come.
@@ -90,16 +124,18 @@ impl FrameReader {
     /// For a connection that we dialled: frames up to `bytes_max` bytes, large buffers are reused once all their
     /// slices are dropped.
     pub fn dialled(bytes_max: usize) -> Self {
-        Self::new(bytes_max, Trust::Whole)
+        Self::new(bytes_max, Trust::Whole, FrameMemory::of_process())
     }
 
-    /// For a connection that somebody else dialled: no memory is taken beyond twice what has really come.
+    /// For a connection that somebody else dialled: no memory is taken beyond twice what has really come, nor beyond
+    /// [`FRAMES_BYTES_MAX`] over all of them, from a frame's first bytes until its last slice is dropped. A large frame
+    /// must come at some pace.
     pub fn accepted(bytes_max: usize) -> Self {
-        Self::new(bytes_max, Trust::AsItComes)
+        Self::new(bytes_max, Trust::AsItComes, FrameMemory::of_process())
     }
 
-    fn new(bytes_max: usize, trust: Trust) -> Self {
-        Self { ahead: BytesMut::new(), large: None, bytes_max, trust, kept: VecDeque::new(), small_in_a_row: 0 }
+    fn new(bytes_max: usize, trust: Trust, memory: Arc<FrameMemory>) -> Self {
+        Self { ahead: BytesMut::new(), large: None, bytes_max, trust, memory, kept: VecDeque::new(), small_in_a_row: 0 }
     }
 
     pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
@@ -115,7 +151,7 @@ impl FrameReader {
     pub fn into_ahead(self) -> Bytes {
         match self.large {
             None => self.ahead.freeze(),
-            Some(Large { frame, length }) => {
+            Some(Large { frame, length, .. }) => {
                 let mut whole = BytesMut::with_capacity(PREFIX + frame.len());
                 whole.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
                 whole.put_slice(&frame);
@@ -233,14 +269,23 @@ impl FrameReader {
     }
 
     fn begin_large(&mut self, length: usize) {
-        let mut frame = match self.trust {
-            Trust::Whole => self.reuse(length).unwrap_or_else(|| BytesMut::with_capacity(round_up(length))),
-            Trust::AsItComes => BytesMut::with_capacity(length.min(GROW_FROM)),
-        };
         self.ahead.advance(PREFIX);
-        frame.put_slice(&self.ahead);
-        self.ahead.clear();
-        self.large = Some(Large { frame, length });
+        self.large = Some(match self.trust {
+            Trust::Whole => {
+                let mut frame = self.reuse(length).unwrap_or_else(|| BytesMut::with_capacity(round_up(length)));
+                frame.put_slice(&self.ahead);
+                self.ahead.clear();
+                Large { frame, length, terms: None }
+            }
+            Trust::AsItComes => {
+                let terms = Terms {
+                    charge: Arc::clone(&self.memory).charge(),
+                    pace: Box::pin(sleep(PIECE_TIME)),
+                    piece_end: PIECE_BYTES,
+                };
+                Large { frame: std::mem::take(&mut self.ahead), length, terms: Some(terms) }
+            }
+        });
     }
 
     fn poll_large<R: AsyncRead + Unpin>(
@@ -248,21 +293,33 @@ impl FrameReader {
         cx: &mut Context<'_>,
         from: &mut R,
     ) -> Poll<Result<Bytes, FrameError>> {
-        let Some(Large { frame, length }) = &mut self.large else {
+        let Some(Large { frame, length, terms }) = &mut self.large else {
             return Poll::Ready(Err(io::Error::other("no frame begun").into()));
         };
+        let begun = frame.len();
         while frame.len() < *length {
             let left = *length - frame.len();
-            if frame.len() == frame.capacity() {
-                frame.reserve(left.min(frame.len().max(GROW_FROM)));
+            if let Some(terms) = terms
+                && (frame.len() == frame.capacity() || !terms.is_charged())
+            {
+                ready!(terms.poll_grow(cx, frame, *length));
             }
             let room = left.min(frame.capacity() - frame.len());
-            if ready!(pin!(from.read_buf(&mut frame.limit(room))).poll(cx).map(or_end))? == 0 {
+            let read = pin!(from.read_buf(&mut frame.limit(room))).poll(cx).map(or_end);
+            if let Some(terms) = terms
+                && terms.is_too_slow(cx, begun, frame.len(), read.is_pending())
+            {
+                return Poll::Ready(Err(FrameError::TooSlow { got: frame.len(), length: *length }));
+            }
+            if ready!(read)? == 0 {
                 return Poll::Ready(Err(FrameError::Cut { got: frame.len(), length: *length }));
             }
         }
-        let frame = std::mem::take(frame).freeze();
-        self.large = None;
+        let Some(Large { frame, terms, .. }) = self.large.take() else { return Poll::Pending };
+        let frame = match terms {
+            Some(terms) => terms.charge.pay_for(frame),
+            None => frame.freeze(),
+        };
         if self.trust == Trust::Whole && frame.len() >= KEEP_FROM {
             self.keep(frame.clone());
         }
@@ -316,6 +373,38 @@ impl FrameReader {
             }
         }
         None
+    }
+}
+
+impl Terms {
+    fn is_charged(&self) -> bool {
+        !self.charge.is_waiting() && self.charge.bytes() > 0
+    }
+
+    /// Ready once `frame` has room for more; its memory is granted first.
+    fn poll_grow(&mut self, cx: &mut Context<'_>, frame: &mut BytesMut, length: usize) -> Poll<()> {
+        let capacity = length.min(frame.len().saturating_mul(2).max(GROW_FROM));
+        let waited = self.charge.is_waiting();
+        ready!(self.charge.poll_raise(cx, capacity));
+        if waited {
+            self.pace.as_mut().reset(Instant::now() + PIECE_TIME);
+        }
+        // Exactly what was granted: a buffer that grows by itself takes more.
+        let mut grown = BytesMut::with_capacity(capacity);
+        grown.put_slice(frame);
+        *frame = grown;
+        Poll::Ready(())
+    }
+
+    /// Whether the piece at hand is not there in time, now that `got` bytes are, `begun` of them before this call. To be
+    /// told whether more are waited for.
+    fn is_too_slow(&mut self, cx: &mut Context<'_>, begun: usize, got: usize, waits: bool) -> bool {
+        // So much at once was waiting in the socket: it was us who did not read.
+        if got >= self.piece_end || got - begun >= GROW_FROM {
+            self.piece_end = got.saturating_add(PIECE_BYTES);
+            self.pace.as_mut().reset(Instant::now() + PIECE_TIME);
+        }
+        waits && self.pace.as_mut().poll(cx).is_ready()
     }
 }
 

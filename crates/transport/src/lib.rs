@@ -25,7 +25,7 @@ mod stream;
 pub use client::{ClientError, ClientOptions, KafkaClient, RESPONSE_BYTES_MAX};
 pub use connector::{Connector, Direct, LeaseError, Target};
 pub use dial::{DialError, Obstacle};
-pub use frames::{FrameError, FrameReader};
+pub use frames::{FRAMES_BYTES_MAX, FrameError, FrameReader};
 pub use host_port::{HostPort, HostPortError};
 pub use listener::{ARRIVING_MAX, Counts, Listener, Principal, ServerConnection, answer_api_versions};
 pub use panics::{Panicked, RESTART_AFTER_MAX, caught, restart_after};

@@ -153,3 +153,109 @@ async fn what_was_read_ahead_goes_to_the_next_owner() {
     let rest = [&ahead[..], &wire[from.position() as usize..]].concat();
     assert_eq!(rest, wire[7..]);
 }
+
+/// A reader of a budget of its own, and the peer's end of its stream.
+fn stranger(
+    memory: &Arc<FrameMemory>,
+    bytes_max: usize,
+) -> (FrameReader, tokio::io::DuplexStream, tokio::io::DuplexStream) {
+    let (to, from) = duplex(1 << 20);
+    (FrameReader::new(bytes_max, Trust::AsItComes, Arc::clone(memory)), to, from)
+}
+
+#[tokio::test]
+async fn many_that_promise_much_hold_no_more_than_the_budget() {
+    const BUDGET: usize = 1 << 20;
+    const FRAME: usize = 1 << 19;
+    let memory = Arc::new(FrameMemory::new(BUDGET));
+    let mut peers = Vec::new();
+    for _ in 0..100 {
+        let (mut frames, mut to, mut from) = stranger(&memory, FRAME);
+        to.write_all(&u32::try_from(FRAME).unwrap().to_be_bytes()).await.unwrap();
+        to.write_all(&[7; 100_000]).await.unwrap();
+        assert!(poll_fn(|cx| Poll::Ready(frames.poll_frame(cx, &mut from))).await.is_pending());
+        peers.push((frames, to, from));
+    }
+    let held = |frames: &FrameReader| frames.large.as_ref().map_or(0, |large| large.frame.capacity());
+    let free = 2 * READ_AHEAD; // what was read ahead, before anything is charged
+    let all: usize = peers.iter().map(|(frames, ..)| held(frames).saturating_sub(free)).sum();
+    assert!(all <= BUDGET + FRAME, "{all} bytes are held");
+    // They wait for each other, and none is stuck.
+    let mut readers = tokio::task::JoinSet::new();
+    for (mut frames, mut to, mut from) in peers {
+        tokio::spawn(async move {
+            let _ = to.write_all(&vec![7; FRAME - 100_000]).await;
+            std::future::pending::<()>().await;
+        });
+        readers.spawn(async move { frames.frame(&mut from).await.unwrap().unwrap().len() });
+    }
+    let all = tokio::time::timeout(Duration::from_secs(60), readers.join_all()).await.expect("nobody is stuck");
+    assert_eq!((all.len(), all.iter().sum::<usize>()), (100, 100 * FRAME));
+    assert_eq!(memory.left_bytes(), BUDGET);
+}
+
+#[tokio::test]
+async fn a_frame_is_charged_until_its_last_slice_is_gone() {
+    let memory = Arc::new(FrameMemory::new(1 << 20));
+    let (mut frames, mut to, mut from) = stranger(&memory, 1 << 20);
+    to.write_all(&framed(&[1; 100])).await.unwrap();
+    assert_eq!(frames.frame(&mut from).await.unwrap().unwrap().len(), 100);
+    assert_eq!(memory.left_bytes(), 1 << 20, "small ones are free");
+    to.write_all(&framed(&vec![1; 300 * 1024])).await.unwrap();
+    let frame = frames.frame(&mut from).await.unwrap().unwrap();
+    let slice = frame.slice(1000..1010);
+    drop(frame);
+    assert_eq!(memory.left_bytes(), (1 << 20) - 300 * 1024);
+    drop(slice);
+    assert_eq!(memory.left_bytes(), 1 << 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_dribbles_is_let_go() {
+    let memory = Arc::new(FrameMemory::new(1 << 20));
+    let (mut frames, mut to, mut from) = stranger(&memory, 1 << 24);
+    let began = Instant::now();
+    let dribble = tokio::spawn(async move {
+        to.write_all(&(1_u32 << 20).to_be_bytes()).await.unwrap();
+        to.write_all(&[7; 100_000]).await.unwrap();
+        while to.write_all(&[7; 100]).await.is_ok() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let error = frames.frame(&mut from).await.expect_err("too slow");
+    assert!(matches!(error, FrameError::TooSlow { length: 1_048_576, .. }), "{error}");
+    assert_eq!(began.elapsed(), PIECE_TIME);
+    drop((frames, from));
+    assert_eq!(memory.left_bytes(), 1 << 20);
+    dribble.await.unwrap();
+    // One that keeps the pace may take long.
+    let (mut frames, mut to, mut from) = stranger(&memory, 1 << 24);
+    tokio::spawn(async move {
+        to.write_all(&(8_u32 << 20).to_be_bytes()).await.unwrap();
+        for _ in 0..64 {
+            to.write_all(&vec![7; (8 << 20) / 64]).await.unwrap();
+            sleep(PIECE_TIME / 9).await;
+        }
+        std::future::pending::<()>().await;
+    });
+    assert_eq!(frames.frame(&mut from).await.unwrap().unwrap().len(), 8 << 20);
+}
+
+/// Time that is spent waiting for memory is not the peer's.
+#[tokio::test(start_paused = true)]
+async fn waiting_for_memory_is_no_slowness() {
+    let memory = Arc::new(FrameMemory::new(1 << 20));
+    let mut whole = Vec::new();
+    for _ in 0..2 {
+        let (mut frames, mut to, mut from) = stranger(&memory, 1 << 20);
+        to.write_all(&framed(&vec![1; 900_000])).await.unwrap();
+        whole.push(frames.frame(&mut from).await.unwrap().unwrap()); // the second goes beyond
+    }
+    let (mut frames, mut to, mut from) = stranger(&memory, 1 << 20);
+    to.write_all(&framed(&vec![1; 900_000])).await.unwrap();
+    let third = tokio::spawn(async move { frames.frame(&mut from).await });
+    sleep(10 * PIECE_TIME).await;
+    assert!(!third.is_finished());
+    drop(whole);
+    assert_eq!(third.await.unwrap().unwrap().unwrap().len(), 900_000);
+}
