@@ -108,13 +108,11 @@ pub fn supported_versions<M: Request>() -> Option<(i16, i16)> {
 ///
 /// # Errors
 /// As [`RequestFrame::decode`].
-pub fn decode_request<M: Request>(version: i16, mut body: Bytes) -> Result<M, Error> {
+pub fn decode_request<M: Request>(version: i16, body: Bytes) -> Result<M, Error> {
     in_range::<M>(version)?;
-    if let Some(schema) = guard::request(M::KEY) {
-        let length = schema.measure(version, &body).map_err(|refusal| malformed(schema.name, refusal))?;
-        body.truncate(length);
-    }
-    decode(guard::request(M::KEY), M::KEY, version, body)
+    let schema = guard::request(M::KEY).ok_or(Error::Unsupported { key: M::KEY, version })?;
+    let length = schema.measure(version, &body).map_err(|refusal| malformed(schema.name, refusal))?;
+    decode(schema, version, body.slice(..length))
 }
 
 /// Decodes a response body (without its head) of request type `M` behind the guard.
@@ -123,7 +121,9 @@ pub fn decode_request<M: Request>(version: i16, mut body: Bytes) -> Result<M, Er
 /// As [`RequestFrame::decode`].
 pub fn decode_response<M: Request>(version: i16, body: Bytes) -> Result<M::Response, Error> {
     in_range::<M>(version)?;
-    decode(guard::response(M::KEY), M::KEY, version, body)
+    let schema = guard::response(M::KEY).ok_or(Error::Unsupported { key: M::KEY, version })?;
+    schema.check(version, &body).map_err(|refusal| malformed(schema.name, refusal))?;
+    decode(schema, version, body)
 }
 
 /// A whole request frame, length prefix included, ready for the socket.
@@ -225,9 +225,8 @@ pub fn encode_raw_response(key: i16, version: i16, correlation_id: i32, body: &[
     })
 }
 
-fn decode<D: Decodable>(schema: Option<&'static Message>, key: i16, version: i16, mut body: Bytes) -> Result<D, Error> {
-    let schema = schema.ok_or(Error::Unsupported { key, version })?;
-    schema.check(version, &body).map_err(|refusal| malformed(schema.name, refusal))?;
+/// Decodes a body that the guard has walked from end to end.
+fn decode<D: Decodable>(schema: &'static Message, version: i16, mut body: Bytes) -> Result<D, Error> {
     let length = body.len();
     let message = D::decode(&mut body, version).map_err(|error| Error::Malformed {
         what: schema.name.to_owned(),
