@@ -6,12 +6,14 @@
 use crate::cleaner::{Cleaning, Stop};
 use crate::disk::{Disk, FileSystem};
 use crate::files::OpenFiles;
-use crate::flush::flush_together;
+use crate::flush::{FLUSH_PANICKED, flush_together};
 use crate::partition::{PartitionLog, Status, lock};
 use crate::{Error, LogConfig, checkpoint};
 use hawser_wire::{Offset, TopicPartition};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
@@ -19,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How old checkpoints of high watermarks, recovery points and log starts may be (Kafka: 5 s, 60 s and 60 s).
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Pause after the flusher panicked, so that a panic at every turn costs a line a second.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// A full disk fails every partition at every turn; one line each so often names one of them and counts the others.
 const WARN_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -163,7 +167,27 @@ impl Queue {
 
     /// Flushes dirty partitions every `flush_interval`, those with a rolled segment at once, and writes stale checkpoints,
     /// until [`close`](Self::close). `directory` is only held while there is work.
+    ///
+    /// A panic ends nothing: every partition is looked at again, and those that panic show it as their status.
     pub(crate) fn run(&self, directory: &Weak<Directory>, flush_interval: Option<Duration>) {
+        let mut is_first = true;
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take_turns(directory, flush_interval, is_first))) {
+            tracing::error!(panic = words(&*panic), "the flusher panicked and goes on");
+            is_first = false;
+            std::thread::sleep(RESTART_AFTER);
+            // Whatever it held is taken up again.
+            let Some(directory) = directory.upgrade() else { return };
+            directory.checkpoints_stale.store(false, Ordering::Release);
+            directory.checkpoints_are_stale();
+            for log in directory.all() {
+                log.lock().expect_nothing();
+                directory.enqueue(Arc::downgrade(&log), false);
+            }
+        }
+    }
+
+    /// `together`: whether the first turn may flush many partitions at once; after a panic each is to fail by itself.
+    fn take_turns(&self, directory: &Weak<Directory>, flush_interval: Option<Duration>, mut together: bool) {
         let mut flushed_at = Instant::now();
         let mut written_at = Instant::now();
         let mut warned_at: Option<Instant> = None;
@@ -197,7 +221,9 @@ impl Queue {
                 flushed_at = Instant::now();
             }
             let dirty: Vec<_> = dirty.iter().filter_map(Weak::upgrade).collect();
-            let mut failures = flush_together(dirty).into_iter().filter_map(|log| Some((flush_or_requeue(&log)?, log)));
+            let left = if together { flush_together(dirty) } else { dirty };
+            together = true;
+            let mut failures = left.into_iter().filter_map(|log| Some((flush_caught(&log)?, log)));
             if let Some((error, log)) = failures.next() {
                 let others = failures.count();
                 if warned_at.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
@@ -213,6 +239,28 @@ impl Queue {
             }
         }
     }
+}
+
+/// As [`flush_or_requeue`]; a panic concerns this log only, is its status, and is a failure like others.
+fn flush_caught(log: &PartitionLog) -> Option<Error> {
+    catch_unwind(AssertUnwindSafe(|| flush_or_requeue(log))).unwrap_or_else(|panic| {
+        let reason = format!("{FLUSH_PANICKED}{}", words(&*panic));
+        tracing::error!(id = %log.id, reason, "a flush panicked and is tried again");
+        let mut state = log.lock();
+        state.expect_nothing();
+        if state.status == Status::Online {
+            state.status = Status::Failing(reason.clone());
+        }
+        drop(state);
+        log.queued.store(true, Ordering::Release);
+        log.directory.enqueue(log.this.clone(), false);
+        Some(Error::Offline(reason))
+    })
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
 }
 
 /// Flushes a dirty log in the background. What must be done again, at the next turn or by who appends next: a flush that

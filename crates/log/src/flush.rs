@@ -23,6 +23,9 @@ use std::sync::atomic::Ordering;
 /// From so many logs on, one syncfs is cheaper than an fsync or more for each.
 pub(crate) const TOGETHER_MIN: usize = 64;
 
+/// How the status of a log begins whose flush panicked; the next good one takes it back.
+pub(crate) const FLUSH_PANICKED: &str = "flush panicked: ";
+
 /// What a flush syncs, and up to where the log is durable then.
 struct Unflushed {
     segments: Vec<Segment>,
@@ -91,6 +94,9 @@ impl PartitionLog {
             return None;
         }
         state.flushed = state.flushed.max(unflushed.end);
+        if matches!(&state.status, Status::Failing(why) if why.starts_with(FLUSH_PANICKED)) {
+            state.status = Status::Online;
+        }
         state.check();
         let watermarks = state.watermarks();
         drop(state);

@@ -463,6 +463,12 @@ impl PartitionLog {
 }
 
 impl State {
+    /// After a flush that did not come to its end: names and epochs may not be durable.
+    pub(crate) fn expect_nothing(&mut self) {
+        self.names_dirty = true;
+        self.epochs_dirty |= !self.epochs.entries().is_empty();
+    }
+
     pub(crate) fn high_watermark(&self) -> Offset {
         match self.leading {
             Some(_) => self.log_end,

@@ -531,3 +531,54 @@ fn a_copy_of_a_running_log_is_a_crash_image_too() {
     assert_eq!(answers(&recovered), answers_to(&zoo()));
     drop(logs);
 }
+
+/// Panics at acts of one kind, as often as `left` says.
+struct Panics {
+    at: Act,
+    left: AtomicUsize,
+}
+
+impl Faults for Panics {
+    fn before(&self, act: Act, path: &Path) -> Verdict {
+        let is_log = act == Act::SyncFileSystem || path.extension().is_some_and(|kind| kind == "log");
+        let is_left =
+            || self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        assert!(act != self.at || !is_log || !is_left(), "a wire was tripped");
+        Verdict::Proceed
+    }
+}
+
+fn flushed_in_the_end(at: Act, times: usize, partitions: i32) {
+    let root = folder();
+    let panics = Arc::new(Panics { at, left: AtomicUsize::new(times) });
+    let config = LogConfig { flush_interval: Some(Duration::from_millis(10)), ..config(1 << 20) };
+    let logs = Logs::open_on(Disk::with_faults(panics.clone()), root.path(), config).unwrap();
+    let open = |index| logs.open_partition(&TopicPartition::new("t", index), common::TOPIC_ID).unwrap();
+    let all: Vec<_> = (0..partitions).map(open).collect();
+    for log in &all {
+        log.append(&[plain(0, 3, 0)]).unwrap();
+    }
+    let began = std::time::Instant::now();
+    while panics.left.load(Ordering::Relaxed) > 0 || all.iter().any(|log| log.watermarks().flushed < Offset(3)) {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", all[0].status());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // And it still works.
+    all[0].append(&[plain(3, 1, 0)]).unwrap();
+    while all[0].watermarks().flushed < Offset(4) {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", all[0].status());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(all[0].status(), Status::Online);
+    logs.close().unwrap();
+}
+
+#[test]
+fn a_flush_that_panics_is_tried_again() {
+    flushed_in_the_end(Act::Sync, 2, 3);
+}
+
+#[test]
+fn a_flusher_that_panics_goes_on_with_everything() {
+    flushed_in_the_end(Act::SyncFileSystem, 1, 70);
+}
