@@ -22,6 +22,12 @@ pub struct ReplicateConfig {
     pub patience: Patience,
     /// `metadata.max.age.ms`: how long new partitions may go unseen.
     pub metadata_age_max: Duration,
+    /// `availability.check.ms`: how often the source is asked for a sign of life when nothing else is asked of it. `None`:
+    /// somebody else finds out, as the beats of a reversed link do.
+    pub availability_check: Option<Duration>,
+    /// `availability.check.consecutive.failure.threshold`: questions in a row without an answer before the source counts as
+    /// unreachable. They follow each other at `patience`'s pace.
+    pub availability_failures_max: u32,
     /// Bytes per second over all fetchers; `None` for no limit.
     pub bytes_per_second: Option<u64>,
 }
@@ -65,6 +71,8 @@ impl ReplicateConfig {
                 retry_timeout: mirrors.retry_timeout,
             },
             metadata_age_max: config.connection.metadata_max_age,
+            availability_check: Some(mirrors.availability_check),
+            availability_failures_max: mirrors.availability_failures_max,
             bytes_per_second: None,
         }
     }
@@ -86,6 +94,8 @@ impl ReplicateConfig {
                 retry_timeout: Duration::from_secs(300),
             },
             metadata_age_max: Duration::from_secs(300),
+            availability_check: Some(Duration::from_secs(60)),
+            availability_failures_max: 5,
             bytes_per_second: None,
         }
     }

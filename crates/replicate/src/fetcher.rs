@@ -9,6 +9,7 @@
 
 use crate::broker::{Ask, Broker, FetchBounds};
 use crate::config::ReplicateConfig;
+use crate::outbox::Outbox;
 use crate::partition::{Event, Leader, Partition, Report};
 use crate::reason::Failure;
 use crate::size::Sizer;
@@ -84,9 +85,7 @@ pub(crate) struct Fetcher<S: Store> {
     pub(crate) commands: mpsc::Receiver<Command<S::Partition>>,
     pub(crate) notices: mpsc::Sender<Notice<S::Partition>>,
     core: Core<S::Partition>,
-    outbox: VecDeque<Notice<S::Partition>>,
-    /// Topics to be told stale after that: each once, however often the line goes down while the coordinator waits.
-    stale: BTreeSet<Arc<str>>,
+    outbox: Outbox<S::Partition>,
     to_open: VecDeque<TopicPartition>,
     line: Line,
     /// A second connection, made when a question would have to wait behind a fetch, and let go with the first.
@@ -164,8 +163,7 @@ impl<S: Store> Fetcher<S> {
             beat,
             commands,
             notices,
-            outbox: VecDeque::new(),
-            stale: BTreeSet::new(),
+            outbox: Outbox::default(),
             to_open: VecDeque::new(),
             line: Line::Down { retry_at: now, attempts: 0 },
             asker: None,
@@ -217,9 +215,9 @@ impl<S: Store> Fetcher<S> {
                     self.write(writes).await;
                     self.overtake(&mut fetch);
                 }
-                permit = notices.reserve(), if !self.outbox.is_empty() || !self.stale.is_empty() => match permit {
+                permit = notices.reserve(), if !self.outbox.is_empty() => match permit {
                     Ok(permit) => {
-                        if let Some(notice) = self.next_notice() {
+                        if let Some(notice) = self.outbox.pop() {
                             permit.send(notice);
                         }
                     }
@@ -229,10 +227,6 @@ impl<S: Store> Fetcher<S> {
                 () = std::future::ready(()), if !self.to_open.is_empty() => {}
             }
         }
-    }
-
-    fn next_notice(&mut self) -> Option<Notice<S::Partition>> {
-        self.outbox.pop_front().or_else(|| self.stale.pop_first().map(Notice::Stale))
     }
 
     fn obey(&mut self, command: Command<S::Partition>) {
@@ -298,17 +292,17 @@ impl<S: Store> Fetcher<S> {
         }
         for id in self.core.broker.take_leaving() {
             if let (Some(machine), Some(side)) = (self.core.broker.release(&id), self.core.sides.remove(&id)) {
-                self.outbox.push_back(Notice::Returned(Box::new(Held { id, machine, side })));
+                self.outbox.give_back(Box::new(Held { id, machine, side }));
             }
         }
-        self.stale.extend(self.core.broker.take_stale());
+        self.outbox.ask_for(self.core.broker.take_stale());
         for (id, report) in self.core.broker.take_reports() {
             log(&self.config.link, &id, &report);
             self.counters.count(&report);
             if let (Some(side), Some(machine)) = (self.core.sides.get(&id), self.core.broker.partition(&id)) {
                 side.place.changed(machine);
             }
-            self.outbox.push_back(Notice::Report(id, report));
+            self.outbox.report(id, report);
         }
         if self.core.sides.is_empty() {
             self.asker = None;
@@ -363,7 +357,7 @@ impl<S: Store> Fetcher<S> {
         self.line = Line::Down { retry_at: now() + wait, attempts: attempts.saturating_add(1) };
         self.asker = None;
         self.core.broker.fetch_failed();
-        self.stale.extend(self.core.sides.keys().map(|id| id.topic.clone()));
+        self.outbox.ask_for(self.core.sides.keys().map(|id| id.topic.clone()));
     }
 
     fn start_fetch(&mut self, slot: &mut Slot<FetchAnswer>) {

@@ -10,6 +10,7 @@ pub mod broker;
 pub mod config;
 pub mod engine;
 mod fetcher;
+mod outbox;
 pub mod partition;
 pub mod reason;
 pub mod session;

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const FETCH: i16 = 1;
+const METADATA: i16 = 3;
 const API_VERSIONS: i16 = 18;
 
 /// Panics in the hands of the coordinator while it is armed.
@@ -518,4 +519,61 @@ async fn idle_partitions_cost_one_poll_together() {
     assert!((5..=15).contains(&polls), "{polls} polls of 100 ms in a second");
     bed.source.append("t", 1_999, batches(0, 1, 0));
     until("the one that is not idle", || bed.end("t", 1_999) == 10).await;
+}
+
+/// A way to the source that can be closed.
+struct Gate {
+    direct: Direct,
+    closed: Arc<AtomicBool>,
+}
+
+impl Connector for Gate {
+    fn lease(&self, to: Target) -> Pin<Box<dyn Future<Output = Result<KafkaClient, LeaseError>> + Send + '_>> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(Err(LeaseError::Unavailable("the gate is closed".into()))));
+        }
+        self.direct.lease(to)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_is_gone_is_noticed_without_mirrors() {
+    let closed = Arc::new(AtomicBool::new(false));
+    let often = |config: &mut ReplicateConfig| {
+        config.availability_check = Some(Duration::from_millis(20));
+        config.availability_failures_max = 3;
+    };
+    let bed = Bed::over(1, often, |direct| Arc::new(Gate { direct, closed: closed.clone() })).await;
+    until("a probe", || bed.source.requests(METADATA) > 0).await;
+    assert!(bed.replicator.unreachable().is_none());
+    closed.store(true, Ordering::Relaxed);
+    bed.source.drop_connections(1);
+    until("it is noticed", || bed.replicator.unreachable().is_some_and(|why| why.to_string().contains("gate"))).await;
+    closed.store(false, Ordering::Relaxed);
+    until("it is back", || bed.replicator.unreachable().is_none()).await;
+    bed.replicator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_settings_take_effect_and_cost_no_record() {
+    let bed = Bed::new(1).await;
+    bed.source.create("t", 2);
+    bed.source.create("u", 1);
+    bed.source.append("t", 0, batches(0, 10, 0));
+    bed.mirror("t", Start::Latest).await;
+    bed.mirror("u", Start::Earliest).await;
+    until("active", || bed.topic("t").state == TopicState::Active).await;
+    bed.replicator.pause("u").await.expect("runs");
+    bed.source.append("t", 0, batches(10, 3, 0));
+    let at = bed.source.addresses()[0];
+    let bootstrap = vec![HostPort::new(at.ip().to_string(), at.port())];
+    let options = ClientOptions { client_id: "anew".into(), ..ClientOptions::default() };
+    let direct = Direct::new(ClientSecurity::plaintext(), bootstrap, options, Duration::from_secs(2));
+    let mut config = ReplicateConfig::with_defaults("test");
+    config.fetchers = 3;
+    bed.replicator.configure(config, Arc::new(direct)).await.expect("runs");
+    bed.source.append("t", 1, batches(0, 3, 0));
+    until("it goes on", || bed.end("t", 1) == 30 && bed.end("t", 0) == 130).await;
+    assert_eq!(bed.topic("u").state, TopicState::Paused);
+    bed.replicator.stop().await;
 }

@@ -37,7 +37,7 @@ async fn topics_are_stale_once_however_often_the_line_goes_down() {
     for attempts in 0..100 {
         fetcher.line_down(&LineError::NoFetch, attempts);
     }
-    let told: Vec<_> = std::iter::from_fn(|| fetcher.next_notice()).collect();
+    let told: Vec<_> = std::iter::from_fn(|| fetcher.outbox.pop()).collect();
     let topics: Vec<_> =
         told.iter().filter_map(|n| if let Notice::Stale(topic) = n { Some(&**topic) } else { None }).collect();
     assert_eq!((told.len(), topics), (2, vec!["t", "u"]));

@@ -1,0 +1,120 @@
+//! What tests from outside cannot reach: a panic in the middle of starting over.
+
+use super::*;
+use crate::config::MirrorSpec;
+use crate::engine::Call;
+use hawser_store::{MirrorPartition, Position, StoreError, TopicSpec};
+use hawser_transport::{LeaseError, Target};
+use hawser_wire::{Batch, LeaderEpoch, Offset};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Nothing is ever opened in it.
+struct Nowhere;
+
+/// Falls apart when it is dropped, as often as `left` says.
+struct Copy {
+    id: TopicPartition,
+    left: Arc<AtomicU32>,
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let left = self.left.load(Ordering::Relaxed);
+        if left > 0 {
+            self.left.store(left - 1, Ordering::Relaxed);
+            panic!("a wire was tripped");
+        }
+    }
+}
+
+impl Store for Nowhere {
+    type Partition = Copy;
+
+    async fn open(&self, _: &TopicSpec, _: i32) -> Result<Copy, StoreError> {
+        Err(StoreError::Refused("nowhere".into()))
+    }
+}
+
+impl MirrorPartition for Copy {
+    fn id(&self) -> &TopicPartition {
+        &self.id
+    }
+
+    fn position(&self) -> Position {
+        let zero = Offset(0);
+        Position { log_start: zero, log_end: zero, flushed: zero, last_epoch: LeaderEpoch::NONE }
+    }
+
+    fn end_of_epoch(&self, _: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        None
+    }
+
+    async fn append(&mut self, _: &[Batch]) -> Result<Position, StoreError> {
+        Ok(self.position())
+    }
+
+    fn observe_high_watermark(&mut self, _: Offset) {}
+
+    async fn truncate_to(&mut self, _: Offset) -> Result<Position, StoreError> {
+        Ok(self.position())
+    }
+
+    async fn advance_log_start(&mut self, _: Offset) -> Result<Position, StoreError> {
+        Ok(self.position())
+    }
+
+    async fn restart_at(&mut self, _: Offset) -> Result<Position, StoreError> {
+        Ok(self.position())
+    }
+
+    async fn flush(&mut self) -> Result<Position, StoreError> {
+        Ok(self.position())
+    }
+}
+
+/// Panics the first time that it is asked.
+struct Wired(AtomicU32);
+
+impl Connector for Wired {
+    fn lease(&self, _: Target) -> Pin<Box<dyn Future<Output = Result<KafkaClient, LeaseError>> + Send + '_>> {
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "the first wire was tripped");
+        Box::pin(std::future::ready(Err(LeaseError::Unavailable("nobody is there".into()))))
+    }
+}
+
+#[tokio::test]
+async fn a_panic_while_it_starts_over_costs_no_mirror() {
+    let (calls, incoming) = mpsc::channel(8);
+    let (events, _taken) = mpsc::channel(8);
+    let board = Arc::new(Board::new());
+    let connector = Arc::new(Wired(AtomicU32::new(0)));
+    let config = ReplicateConfig::with_defaults("dr");
+    let throttle = Arc::new(Throttle::new(None, now()));
+    let (mut coordinator, heard) =
+        Coordinator::new(config, Arc::new(Nowhere), connector.clone(), board.clone(), throttle, events);
+    for name in ["a", "b", "c"] {
+        let topic = TopicSpec { name: name.into(), id: hawser_wire::Uuid::from_u128(1), configs: BTreeMap::new() };
+        let (source_topic, source_topic_id) = (name.into(), None);
+        let (start, started) = (Start::Latest, [1].into());
+        let spec = MirrorSpec { topic, source_topic, source_topic_id, partitions: 2, start, started, paused: false };
+        coordinator.add(spec).await;
+    }
+    let left = Arc::new(AtomicU32::new(1));
+    for (id, held) in &mut coordinator.parked {
+        held.side.copy = Some(Copy { id: id.clone(), left: left.clone() });
+    }
+    let supervised = tokio::spawn(coordinator.supervise(incoming, heard));
+    let is_back = || connector.0.load(Ordering::Relaxed) > 1;
+    while !is_back() {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(!supervised.is_finished(), "it ended in silence");
+    }
+    assert_eq!(left.load(Ordering::Relaxed), 0, "it failed while it started over");
+    let topics = board.snapshot().topics;
+    let seen: Vec<_> = topics.iter().map(|topic| (&*topic.topic, topic.partitions.len())).collect();
+    assert_eq!(seen, [("a", 2), ("b", 2), ("c", 2)]);
+    let (done, stopped) = oneshot::channel();
+    calls.send(Call::Stop(done)).await.ok().expect("it runs");
+    stopped.await.expect("it says that it has stopped");
+    supervised.await.expect("no panic comes through");
+}

@@ -1,0 +1,102 @@
+//! Which fetcher has which partition. A partition is held by the coordinator (no leader known) or by exactly one fetcher,
+//! with its copy. When its leader moves, its fetcher hands it back and the coordinator passes it on; a copy never has two
+//! writers.
+
+use super::coordinator::Coordinator;
+use crate::fetcher::now;
+use crate::fetcher::{Command, Fetcher, Held, Side};
+use crate::partition::{Event, Partition};
+use crate::status::Beat;
+use hawser_store::Store;
+use hawser_wire::NodeId;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use tokio::sync::mpsc;
+use tracing::error;
+
+/// Commands that may wait at one fetcher. The coordinator waits when it is full; the fetcher never waits for it in turn.
+pub(super) const COMMANDS_MAX: usize = 1_024;
+
+/// A fetcher's place: its broker, and which of the fetchers to it.
+pub(super) type Place = (NodeId, usize);
+
+/// How the coordinator reaches a fetcher.
+pub(super) struct FetcherHandle<P> {
+    pub(super) commands: mpsc::Sender<Command<P>>,
+    pub(super) beat: Beat,
+    pub(super) task: tokio::task::Id,
+}
+
+impl<S: Store> Coordinator<S> {
+    /// Gives a partition to a fetcher of its leader.
+    pub(super) async fn route(&mut self, held: Box<Held<S::Partition>>) {
+        let Some(leader) = held.machine.leader() else {
+            self.parked.insert(held.id.clone(), held);
+            return;
+        };
+        let mut hasher = DefaultHasher::new();
+        held.id.hash(&mut hasher);
+        let which = usize::try_from(hasher.finish() % self.config.fetchers as u64).unwrap_or_default();
+        let place = (leader.node, which);
+        let fetcher = self.fetcher(place);
+        held.side.place.follow(Some(fetcher.beat.clone()));
+        let commands = fetcher.commands.clone();
+        self.placed.insert(held.id.clone(), place);
+        let _ = commands.send(Command::Assign(held)).await; // ended: `fetcher_ended` makes the partition anew
+    }
+
+    fn fetcher(&mut self, place: Place) -> &FetcherHandle<S::Partition> {
+        let Self { fetchers, tasks, store, connector, config, throttle, counters, notices, .. } = self;
+        fetchers.entry(place).or_insert_with(|| {
+            let (commands, taken) = mpsc::channel(COMMANDS_MAX);
+            let beat = Beat::default();
+            let fetcher = Fetcher::new(
+                place.0,
+                store.clone(),
+                connector.clone(),
+                config.clone(),
+                throttle.clone(),
+                counters.clone(),
+                beat.clone(),
+                taken,
+                notices.clone(),
+            );
+            let task = tasks.spawn(async move {
+                fetcher.run().await;
+                place
+            });
+            FetcherHandle { commands, beat, task: task.id() }
+        })
+    }
+
+    /// A fetcher only ends by itself when it panicked: its partitions are opened anew, which fences what it held.
+    pub(super) async fn fetcher_ended(&mut self, ended: Result<Place, tokio::task::JoinError>) {
+        let place = match ended {
+            Ok(place) => place,
+            Err(error) => {
+                error!(link = %self.config.link, %error, "a fetcher panicked; its partitions start over");
+                let Some((&place, _)) = self.fetchers.iter().find(|(_, f)| f.task == error.id()) else { return };
+                place
+            }
+        };
+        self.fetchers.remove(&place);
+        let lost: Vec<_> = self.placed.iter().filter(|(_, at)| **at == place).map(|(id, _)| id.clone()).collect();
+        for id in lost {
+            self.placed.remove(&id);
+            let Some(mirror) = self.mirrors.get(&id.topic) else { continue };
+            let mut machine = Partition::new(mirror.start_of(id.partition), self.config.patience);
+            if mirror.paused {
+                machine.on(Event::Pause, now());
+            }
+            if let Some(leader) = self.leaders.get(&id) {
+                machine.on(Event::Leader(*leader), now());
+            }
+            let side = Side {
+                topic_id: mirror.source_topic_id,
+                spec: mirror.spec.clone(),
+                place: self.board.place(&self.config.link, &mirror.spec.name, id.partition),
+                copy: None,
+            };
+            self.route(Box::new(Held { id, machine, side })).await;
+        }
+    }
+}
