@@ -123,8 +123,10 @@ impl Broker {
             Ok(found) => {
                 partition.with_leader_id(node).with_leader_epoch(found.leader_epoch.0).with_isr_nodes(vec![node])
             }
-            // The topic is known but the mirror has not opened this partition yet: clients ask again.
-            Err(_) => partition
+            // Its log is offline, or not opened by the mirror
+            // yet: clients ask again.
+            Err(error) => partition
+                .with_offline_replicas(if error == ResponseError::KafkaStorageError { vec![node] } else { vec![] })
                 .with_error_code(ResponseError::LeaderNotAvailable.code())
                 .with_leader_id(BrokerId(-1))
                 .with_leader_epoch(-1),

@@ -99,7 +99,7 @@ impl Broker {
     pub fn new(parts: Parts) -> Result<Arc<Self>, hawser_state::Error> {
         let Parts { state, logs, topics, authorizer, users, private, config } = parts;
         let groups = groups::Coordinator::start(state.clone(), config.clone())?;
-        let partitions = partitions::Partitions::new(logs);
+        let partitions = partitions::Partitions::new(logs, state.clone());
         let fetch = fetch::Fetches::new(&config);
         let requests = requests::RequestMemory::new(config.request_memory_bytes);
         Ok(Arc::new(Self { state, topics, authorizer, users, private, config, partitions, fetch, requests, groups }))

@@ -3,15 +3,23 @@
 //! *Leader epoch* as clients see it: the epoch of the last batch, and one more each time the log's end went back
 //! (a diverged tail was cut off). So it is never below the epoch of any batch served, and a client that read what
 //! vanished is fenced, refreshes its metadata and asks OffsetForLeaderEpoch where to go on, as after any unclean election.
+//! It does not fall over a restart either: every epoch is kept in the state. One that a truncation raised is kept before
+//! anybody hears of it; until then, some milliseconds, the partition has no leader, as in an election.
+
+mod floors;
 
 use dashmap::DashMap;
-use hawser_log::{Logs, PartitionLog, Watermarks};
-use hawser_state::TopicRecord;
+use floors::Floors;
+use hawser_log::{Logs, PartitionLog, Status, Watermarks};
+use hawser_state::{State, TopicRecord};
 use hawser_wire::{LeaderEpoch, Offset, ResponseError, TopicPartition, Uuid};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub(crate) struct Partitions {
     logs: Arc<Logs>,
+    state: State,
+    floors: Arc<Floors>,
     /// By topic id, so that a recreated topic begins with a clean slate.
     hosted: DashMap<(Uuid, i32), Hosted>,
 }
@@ -30,8 +38,10 @@ pub(crate) struct Partition {
 }
 
 impl Partitions {
-    pub(crate) fn new(logs: Arc<Logs>) -> Self {
-        Self { logs, hosted: DashMap::new() }
+    /// Must be called inside a tokio runtime.
+    pub(crate) fn new(logs: Arc<Logs>, state: State) -> Self {
+        let floors = Floors::start(state.clone());
+        Self { logs, state, floors, hosted: DashMap::new() }
     }
 
     pub(crate) fn logs(&self) -> &Arc<Logs> {
@@ -41,67 +51,109 @@ impl Partitions {
     /// Partition `index` of `topic`, checked against the leader epoch that the client knows (−1: it does not say).
     ///
     /// # Errors
-    /// `UnknownTopicOrPartition` beyond the topic's partitions, `NotLeaderOrFollower` while the mirror has not opened it,
-    /// `FencedLeaderEpoch` and `UnknownLeaderEpoch` as `Partition.checkCurrentLeaderEpoch`.
+    /// `UnknownTopicOrPartition` beyond the topic's partitions, `NotLeaderOrFollower` while the mirror has not opened it or
+    /// its new epoch is not kept yet, `KafkaStorageError` while its log is offline, `FencedLeaderEpoch` and
+    /// `UnknownLeaderEpoch` as `Partition.checkCurrentLeaderEpoch`.
     pub(crate) fn find(&self, topic: &TopicRecord, index: i32, known_epoch: i32) -> Result<Partition, ResponseError> {
         if !(0..topic.partitions).contains(&index) {
             return Err(ResponseError::UnknownTopicOrPartition);
         }
-        let partition = self.look(topic, index).ok_or(ResponseError::NotLeaderOrFollower)?;
+        let (partition, is_kept) = self.look(topic, index)?;
         match known_epoch {
+            known if (0..partition.leader_epoch.0).contains(&known) => Err(ResponseError::FencedLeaderEpoch),
+            _ if !is_kept => Err(ResponseError::NotLeaderOrFollower),
             known if known < 0 || known == partition.leader_epoch.0 => Ok(partition),
-            known if known < partition.leader_epoch.0 => Err(ResponseError::FencedLeaderEpoch),
             _ => Err(ResponseError::UnknownLeaderEpoch),
         }
     }
 
-    fn look(&self, topic: &TopicRecord, index: i32) -> Option<Partition> {
+    /// And whether its leader epoch is kept, so that it may be told.
+    fn look(&self, topic: &TopicRecord, index: i32) -> Result<(Partition, bool), ResponseError> {
         let key = (topic.id, index);
         if let Some(hosted) = self.hosted.get(&key)
             && let Some(log) = hosted.log.upgrade()
         {
-            return Some(hosted.at_this_moment(log));
+            return hosted.at_this_moment(key, log, &self.floors);
         }
-        let log = self.logs.partition(&TopicPartition::new(topic.name.as_str(), index))?;
+        let log = self.logs.partition(&TopicPartition::new(topic.name.as_str(), index));
+        let log = log.ok_or(ResponseError::NotLeaderOrFollower)?;
+        let kept = self.state.leader_epoch(topic.id, index).map_err(|error| {
+            tracing::error!(topic = topic.name, index, %error, "the leader epoch cannot be read");
+            ResponseError::KafkaStorageError
+        })?;
         let partition = {
-            let mut hosted =
-                self.hosted.entry(key).or_insert_with(|| Hosted { log: Weak::new(), lineage: Mutex::default() });
+            let new = || Hosted { log: Weak::new(), lineage: Mutex::new(Lineage::from_kept(kept)) };
+            let mut hosted = self.hosted.entry(key).or_insert_with(new);
             hosted.log = Arc::downgrade(&log);
-            hosted.at_this_moment(log)
+            hosted.at_this_moment(key, log, &self.floors)
         };
         // Deleted partitions are forgotten each time the map has doubled.
         if self.hosted.len().is_power_of_two() {
             self.hosted.retain(|_, hosted| hosted.log.strong_count() > 0);
         }
-        Some(partition)
+        partition
     }
 }
 
 impl Hosted {
-    fn at_this_moment(&self, log: Arc<PartitionLog>) -> Partition {
+    fn at_this_moment(
+        &self,
+        key: (Uuid, i32),
+        log: Arc<PartitionLog>,
+        floors: &Floors,
+    ) -> Result<(Partition, bool), ResponseError> {
+        if matches!(log.status(), Status::Offline(_)) {
+            return Err(ResponseError::KafkaStorageError);
+        }
         let mut lineage = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: an older glance must not look like a truncation.
         let marks = log.watermarks();
+        match lineage.observe(&marks) {
+            Seen::Same => {}
+            Seen::Rose => floors.keep(key, lineage.epoch, None),
+            Seen::WentBack => {
+                let kept = Arc::clone(&lineage.is_kept);
+                floors.keep(key, lineage.epoch, Some(kept));
+            }
+        }
+        let is_kept = lineage.is_kept.load(Ordering::Acquire);
         // A log that is led keeps its own; what was shown of the mirror that it was is not taken back.
-        let leader_epoch = lineage.observe(&marks).max(log.leads().unwrap_or(LeaderEpoch::NONE));
-        Partition { log, marks, leader_epoch }
+        let leader_epoch = LeaderEpoch(lineage.epoch).max(log.leads().unwrap_or(LeaderEpoch::NONE));
+        Ok((Partition { log, marks, leader_epoch }, is_kept))
     }
 }
 
-#[derive(Default)]
 struct Lineage {
     log_end: Offset,
     epoch: i32,
+    /// Whether the last epoch that a truncation raised is in the state; a new flag each time.
+    is_kept: Arc<AtomicBool>,
+}
+
+/// What became of the leader epoch.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Same,
+    /// With a batch: the log tells as much unless it loses that batch.
+    Rose,
+    /// The log's end went back, and the epoch rose by that.
+    WentBack,
 }
 
 impl Lineage {
-    fn observe(&mut self, marks: &Watermarks) -> LeaderEpoch {
-        if marks.log_end < self.log_end {
-            self.epoch = self.epoch.saturating_add(1);
-        }
+    fn from_kept(kept: Option<i32>) -> Self {
+        Self { log_end: Offset(0), epoch: kept.unwrap_or_default(), is_kept: Arc::new(AtomicBool::new(true)) }
+    }
+
+    fn observe(&mut self, marks: &Watermarks) -> Seen {
+        let (before, went_back) = (self.epoch, marks.log_end < self.log_end);
         self.log_end = marks.log_end;
-        self.epoch = self.epoch.max(marks.last_epoch.0);
-        LeaderEpoch(self.epoch)
+        self.epoch = self.epoch.saturating_add(i32::from(went_back)).max(marks.last_epoch.0);
+        if went_back {
+            self.is_kept = Arc::new(AtomicBool::new(false));
+            return Seen::WentBack;
+        }
+        if self.epoch > before { Seen::Rose } else { Seen::Same }
     }
 }
 
@@ -129,30 +181,29 @@ impl Partition {
 mod tests {
     use super::*;
 
+    fn marks(log_end: i64, last_epoch: i32) -> Watermarks {
+        let (zero, log_end, last_epoch) = (Offset(0), Offset(log_end), LeaderEpoch(last_epoch));
+        Watermarks { log_start: zero, last_stable: zero, high_watermark: zero, log_end, flushed: zero, last_epoch }
+    }
+
     #[test]
     fn leader_epoch_rises_with_batches_and_with_truncation_and_never_falls() {
-        let mut lineage = Lineage::default();
+        use Seen::{Rose, Same, WentBack};
+        let mut lineage = Lineage::from_kept(None);
         let mut at = |log_end, last_epoch| {
-            let (zero, log_end) = (Offset(0), Offset(log_end));
-            let last_epoch = LeaderEpoch(last_epoch);
-            let marks = Watermarks {
-                log_start: zero,
-                last_stable: zero,
-                high_watermark: zero,
-                log_end,
-                flushed: zero,
-                last_epoch,
-            };
-            lineage.observe(&marks).0
+            let seen = lineage.observe(&marks(log_end, last_epoch));
+            (lineage.epoch, seen)
         };
-        assert_eq!(at(0, -1), 0);
-        assert_eq!(at(10, 3), 3);
-        assert_eq!(at(10, 3), 3);
-        assert_eq!(at(20, 5), 5);
-        assert_eq!(at(12, 3), 6);
-        assert_eq!(at(12, 3), 6);
-        assert_eq!(at(14, 6), 6);
-        assert_eq!(at(15, 8), 8);
-        assert_eq!(at(0, -1), 9);
+        assert_eq!(at(0, -1), (0, Same));
+        assert_eq!(at(10, 3), (3, Rose));
+        assert_eq!(at(10, 3), (3, Same));
+        assert_eq!(at(20, 5), (5, Rose));
+        assert_eq!(at(12, 3), (6, WentBack));
+        assert_eq!(at(12, 3), (6, Same));
+        assert_eq!(at(14, 6), (6, Same));
+        assert_eq!(at(15, 8), (8, Rose));
+        assert_eq!(at(0, -1), (9, WentBack));
+        let mut later = Lineage::from_kept(Some(9));
+        assert_eq!((later.observe(&marks(3, 4)), later.epoch), (Same, 9));
     }
 }

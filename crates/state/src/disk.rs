@@ -16,6 +16,8 @@ pub(crate) const GROUPS: TableDefinition<&str, &str> = TableDefinition::new("gro
 pub(crate) const ACLS: TableDefinition<&str, ()> = TableDefinition::new("acls");
 /// User and mechanism → credential in Kafka's stored form.
 pub(crate) const USERS: TableDefinition<(&str, &str), &str> = TableDefinition::new("users");
+/// Topic id and partition; leader epoch.
+pub(crate) const EPOCHS: TableDefinition<(u128, i32), i32> = TableDefinition::new("leader.epochs");
 pub(crate) const OFFSETS: TableDefinition<OffsetKey, OffsetValue> = TableDefinition::new("offsets");
 
 /// Group, topic, partition.
@@ -117,6 +119,7 @@ fn check_format(transaction: &WriteTransaction) -> Result<(), Failure> {
     transaction.open_table(OFFSETS)?;
     transaction.open_table(ACLS)?;
     transaction.open_table(USERS)?;
+    transaction.open_table(EPOCHS)?;
     Ok(())
 }
 

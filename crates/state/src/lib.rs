@@ -8,6 +8,7 @@
 mod acls;
 mod consumer_groups;
 mod disk;
+mod epochs;
 #[cfg(test)]
 mod fuzz;
 mod groups;
@@ -273,11 +274,10 @@ impl State {
     /// When the write failed; nothing changed then.
     pub fn delete_topic(&self, name: &str) -> Result<bool, Error> {
         let _changing = self.changing();
-        if !self.cache().topics.contains_key(name) {
-            return Ok(false);
-        }
+        let Some(topic) = self.topic(name) else { return Ok(false) };
         self.inner.disk.write(|t| {
             groups::forget_topic(t, name)?;
+            epochs::forget_topic(t, topic.id)?;
             delete(t, TOPICS, name)
         })?;
         Ok(self.cache_mut().remove_topic(name))

@@ -214,3 +214,23 @@ fn the_local_cluster_is_pinned_once() {
     drop(state);
     assert_eq!(State::open(&file).unwrap().local_cluster().unwrap().as_deref(), Some("first"));
 }
+
+#[test]
+fn leader_epochs_only_rise_and_go_with_their_topic() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state");
+    let (kept, gone) = (topic("kept", 1), topic("gone", 2));
+    let ids = (kept.id, gone.id);
+    {
+        let state = State::open(&file).unwrap();
+        state.put_topic(kept).unwrap();
+        state.put_topic(gone).unwrap();
+        assert_eq!(state.leader_epoch(ids.0, 0).unwrap(), None);
+        state.raise_leader_epochs(&[(ids.0, 0, 7), (ids.0, 1, 3), (ids.1, 0, 9)]).unwrap();
+        state.raise_leader_epochs(&[(ids.0, 0, 5), (ids.0, 1, 4)]).unwrap();
+        assert!(state.delete_topic("gone").unwrap());
+    }
+    let state = State::open(&file).unwrap();
+    let epoch = |id, partition| state.leader_epoch(id, partition).unwrap();
+    assert_eq!((epoch(ids.0, 0), epoch(ids.0, 1), epoch(ids.1, 0)), (Some(7), Some(4), None));
+}

@@ -46,6 +46,10 @@ pub(crate) struct Fetches {
     sessions: Sessions,
     memory: Arc<Semaphore>,
     units_max: u32,
+    /// Partitions that incremental fetches have at hand. A request that continues a session names none of them, and costs
+    /// memory for each while it waits; by right each session is continued by one request at a time.
+    polled: Arc<Semaphore>,
+    polled_max: u32,
 }
 
 /// The scalar fields of a request, checked.
@@ -73,11 +77,22 @@ impl Fetches {
     pub(crate) fn new(config: &BrokerConfig) -> Self {
         let units = (config.fetch_memory_bytes / MEMORY_UNIT).clamp(1, Semaphore::MAX_PERMITS);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let polled = config.fetch_session_partitions_max.clamp(1, Semaphore::MAX_PERMITS);
+        let polled_max = u32::try_from(polled).unwrap_or(u32::MAX);
         Self {
             sessions: Sessions::new(config.fetch_sessions_max, config.fetch_session_partitions_max),
             memory: Arc::new(Semaphore::new(units as usize)),
             units_max: units,
+            polled: Arc::new(Semaphore::new(polled_max as usize)),
+            polled_max,
         }
+    }
+
+    /// Waits until `partitions` more may be at hand; all of them, if they are more than ever may. Cancel-safe.
+    async fn poll(&self, partitions: usize) -> Option<OwnedSemaphorePermit> {
+        let partitions = u32::try_from(partitions).unwrap_or(u32::MAX).min(self.polled_max);
+        // Never closed, hence never an error.
+        Arc::clone(&self.polled).acquire_many_owned(partitions).await.ok()
     }
 
     /// What `bytes` cost, at most the whole budget: a batch larger than that has it to itself.
@@ -96,7 +111,15 @@ impl Broker {
     ) -> Result<Reply, Hangup> {
         let version = frame.api_version;
         let terms = Terms::of(&request, self.config.fetch_max_bytes);
-        let begun = match self.fetch.sessions.begin(caller.principal.as_str(), version, request) {
+        let (sessions, owner) = (&self.fetch.sessions, caller.principal.as_str());
+        let expected = sessions.partitions(version, &request);
+        let _polled = self.fetch.poll(expected).await;
+        let begun = match sessions.begin(owner, version, request) {
+            // It grew while this one waited for room: the client begins anew.
+            Ok(begun) if begun.is_above(expected) => Err(ResponseError::FetchSessionIdNotFound),
+            begun => begun,
+        };
+        let begun = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 let slices = response::encode(version, frame.correlation_id, error.code(), 0, &[])?;

@@ -118,6 +118,13 @@ impl Sessions {
         Ok(Begun { session_id: session_id.unwrap_or(NO_SESSION), wants, session, is_incremental: false })
     }
 
+    /// How many partitions a request will have at hand that it does not name: those of the session that it continues.
+    pub(super) fn partitions(&self, version: i16, request: &FetchRequest) -> usize {
+        let is_full = version < 7 || request.session_epoch == EPOCH_INITIAL || request.session_epoch == EPOCH_FINAL;
+        let held = || self.cache().by_id.get(&request.session_id).map_or(0, |slot| slot.partitions);
+        if is_full { 0 } else { held().saturating_add(named(request)).min(PARTITIONS_MAX) }
+    }
+
     fn resume(&self, owner: &str, uses_ids: bool, request: FetchRequest) -> Result<Begun, ResponseError> {
         let id = request.session_id;
         let session = {
@@ -261,6 +268,11 @@ impl Session {
 }
 
 impl Begun {
+    /// Whether it continues a session with more partitions than that.
+    pub(super) fn is_above(&self, partitions: usize) -> bool {
+        self.is_incremental && self.wants.len() > partitions
+    }
+
     /// Which answers are due, and remembers them as told. A full fetch gets all; an incremental one those with records,
     /// an error, a divergence or moved watermarks (`CachedPartition.maybeUpdateResponseData`).
     pub(super) fn due(&self, answers: &[PartitionAnswer]) -> Vec<bool> {

@@ -241,8 +241,17 @@ async fn leader_epochs_fence_and_tell_where_they_ended() {
     log.truncate_to(Offset(3)).unwrap();
     assert_eq!(log.watermarks().last_epoch, LeaderEpoch(4));
     assert_eq!(ask(4, 6, 6).await.0, Some(ResponseError::FencedLeaderEpoch));
+    while ask(4, 7, 6).await.0 == Some(ResponseError::NotLeaderOrFollower) {} // until it is kept
     assert_eq!(ask(4, 7, 6).await, (None, 4, 3));
     assert_eq!(ask(4, 7, 7).await, (None, 7, 3));
+    // It is so after a restart, too, although no batch tells it.
+    let bench = bench.restart(quick()).await;
+    let client = bench.client().await;
+    let partition = OffsetForLeaderPartition::default().with_current_leader_epoch(6).with_leader_epoch(6);
+    let asked = OffsetForLeaderTopic::default().with_topic(topic("t")).with_partitions(vec![partition]);
+    let request = OffsetForLeaderEpochRequest::default().with_topics(vec![asked]).with_replica_id(BrokerId(-1));
+    let answer = at(&client, 4, &request).await.topics[0].partitions[0].clone();
+    assert_eq!(ResponseError::try_from_code(answer.error_code), Some(ResponseError::FencedLeaderEpoch));
 }
 
 #[tokio::test]
@@ -460,4 +469,29 @@ async fn an_idle_connection_costs_little() {
     // The future that waits for the next request; without the box around its handler it would be several times that.
     let bytes = std::mem::size_of_val(&serving);
     assert!(bytes <= 8 << 10, "{bytes} bytes");
+}
+
+#[tokio::test]
+async fn a_partition_whose_log_is_offline_has_no_leader() {
+    let bench = Bench::new().await;
+    let logs = bench.mirror("t", 2);
+    fill(&logs[1], &[BatchBuilder::at(0).record(Record::value("x"))]);
+    std::fs::remove_dir_all(logs[0].dir()).unwrap();
+    logs[0].flush().expect_err("its folder is gone");
+    assert!(matches!(logs[0].status(), hawser_log::Status::Offline(_)), "{:?}", logs[0].status());
+    let client = bench.client().await;
+    let response = at(&client, 12, &MetadataRequest::default().with_topics(None)).await;
+    let node = response.brokers[0].node_id;
+    let [offline, online] = response.topics[0].partitions.as_slice() else { panic!("{response:?}") };
+    assert_eq!(ResponseError::try_from_code(offline.error_code), Some(ResponseError::LeaderNotAvailable));
+    assert_eq!((offline.leader_id, offline.leader_epoch), (BrokerId(-1), -1));
+    assert_eq!((offline.offline_replicas.as_slice(), offline.isr_nodes.len()), ([node].as_slice(), 0));
+    assert_eq!((online.error_code, online.leader_id, online.offline_replicas.len()), (0, node, 0));
+
+    let partitions = [0, 1].map(|index| OffsetForLeaderPartition::default().with_partition(index).with_leader_epoch(0));
+    let asked = OffsetForLeaderTopic::default().with_topic(topic("t")).with_partitions(partitions.into());
+    let request = OffsetForLeaderEpochRequest::default().with_topics(vec![asked]).with_replica_id(BrokerId(-1));
+    let answer = at(&client, 4, &request).await;
+    let errors: Vec<_> = answer.topics[0].partitions.iter().map(|partition| partition.error_code).collect();
+    assert_eq!(errors, [ResponseError::KafkaStorageError.code(), 0]);
 }
