@@ -12,15 +12,13 @@ use crate::rest::{self, Doors};
 use crate::service::Service;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use hawser_broker::{BoxFuture, Broker, Parts, PrivateApis, StoredUsers, Topics, advertised_apis};
+use hawser_broker::{BoxFuture, Broker, Parts, PrivateApis, StoredUsers, Topics, api_versions_before_login};
 use hawser_inbound::{Inbound, InboundOptions};
 use hawser_log::Logs;
 use hawser_state::State;
 use hawser_store::EmbeddedStore;
 use hawser_transport::{HostPort, Listener, Passwords, Principal, ServerConnection};
-use hawser_wire::messages::ApiVersionsResponse;
-use hawser_wire::messages::api_versions_response::ApiVersion;
-use hawser_wire::{ApiKey, RequestFrame};
+use hawser_wire::RequestFrame;
 use std::fs::DirBuilder;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -244,7 +242,7 @@ async fn bind(config: &ListenerConfig) -> anyhow::Result<Bound> {
         .next()
         .ok_or_else(|| anyhow!("{}: no such address", what()))?;
     let security = config.security.clone();
-    let listener = Listener::bind_serving(address, security, api_versions()).await.with_context(what)?;
+    let listener = Listener::bind_serving(address, security, api_versions_before_login()).await.with_context(what)?;
     let bound = listener.local_addr();
     let mut advertised = match &config.advertised {
         Some(text) => text.parse::<HostPort>().with_context(what)?,
@@ -266,16 +264,6 @@ async fn bind_rest(config: &RestListenerConfig) -> anyhow::Result<(&'static str,
     let address = tokio::net::lookup_host(&config.bind).await.with_context(what)?.next();
     let address = address.ok_or_else(|| anyhow!("{}: no such address", what()))?;
     Ok((scheme, Listener::bind(address, config.security.clone()).await.with_context(what)?))
-}
-
-/// What is served, for clients that ask before they log in.
-fn api_versions() -> ApiVersionsResponse {
-    let version =
-        |key: i16, min, max| ApiVersion::default().with_api_key(key).with_min_version(min).with_max_version(max);
-    let mut keys: Vec<_> = advertised_apis().iter().map(|api| version(api.key, api.min, api.max)).collect();
-    keys.push(version(ApiKey::SaslHandshake as i16, 0, 1));
-    keys.push(version(ApiKey::SaslAuthenticate as i16, 0, 2));
-    ApiVersionsResponse::default().with_api_keys(keys)
 }
 
 /// Serves connections of one listener until `shutdown`.

@@ -10,17 +10,19 @@ use compare::{Compared, Finding, compare};
 use hawser_log::{Logs, PartitionLog, Watermarks};
 use hawser_transport::{KafkaClient, Target};
 use hawser_wire::{BatchError, Offset, ResponseError, TopicPartition, Uuid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 /// Comparisons kept at a time, finished ones included: each holds a report, and a running one a few connections.
 const VERIFICATIONS_MAX: usize = 16;
 /// A comparison that nobody has asked about for this long is ended and forgotten.
 const ABANDONED_AFTER: Duration = Duration::from_secs(600);
+/// Partitions compared side by side: each waits for the source's answers most of the time, and holds two batches.
+const LANES: usize = 4;
 /// Bytes asked for at a time, per partition: a whole batch comes even if larger.
 const FETCH_BYTES: i32 = 4 << 20;
 /// Findings after which a partition is given up: the first says what is wrong.
@@ -89,7 +91,7 @@ impl Verifications {
         }
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let view = Arc::new(Mutex::new(VerifyView::default()));
-        let task = AbortOnDrop(tokio::spawn(Walk::new(job, view.clone()).run()));
+        let task = AbortOnDrop(tokio::spawn(run(Arc::new(job), view.clone())));
         running.insert(id, Verification { view, task, asked: Instant::now() });
         Ok(id)
     }
@@ -119,9 +121,52 @@ impl Verifications {
     }
 }
 
-/// One comparison as it goes through its partitions.
+/// One comparison from beginning to end.
+async fn run(job: Arc<Job>, view: Arc<Mutex<VerifyView>>) {
+    let places = Arc::new(Mutex::new(VecDeque::from(places(&job, &view))));
+    let lanes = LANES.min(lock(&places).len());
+    let mut walks: JoinSet<()> =
+        (0..lanes).map(|_| Walk::new(Arc::clone(&job), Arc::clone(&view)).run(Arc::clone(&places))).collect();
+    while let Some(walked) = walks.join_next().await {
+        if walked.is_err() {
+            return; // it panicked: that this is not finished tells it
+        }
+    }
+    lock(&view).finished = true;
+}
+
+/// Every partition that there is to compare, with its bounds as of now.
+fn places(job: &Job, view: &Mutex<VerifyView>) -> Vec<Place> {
+    let mut places = Vec::new();
+    let mut view = lock(view);
+    for topic in &job.topics {
+        for partition in 0..topic.partitions {
+            view.partitions += 1;
+            let tp = TopicPartition::new(topic.mirror.as_str(), partition);
+            let Some(log) = job.logs.partition(&tp) else {
+                keep(&mut view.errors, format!("{tp}: the mirror has no log yet"));
+                continue;
+            };
+            let Watermarks { log_start, log_end, .. } = log.watermarks();
+            view.offsets_left += distance(log_start, log_end);
+            places.push(Place {
+                topic: topic.clone(),
+                partition,
+                log,
+                at: log_start,
+                until: log_end,
+                compacted: None,
+                findings: 0,
+                over: false,
+            });
+        }
+    }
+    places
+}
+
+/// One of those who go through the partitions of a comparison, with connections of its own.
 struct Walk {
-    job: Job,
+    job: Arc<Job>,
     view: Arc<Mutex<VerifyView>>,
     /// Leased connections by node, and for each topic its leaders.
     clients: BTreeMap<i32, KafkaClient>,
@@ -186,55 +231,26 @@ impl WalkError {
 }
 
 impl Walk {
-    fn new(job: Job, view: Arc<Mutex<VerifyView>>) -> Self {
+    fn new(job: Arc<Job>, view: Arc<Mutex<VerifyView>>) -> Self {
         Self { job, view, clients: BTreeMap::new(), leaders: BTreeMap::new() }
     }
 
-    async fn run(mut self) {
-        let mut places = self.places();
-        loop {
-            for place in &mut places {
-                self.walk(place).await;
-            }
-            if !self.job.follow || places.iter().all(|p| p.over) {
-                break;
-            }
+    /// Takes partitions as long as there are any, and with `follow` looks after those that it took.
+    async fn run(mut self, places: Arc<Mutex<VecDeque<Place>>>) {
+        let mut taken = Vec::new();
+        let next = || lock(&places).pop_front();
+        while let Some(mut place) = next() {
+            self.walk(&mut place).await;
+            taken.push(place);
+        }
+        while self.job.follow && taken.iter().any(|place| !place.over) {
             sleep(FOLLOW_POLL).await;
-            for place in places.iter_mut().filter(|p| !p.over) {
+            for place in taken.iter_mut().filter(|p| !p.over) {
                 place.until = place.log.watermarks().log_end;
                 self.note(|view| view.offsets_left += distance(place.at, place.until));
+                self.walk(place).await;
             }
         }
-        self.note(|view| view.finished = true);
-    }
-
-    /// Every partition that there is to compare, with its bounds as of now.
-    fn places(&self) -> Vec<Place> {
-        let mut places = Vec::new();
-        let mut view = lock(&self.view);
-        for topic in &self.job.topics {
-            for partition in 0..topic.partitions {
-                view.partitions += 1;
-                let tp = TopicPartition::new(topic.mirror.as_str(), partition);
-                let Some(log) = self.job.logs.partition(&tp) else {
-                    keep(&mut view.errors, format!("{tp}: the mirror has no log yet"));
-                    continue;
-                };
-                let Watermarks { log_start, log_end, .. } = log.watermarks();
-                view.offsets_left += distance(log_start, log_end);
-                places.push(Place {
-                    topic: topic.clone(),
-                    partition,
-                    log,
-                    at: log_start,
-                    until: log_end,
-                    compacted: None,
-                    findings: 0,
-                    over: false,
-                });
-            }
-        }
-        places
     }
 
     /// Compares `place` up to its bound; errors end it.
