@@ -1,40 +1,38 @@
 //! The links that run in this daemon: a source half is an `Outbound`, a destination half a `Replicator` over a
 //! connector, reversed or dialled. Takes records of the state to running links and back.
 
+mod change;
+mod keeper;
+mod liveness;
+
+pub(crate) use liveness::Liveness;
+
 use crate::cluster::Cluster;
-use crate::operations::{LinkState, MemberView};
-use crate::persist::persist;
+use crate::operations::LinkState;
 use crate::remote::{self, RemoteCluster};
-use crate::service::{link_properties, now_ms};
+use crate::service::link_properties;
 use hawser_broker::{BoxFuture, Mirrors};
 use hawser_inbound::Inbound;
 use hawser_link::config::StartOffset;
-use hawser_link::mirror::{LinkSeen, MirrorFact};
+use hawser_link::mirror::LinkSeen;
 use hawser_link::reversal::RefusalCode;
-use hawser_link::{ConfigErrors, LinkConfig, LinkName, Properties, TopicFilters, topic_configs};
+use hawser_link::{ConfigErrors, LinkConfig, LinkName, Properties, TopicFilters, catalogue, topic_configs};
 use hawser_outbound::{Cause, Outbound, OutboundConfig, OutboundState, OutboundStatus};
-use hawser_replicate::{LinkStatus, MirrorEvent, MirrorSpec, ReplicateConfig, Replicator, Start, Unreachable};
+use hawser_replicate::{LinkStatus, MirrorSpec, ReplicateConfig, Replicator, Start};
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_store::{EmbeddedStore, TopicSpec};
 use hawser_transport::{
-    ClientError, ClientOptions, ClientSecurity, Connector, Direct, HostPort, KafkaClient, LeaseError, Obstacle,
-    RESPONSE_BYTES_MAX, Target,
+    ClientOptions, ClientSecurity, Connector, Direct, HostPort, KafkaClient, RESPONSE_BYTES_MAX, Target,
 };
+use keeper::Keeper;
+use liveness::Seen;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use uuid::Uuid;
+use std::time::{Duration, Instant};
 
 /// How long the making of a link waits for the other side's word.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The reference's names of link errors that stand here more than once.
-const NO_ERROR: &str = "NO_ERROR";
-const TIMEOUT: &str = "TIMEOUT_ERROR";
-const UNKNOWN: &str = "UNKNOWN";
 
 /// The running links of a daemon.
 pub(crate) struct Links {
@@ -57,17 +55,23 @@ const LIVES_BITS: u32 = 20;
 
 /// One of them.
 enum Running {
-    Source(Outbound),
+    Source(Source),
     Destination(Destination),
     /// Could not be started; only a change of its settings helps.
     Broken(String),
+}
+
+struct Source {
+    outbound: Outbound,
+    /// Of this life of the half; a change of its settings leaves it as it is.
+    epoch: i64,
 }
 
 struct Destination {
     connector: Arc<dyn Connector>,
     replicator: Replicator,
     /// Writes down what it finds out.
-    keeper: JoinHandle<()>,
+    keeper: Keeper,
     /// Whether the source half dials us.
     is_reversed: bool,
     /// `cluster.link.paused`.
@@ -92,17 +96,6 @@ pub(crate) enum StartError {
     Refused(String),
     #[error("{0}")]
     Unavailable(String),
-}
-
-/// How a link stands.
-pub(crate) struct Liveness {
-    pub(crate) state: LinkState,
-    /// As the reference names it.
-    pub(crate) error: &'static str,
-    pub(crate) error_message: Option<String>,
-    pub(crate) members: Vec<MemberView>,
-    pub(crate) link_id: Option<Uuid>,
-    pub(crate) remote_cluster_id: Option<String>,
 }
 
 impl Links {
@@ -185,15 +178,6 @@ impl Links {
             half if half.dials() => Ok(direct(&properties, &config).map(drop)?),
             _ => Ok(()),
         }
-    }
-
-    /// Puts the settings of `record`, which are in the state, into effect.
-    pub(crate) async fn reconfigure(&self, record: &LinkRecord) {
-        let running = lock(&self.running).remove(&record.name);
-        if let Some(running) = running {
-            end(running, RefusalCode::Stopping).await;
-        }
-        self.begin(record).await;
     }
 
     /// Ends `trial`.
@@ -310,37 +294,20 @@ impl Links {
 
     /// How link `name` stands.
     pub(crate) fn liveness(&self, name: &str) -> Liveness {
+        let now = Instant::now();
         match lock(&self.running).get(name) {
-            Some(Running::Source(outbound)) => source_liveness(&outbound.status()),
-            Some(Running::Destination(destination)) => match destination.replicator.unreachable() {
-                Some(why @ Unreachable::Panicked(_)) => Liveness::broken(why.to_string()),
-                _ if destination.is_reversed => self.inbound_liveness(name),
-                unreachable => direct_liveness(unreachable.as_ref()),
-            },
-            Some(Running::Broken(reason)) => Liveness::broken(reason.clone()),
-            None => Liveness::broken("the link is not running".to_owned()),
-        }
-    }
-
-    fn inbound_liveness(&self, name: &str) -> Liveness {
-        let status = LinkName::new(name).ok().and_then(|name| self.inbound.status(&name)).unwrap_or_default();
-        let members: Vec<_> = status
-            .members
-            .iter()
-            .map(|member| MemberView {
-                member: member.member.to_string(),
-                last_beat_ms: Some(millis(member.last_heard.elapsed())),
-                channels: member.channels as u64,
-            })
-            .collect();
-        let is_up = !members.is_empty();
-        Liveness {
-            state: if is_up { LinkState::Active } else { LinkState::Unavailable },
-            error: NO_ERROR,
-            error_message: (!is_up).then(|| "no source half is connected".to_owned()),
-            members,
-            link_id: None,
-            remote_cluster_id: status.source_cluster_id,
+            Some(Running::Source(source)) => Liveness::of(&Seen::Source(&source.outbound.status()), now),
+            Some(Running::Destination(destination)) => {
+                let (fetchers, keeper) = (destination.replicator.unreachable(), destination.keeper.trouble());
+                let (fetchers, keeper) = (fetchers.as_ref(), keeper.as_deref());
+                if destination.is_reversed {
+                    let half = LinkName::new(name).ok().and_then(|name| self.inbound.status(&name)).unwrap_or_default();
+                    return Liveness::of(&Seen::Reversed { half: &half, fetchers, keeper }, now);
+                }
+                Liveness::of(&Seen::Direct { fetchers, keeper }, now)
+            }
+            Some(Running::Broken(reason)) => Liveness::of(&Seen::Broken(reason), now),
+            None => Liveness::of(&Seen::Missing, now),
         }
     }
 
@@ -351,14 +318,15 @@ impl Links {
         if config.half.holds_mirrors() {
             self.launch_destination(record, &properties, &config).await.map(Running::Destination)
         } else {
-            self.launch_source(record, properties).map(Running::Source)
+            let epoch = self.lives.fetch_add(1, Ordering::Relaxed);
+            self.launch_source(record, properties, epoch).map(Running::Source)
         }
     }
 
-    fn launch_source(&self, record: &LinkRecord, properties: Properties) -> Result<Outbound, StartError> {
+    fn launch_source(&self, record: &LinkRecord, properties: Properties, epoch: i64) -> Result<Source, StartError> {
         let mut config = self.outbound_config(record, properties)?;
-        config.epoch = self.lives.fetch_add(1, Ordering::Relaxed);
-        Ok(Outbound::spawn(config))
+        config.epoch = epoch;
+        Ok(Source { outbound: Outbound::spawn(config), epoch })
     }
 
     /// A source half as it would be started, but for its epoch.
@@ -390,15 +358,10 @@ impl Links {
         config: &LinkConfig,
     ) -> Result<Destination, StartError> {
         let (is_reversed, is_paused) = (!config.half.dials(), config.mirrors.paused);
-        let connector: Arc<dyn Connector> = if is_reversed {
-            self.inbound.connector(&link_name(record)?)
-        } else {
-            Arc::new(direct(properties, config)?)
-        };
-        let mut replicate = ReplicateConfig::new(&record.name, config);
-        replicate.bytes_per_second = self.fetch_bytes_per_second;
+        let connector = self.connector(record, properties, config)?;
+        let replicate = self.replicate_config(record, config);
         let (replicator, events) = Replicator::spawn(replicate, self.store.clone(), connector.clone());
-        let keeper = tokio::spawn(keep(self.state.clone(), events));
+        let keeper = Keeper::spawn(self.state.clone(), events);
         for topic in self.state.topics() {
             match &topic.mirror {
                 Some(mirror) if mirror.link == record.name && is_replicated(mirror) => {
@@ -409,6 +372,28 @@ impl Links {
             }
         }
         Ok(Destination { connector, replicator, keeper, is_reversed, is_paused })
+    }
+
+    /// The way to the source of a half that holds mirrors.
+    fn connector(
+        &self,
+        record: &LinkRecord,
+        properties: &Properties,
+        config: &LinkConfig,
+    ) -> Result<Arc<dyn Connector>, StartError> {
+        if config.half.dials() {
+            return Ok(Arc::new(direct(properties, config)?));
+        }
+        Ok(self.inbound.connector(&link_name(record)?))
+    }
+
+    fn replicate_config(&self, record: &LinkRecord, config: &LinkConfig) -> ReplicateConfig {
+        let mut replicate = ReplicateConfig::new(&record.name, config);
+        replicate.bytes_per_second = self.fetch_bytes_per_second;
+        if !config.half.dials() {
+            replicate.availability_check = None; // the beats tell
+        }
+        replicate
     }
 }
 
@@ -441,7 +426,8 @@ fn direct(properties: &Properties, config: &LinkConfig) -> Result<Direct, Config
             Err(error) => errors.0.push(properties.error("bootstrap.servers", error.to_string())),
         }
     }
-    let security = ClientSecurity::from_properties(properties).map_err(|ConfigErrors(found)| errors.0.extend(found));
+    let security = ClientSecurity::from_properties(&catalogue::without_jvm(properties))
+        .map_err(|ConfigErrors(found)| errors.0.extend(found));
     let Ok(security) = security else { return Err(errors) };
     errors.into_result()?;
     let options = ClientOptions {
@@ -452,58 +438,53 @@ fn direct(properties: &Properties, config: &LinkConfig) -> Result<Direct, Config
     Ok(Direct::new(security, bootstrap, options, config.connection.setup_timeout_max))
 }
 
-impl Liveness {
-    fn broken(reason: String) -> Self {
-        Self {
-            state: LinkState::Failed,
-            error: UNKNOWN,
-            error_message: Some(reason),
-            members: Vec::new(),
-            link_id: None,
-            remote_cluster_id: None,
-        }
-    }
-}
-
 /// Waits for the other side's word on a new half.
 async fn check(running: &Running, record: &mut LinkRecord) -> Result<(), StartError> {
     match running {
-        Running::Source(outbound) => {
-            let mut status = outbound.watch();
-            loop {
-                let now = status.borrow_and_update().clone();
-                match (now.state, now.cause) {
-                    (OutboundState::Open, _) => {
-                        record.id = now.link_id;
-                        record.remote_cluster_id = now.destination_cluster_id;
-                        return Ok(());
-                    }
-                    (_, Some(cause)) => return Err(not_open(cause, now.reason.unwrap_or_default())),
-                    (_, None) => {}
-                }
-                if status.changed().await.is_err() {
-                    return Err(StartError::Unavailable("the source half ended".to_owned()));
-                }
-            }
+        Running::Source(source) => {
+            let open = opened(&source.outbound).await?;
+            record.id = open.link_id;
+            record.remote_cluster_id = open.destination_cluster_id;
+            Ok(())
         }
         // Nobody can have dialled yet.
         Running::Destination(destination) if destination.is_reversed => Ok(()),
         Running::Destination(destination) => {
-            let unavailable = |e: &dyn std::fmt::Display| StartError::Unavailable(e.to_string());
-            let source = RemoteCluster::new(destination.connector.clone());
-            let client = source.lease(Target::Any).await.map_err(|e| unavailable(&e))?;
-            let seen = remote::cluster_id(&client).await.map_err(|e| unavailable(&e))?;
-            match &record.remote_cluster_id {
-                Some(expected) if *expected != seen => {
-                    Err(StartError::Refused(format!("bootstrap.servers leads to cluster {seen}, not to {expected}")))
-                }
-                _ => {
-                    record.remote_cluster_id = Some(seen);
-                    Ok(())
-                }
-            }
+            let (_, seen) = reached(&destination.connector, record.remote_cluster_id.as_deref()).await?;
+            record.remote_cluster_id = Some(seen);
+            Ok(())
         }
         Running::Broken(reason) => Err(StartError::Refused(reason.clone())),
+    }
+}
+
+/// Waits until a source half is open or fails.
+async fn opened(outbound: &Outbound) -> Result<OutboundStatus, StartError> {
+    let mut status = outbound.watch();
+    loop {
+        let now = status.borrow_and_update().clone();
+        match (now.state, now.cause) {
+            (OutboundState::Open, _) => return Ok(now),
+            (_, Some(cause)) => return Err(not_open(cause, now.reason.unwrap_or_default())),
+            (_, None) => {}
+        }
+        if status.changed().await.is_err() {
+            return Err(StartError::Unavailable("the source half ended".to_owned()));
+        }
+    }
+}
+
+/// A connection to the source, and the id of its cluster, which must be the one that is `expected`.
+async fn reached(connector: &Arc<dyn Connector>, expected: Option<&str>) -> Result<(KafkaClient, String), StartError> {
+    let unavailable = |e: &dyn std::fmt::Display| StartError::Unavailable(e.to_string());
+    let source = RemoteCluster::new(connector.clone());
+    let client = source.lease(Target::Any).await.map_err(|e| unavailable(&e))?;
+    let seen = remote::cluster_id(&client).await.map_err(|e| unavailable(&e))?;
+    match expected {
+        Some(expected) if expected != seen => {
+            Err(StartError::Refused(format!("bootstrap.servers leads to cluster {seen}, not to {expected}")))
+        }
+        _ => Ok((client, seen)),
     }
 }
 
@@ -518,145 +499,12 @@ fn not_open(cause: Cause, reason: String) -> StartError {
 
 async fn end(running: Running, reason: RefusalCode) {
     match running {
-        Running::Source(outbound) => outbound.stop(reason).await,
+        Running::Source(source) => source.outbound.stop(reason).await,
         Running::Destination(destination) => {
             destination.replicator.stop().await;
-            let _ = destination.keeper.await;
+            destination.keeper.ended().await;
         }
         Running::Broken(_) => {}
-    }
-}
-
-fn source_liveness(status: &OutboundStatus) -> Liveness {
-    Liveness {
-        state: match (status.state, status.cause) {
-            (OutboundState::Open, _) => LinkState::Active,
-            (_, Some(Cause::Panicked)) => LinkState::Failed,
-            (_, _) => LinkState::Unavailable,
-        },
-        error: status.cause.map_or(NO_ERROR, cause_error),
-        error_message: status.reason.clone(),
-        members: Vec::new(),
-        link_id: status.link_id,
-        remote_cluster_id: status.destination_cluster_id.clone(),
-    }
-}
-
-fn direct_liveness(unreachable: Option<&Unreachable>) -> Liveness {
-    Liveness {
-        state: if unreachable.is_none() { LinkState::Active } else { LinkState::Unavailable },
-        error: unreachable.map_or(NO_ERROR, unreachable_error),
-        error_message: unreachable.map(ToString::to_string),
-        members: Vec::new(),
-        link_id: None,
-        remote_cluster_id: None,
-    }
-}
-
-fn cause_error(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Dial(obstacle) => obstacle_error(obstacle),
-        Cause::Refused(RefusalCode::NoSuchLink | RefusalCode::ModeMismatch | RefusalCode::LinkDeleted) => {
-            "REMOTE_LINK_NOT_FOUND_ERROR"
-        }
-        Cause::Refused(RefusalCode::NotAuthorised) => "AUTHORIZATION_ERROR",
-        Cause::Refused(RefusalCode::Silent) => TIMEOUT,
-        Cause::Local | Cause::Refused(_) | Cause::Lost | Cause::Panicked => UNKNOWN,
-    }
-}
-
-fn unreachable_error(why: &Unreachable) -> &'static str {
-    match why {
-        Unreachable::Lease(LeaseError::Dial { obstacle, .. }) => obstacle_error(*obstacle),
-        Unreachable::Lease(LeaseError::Authentication(_)) | Unreachable::Client(ClientError::Reauthentication(_)) => {
-            obstacle_error(Obstacle::Authentication)
-        }
-        Unreachable::Client(ClientError::Timeout { .. }) => TIMEOUT,
-        Unreachable::Lease(_) | Unreachable::Client(_) | Unreachable::Panicked(_) => UNKNOWN,
-    }
-}
-
-fn obstacle_error(obstacle: Obstacle) -> &'static str {
-    match obstacle {
-        Obstacle::Name => "UNRESOLVABLE_BOOTSTRAP_ERROR",
-        Obstacle::Tcp => "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR",
-        Obstacle::Timeout => TIMEOUT,
-        Obstacle::Authentication => "AUTHENTICATION_ERROR",
-        Obstacle::Protocol => UNKNOWN,
-    }
-}
-
-/// Keeps in the state what replication finds out: ids, new partitions, dead ends. Ends with the replicator.
-async fn keep(state: State, mut events: mpsc::Receiver<MirrorEvent>) {
-    while let Some(event) = events.recv().await {
-        if let Err(error) = persist(&state, move |state| apply(state, &event)).await {
-            tracing::error!(%error, "what replication found out could not be kept");
-        }
-    }
-}
-
-/// Writes one event down; `Ok` also for those that need not be kept.
-fn apply(state: &State, event: &MirrorEvent) -> Result<(), hawser_state::Error> {
-    let change = |name: &str, change: &dyn Fn(&mut TopicRecord, &mut MirrorRecord)| {
-        let with_mirror = |topic: &mut TopicRecord| {
-            let Some(mut mirror) = topic.mirror.take() else { return false };
-            change(topic, &mut mirror);
-            topic.mirror = Some(mirror);
-            true
-        };
-        state.update_topic(name, with_mirror).map(drop)
-    };
-    match event {
-        MirrorEvent::Pinned { topic, source_topic_id } => {
-            change(topic, &|_, mirror| mirror.source_topic_id = *source_topic_id)
-        }
-        MirrorEvent::PartitionsGrew { topic, from, to } => {
-            tracing::info!(%topic, from, to, "the source has more partitions");
-            change(topic, &|record, _| record.partitions = (*to).max(record.partitions))
-        }
-        // A copy that has begun knows where by itself; a partition that comes later begins at its beginning.
-        MirrorEvent::Started { topic } => change(topic, &|_, mirror| {
-            "earliest".clone_into(&mut mirror.start_offset_spec);
-            mirror.started.clear();
-            mirror.set_status(mirror.status.on_fact(MirrorFact::Flows), now_ms());
-        }),
-        MirrorEvent::PartitionStarted { topic, partition } => change(topic, &|_, mirror| {
-            mirror.started.insert(*partition);
-        }),
-        MirrorEvent::Failed { topic, partition: None, failure } => {
-            tracing::error!(%topic, %failure, "the mirror failed");
-            change(topic, &|_, mirror| {
-                mirror.fail(failure.reason.as_str(), now_ms());
-            })
-        }
-        MirrorEvent::Failed { topic, partition: Some(partition), failure } => {
-            tracing::error!(%topic, partition, %failure, "a mirror partition failed");
-            Ok(())
-        }
-        MirrorEvent::Gap { topic, partition, from, to } => {
-            tracing::warn!(%topic, partition, %from, %to, "the source trimmed records before they were mirrored");
-            Ok(())
-        }
-        MirrorEvent::Truncated { topic, partition, from, to } => {
-            tracing::warn!(%topic, partition, %from, %to, "the source replaced its tail; the mirror was cut likewise");
-            Ok(())
-        }
-        MirrorEvent::Unavailable { topic, detail } => {
-            tracing::warn!(%topic, detail, "the source topic does not answer");
-            Ok(())
-        }
-        MirrorEvent::Trouble { topic, partition, trouble } => {
-            tracing::warn!(%topic, partition, %trouble, "a mirror partition waits");
-            Ok(())
-        }
-        MirrorEvent::Available { topic } => {
-            tracing::info!(%topic, "the source topic answers again");
-            Ok(())
-        }
-        MirrorEvent::Recovered { topic, partition } => {
-            tracing::info!(%topic, partition, "a mirror partition goes on");
-            Ok(())
-        }
     }
 }
 
@@ -683,10 +531,6 @@ fn is_replicated(mirror: &MirrorRecord) -> bool {
 
 fn link_name(record: &LinkRecord) -> Result<LinkName, StartError> {
     LinkName::new(&record.name).map_err(|e| StartError::Refused(e.to_string()))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

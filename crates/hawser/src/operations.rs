@@ -186,6 +186,15 @@ pub(crate) struct LinkView {
     /// `NO_ERROR` shows as blank.
     pub(crate) error: String,
     pub(crate) error_message: Option<String>,
+    /// Since the other side was last heard on a control connection; `None` on a link that dials its source.
+    #[serde(default)]
+    pub(crate) last_beat_ms: Option<u64>,
+    /// Since a fetch of any mirror was answered.
+    #[serde(default)]
+    pub(crate) last_fetch_ms: Option<u64>,
+    /// Connections that carry the link; `None` where each fetcher dials for itself.
+    #[serde(default)]
+    pub(crate) connections: Option<u64>,
     /// Control connections from or to the other side.
     pub(crate) members: Vec<MemberView>,
     /// What is kept in sync besides the data; only the half that consumes has them.

@@ -167,6 +167,74 @@ fn story(source: &FakeSource, at: &str) {
     on_prem.stop().unwrap();
 }
 
+/// Either half goes, comes back, and comes back as another: the one that stays says so, and takes up what is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_that_loses_the_other_says_so_and_takes_it_back() {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), ServerSecurity::plaintext()).await.unwrap();
+    let source = FakeSource::start(vec![listener]);
+    let at = source.addresses()[0].to_string();
+    source.create("orders", 1);
+    source.append("orders", 0, batches(0, Codec::None));
+    tokio::task::spawn_blocking(move || partings(&source, &at)).await.unwrap();
+}
+
+fn partings(source: &FakeSource, at: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cloud = daemon(folder.path(), "cloud", &[]);
+    let mut on_prem = daemon(folder.path(), "on-prem", &[("local.bootstrap.servers", at)]);
+    let to_cloud = format!("link.mode=SOURCE,bootstrap.servers={}", cloud.bootstrap());
+    let source_half = ["link", "create", "l", "--config", &to_cloud];
+    let destination_half = ["link", "create", "l", "--config", "link.mode=DESTINATION,connection.mode=INBOUND"];
+    let error = |daemon: &Daemon| json(daemon, &["link", "describe", "l"])["error"].clone();
+    cloud.run(&destination_half).unwrap();
+    on_prem.run(&source_half).unwrap();
+    cloud.run(&["mirror", "create", "orders", "--link", "l"]).unwrap();
+    caught_up(&cloud, "orders", 50);
+    let link = json(&cloud, &["link", "describe", "l"]);
+    assert!(link["last_beat_ms"].as_u64().is_some_and(|ms| ms < 30_000), "{link}");
+    assert!(link["connections"].as_u64().is_some_and(|connections| connections >= 2), "{link}");
+    assert!(link["last_fetch_ms"].is_u64(), "{link}");
+    assert!(json(&on_prem, &["link", "describe", "l"])["connections"].as_u64().is_some_and(|count| count >= 2));
+
+    // The source half goes: nothing flows, and the destination half says why.
+    on_prem.run(&["link", "delete", "l"]).unwrap();
+    await_state(&cloud, "UNAVAILABLE", "SourceHalfDeleted: the source half of the link was deleted");
+    assert_eq!(error(&cloud), "REMOTE_LINK_NOT_FOUND_ERROR");
+    source.append("orders", 0, batches(50, Codec::None));
+    on_prem.run(&source_half).unwrap();
+    await_state(&cloud, "ACTIVE", "");
+    caught_up(&cloud, "orders", 100);
+
+    // It means another cluster: it is refused by name, and nothing stays behind.
+    on_prem.run(&["link", "delete", "l"]).unwrap();
+    let elsewhere = [&source_half[..], &["--destination-cluster", "another-cluster"]].concat();
+    refused(&on_prem.command(&elsewhere).unwrap(), "WrongDestinationCluster");
+    on_prem.run(&source_half).unwrap();
+    await_state(&cloud, "ACTIVE", "");
+
+    // The destination half goes, and another one comes under its name: the source half takes it for what it is.
+    let old = json(&cloud, &["link", "describe", "l"])["link_id"].clone();
+    cloud.run(&["link", "delete", "l", "--force"]).unwrap();
+    await_state(&on_prem, "UNAVAILABLE", "LinkDeleted");
+    assert_eq!(error(&on_prem), "REMOTE_LINK_NOT_FOUND_ERROR");
+    cloud.run(&destination_half).unwrap();
+    await_state(&on_prem, "ACTIVE", "");
+    let new = json(&on_prem, &["link", "describe", "l"])["link_id"].clone();
+    assert_ne!(new, old);
+    assert_eq!(new, json(&cloud, &["link", "describe", "l"])["link_id"]);
+    assert_eq!(json(&cloud, &["mirror", "list"])[0]["mirror_status"], "FAILED", "it was the other link's");
+
+    // Both remember, whoever starts first.
+    cloud.kill9().unwrap();
+    on_prem.kill9().unwrap();
+    on_prem.start().unwrap();
+    cloud.start().unwrap();
+    await_state(&on_prem, "ACTIVE", "");
+    await_state(&cloud, "ACTIVE", "");
+    cloud.stop().unwrap();
+    on_prem.stop().unwrap();
+}
+
 /// Links that the destination dials, one behind the other: the source, its mirror, and the mirror of that mirror.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_of_links_that_dial_themselves() {

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use hawser_link::reversal::RefusalCode;
-use hawser_outbound::OutboundState;
+use hawser_outbound::{Cause, OutboundState};
 use hawser_transport::{LeaseError, Target};
 use hawser_wire::ApiKey;
 use hawser_wire::messages::{DescribeClusterRequest, MetadataRequest};
@@ -73,4 +73,34 @@ async fn a_lease_says_why_it_fails() {
     let (_, answer) =
         metadata.call(&MetadataRequest::default().with_topics(None), 12, Duration::ZERO).await.expect("metadata");
     assert_eq!(answer.topics.len(), TOPICS.len());
+}
+
+#[tokio::test]
+async fn a_half_with_new_settings_takes_over_without_a_gap() {
+    let cluster = FakeCluster::new("ONPREM", 1000);
+    let broker = cluster.broker(5, None).await;
+    let destination = Destination::start(quick()).await;
+    let settings = Source::new(destination.address, broker.address);
+    let old = settings.spawn();
+    let client = destination.lease(node(5)).await.expect("lease");
+    assert_eq!(fetch_node(&client).await, 5);
+
+    // The same member in the same life: what stands is not cut.
+    let new = settings.spawn();
+    eventually("the new half is open", || new.status().state == OutboundState::Open).await;
+    let is_superseded = || old.status().cause == Some(Cause::Refused(RefusalCode::Superseded));
+    eventually("the old half knows", is_superseded).await;
+    assert_eq!(fetch_node(&client).await, 5);
+    let other = destination.lease(node(5)).await.expect("lease");
+    assert_eq!((old.status().channels_open, new.status().channels_open), (1, 1));
+
+    old.retire().await;
+    eventually("the old channel has closed", || client.is_closed()).await;
+    assert_eq!(fetch_node(&other).await, 5);
+    assert_eq!(fetch_node(&destination.lease(node(5)).await.expect("lease")).await, 5);
+    destination.members(1).await;
+    new.stop(RefusalCode::SourceHalfDeleted).await;
+    destination.members(0).await;
+    let parted = destination.inbound.status(&link()).and_then(|status| status.parted);
+    assert_eq!(parted.map(|refusal| refusal.code), Some(RefusalCode::SourceHalfDeleted));
 }

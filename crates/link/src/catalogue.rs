@@ -1,6 +1,6 @@
 //! Every key of a link configuration, in one table: parsing, error messages and the documentation come from it.
 
-use crate::Half;
+use crate::{Half, Properties};
 use std::collections::BTreeMap;
 
 /// One key.
@@ -147,6 +147,8 @@ pub const CATALOGUE: &[Key] = &[
     key("consumer.group.prefix.enable", Boolean, Some("false"), Mirrors, Fixed, "Put the prefix before synced group ids too."),
     key("cluster.link.paused", Boolean, Some("false"), Mirrors, Live, "Pauses the whole link."),
     key("mirror.start.offset.spec", StartOffset, Some("earliest"), Mirrors, Live, "Where a new mirror begins: earliest, latest, or an ISO-8601 instant."),
+    key("link.prefix", Jvm, None, Both, Live, "An alias in some outputs: the key is cluster.link.prefix."),
+    key("cluster.link.id", Jvm, None, Both, Live, "The destination gives it."),
     // Reaching the clusters.
     key("bootstrap.servers", List, None, Dials, Live, "HOST:PORT of brokers of the other cluster; a PROTOCOL:// in front is accepted."),
     key("local.bootstrap.servers", List, None, Lends, Live, "HOST:PORT of brokers of the local cluster; default: the cluster that the daemon stands beside. Brokers named here count as near."),
@@ -165,8 +167,8 @@ pub const CATALOGUE: &[Key] = &[
     key("connections.max.idle.ms", Integer(1000, i64::MAX), Some("600000"), Both, Live, "A channel without requests for that long is closed."),
     key("metadata.max.age.ms", Integer(100, MS_MAX), Some("300000"), Both, Live, "How often topics and brokers of the source are read again."),
     key("cluster.link.retry.timeout.ms", Integer(0, MS_MAX), Some("300000"), Mirrors, Live, "How long a missing source topic is retried before its mirror is FAILED."),
-    not_yet("availability.check.ms", Integer(1000, MS_MAX), Some("60000"), Mirrors, Live, "How often the other cluster is probed."),
-    not_yet("availability.check.consecutive.failure.threshold", Integer(1, 1000), Some("5"), Mirrors, Live, "Failed probes in a row before the link is UNAVAILABLE."),
+    key("availability.check.ms", Integer(1000, MS_MAX), Some("60000"), Mirrors, Live, "How often a half that dials asks its source for a sign of life when nothing else is asked; where the source dials, beats tell."),
+    key("availability.check.consecutive.failure.threshold", Integer(1, 1000), Some("5"), Mirrors, Live, "Questions without an answer, one after the other at the pace of retries, before a link that dials is UNAVAILABLE."),
     // Fetching.
     key("num.cluster.link.fetchers", Integer(1, 64), Some("1"), Mirrors, Live, "Fetch connections to each source broker."),
     key("replica.fetch.backoff.ms", Integer(0, MS_MAX), Some("1000"), Mirrors, Live, "Wait after a partition's error."),
@@ -240,6 +242,43 @@ pub fn find(name: &str) -> Option<Key> {
     let plain = |table: &[Key], name: &str| table.iter().find(|key| key.name == name).copied();
     let local = || plain(LOGIN, name.strip_prefix("local.")?).map(|key| Key { belongs: Lends, ..key });
     plain(CATALOGUE, name).or_else(|| plain(LOGIN, name)).or_else(local)
+}
+
+/// What of a running half a change of a setting concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Nothing: it is read when it is used next.
+    WhenUsed,
+    /// Whether it fetches.
+    Pause,
+    /// How it works.
+    Work,
+    /// How it reaches the other cluster.
+    Connection,
+}
+
+/// What of a running half a change of `name` concerns.
+pub fn effect(name: &str) -> Effect {
+    const WHEN_USED: [&str; 5] = ["acl.", "auto.create.", "consumer.", "mirror.start.", "topic.config."];
+    match find(name) {
+        None => Effect::WhenUsed,
+        Some(key) if key.kind == Jvm => Effect::WhenUsed,
+        Some(_) if WHEN_USED.iter().any(|prefix| name.starts_with(prefix)) => Effect::WhenUsed,
+        Some(_) if name == "cluster.link.paused" => Effect::Pause,
+        // Their time-outs are the connections'.
+        Some(_) if name == "request.timeout.ms" || name.starts_with("socket.connection.") => Effect::Connection,
+        Some(key) if key.belongs == Dials => Effect::Connection,
+        Some(_) => Effect::Work,
+    }
+}
+
+/// `properties` without the keys that only a JVM understands: those were warned about, and a login need not refuse them.
+pub fn without_jvm(properties: &Properties) -> Properties {
+    let mut known = properties.clone();
+    for (name, _) in properties.iter().filter(|(name, _)| find(name).is_some_and(|key| key.kind == Jvm)) {
+        known.remove(name);
+    }
+    known
 }
 
 /// Whether the value of `name` is secret.

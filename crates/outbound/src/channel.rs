@@ -55,6 +55,7 @@ pub(crate) async fn run<F: Future<Output = ()>>(
         throttle: shared.throttle.clone(),
         counts: Arc::clone(&shared.counts),
         idle_max: shared.idle_max,
+        retired: shared.retired.subscribe(),
         reauthentication: local.take_reauthentication(),
     };
     ChannelEnd::Closed(splice.run(remote, local).await)

@@ -10,6 +10,7 @@ use hawser_link::{ConfigError, ConfigErrors, LinkConfig, LinkName, Properties, T
 use hawser_transport::{ClientSecurity, HostPort};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// A source half. Its `Debug` shows no secret.
@@ -55,13 +56,7 @@ impl OutboundConfig {
         let mut errors = Vec::new();
         let mut collect = |result: ConfigErrors| errors.extend(result.0);
         let parsed = LinkConfig::parse(properties).map_err(&mut collect).ok();
-        // Keys that only a JVM understands were warned about; `transport` need not refuse them.
-        let mut known = properties.clone();
-        for (name, _) in properties.iter() {
-            if catalogue::find(name).is_some_and(|key| key.kind == catalogue::Kind::Jvm) {
-                known.remove(name);
-            }
-        }
+        let known = catalogue::without_jvm(properties);
         let remote = ClientSecurity::from_properties(&known).map_err(&mut collect).ok();
         let local = ClientSecurity::from_properties(&known.with_prefix("local.")).map_err(|found| {
             let with_prefix = |error: ConfigError| ConfigError { key: format!("local.{}", error.key), ..error };
@@ -139,6 +134,7 @@ impl OutboundConfig {
             idle_max: connection.idle_max,
             metadata_max_age: connection.metadata_max_age,
             channels_max: lends.channels_max,
+            retired: watch::Sender::new(false),
             link: self.link,
         }
     }

@@ -30,8 +30,12 @@ pub use status::{Cause, OutboundState, OutboundStatus};
 use hawser_link::reversal::RefusalCode;
 use shared::Shared;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+
+/// How long requests on the channels of a half that is replaced may take to be answered: a long poll of a fetch, and more.
+pub const RETIRE_MAX: Duration = Duration::from_secs(10);
 
 /// A running source half. Dropping it ends the half at once, without a goodbye.
 #[derive(Debug)]
@@ -62,6 +66,17 @@ impl Outbound {
     /// Changes of the state. Counters in it are those of the last change.
     pub fn watch(&self) -> watch::Receiver<OutboundStatus> {
         self.status.clone()
+    }
+
+    /// Ends a half that another one of the same member and epoch has superseded: its channels take no more requests and
+    /// close once the last is answered, so that nobody waits for an answer in vain. Takes at most [`RETIRE_MAX`] and what
+    /// [`stop`](Self::stop) takes.
+    pub async fn retire(self) {
+        self.shared.retired.send_replace(true);
+        let mut status = self.status.clone();
+        let closed = status.wait_for(|status| status.channels_open == 0);
+        let _ = tokio::time::timeout(RETIRE_MAX, closed).await;
+        self.stop(RefusalCode::Superseded).await;
     }
 
     /// Says goodbye to the destination with `reason` (`Stopping`, or `SourceHalfDeleted`), and ends. Takes at most about

@@ -9,6 +9,7 @@ use hawser_link::reversal::{Backoff, MemberId};
 use hawser_transport::{ClientSecurity, HostPort};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -31,4 +32,6 @@ pub(crate) struct Shared {
     pub(crate) idle_max: Duration,
     pub(crate) metadata_max_age: Duration,
     pub(crate) channels_max: usize,
+    /// Whether another half has taken over: channels end between two requests.
+    pub(crate) retired: watch::Sender<bool>,
 }

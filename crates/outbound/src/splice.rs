@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Largest request, in bytes: a first Fetch of 200,000 partitions has 10 MiB.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -61,6 +61,8 @@ pub(crate) enum End {
     Broker,
     #[error("no request for {0:?}")]
     Idle(Duration),
+    #[error("another half has taken over")]
+    Retired,
     #[error("{} is not let through: {}", .0.api(), .0.reason)]
     Forbidden(Forbidden),
     #[error("destination: {0}")]
@@ -79,6 +81,8 @@ pub(crate) struct Splice {
     pub(crate) throttle: Option<Arc<Throttle>>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) idle_max: Duration,
+    /// Becomes true when the channel is to end between two requests.
+    pub(crate) retired: watch::Receiver<bool>,
     pub(crate) reauthentication: Option<Reauthentication>,
 }
 
@@ -173,13 +177,19 @@ impl Splice {
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
         let own_bytes = Arc::new(Semaphore::new(OWN_BYTES_MAX));
         let login_due = self.reauthentication.as_ref().map(Reauthentication::due);
+        let mut retired = self.retired.clone();
+        let all = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
         loop {
             let frame = tokio::select! {
                 biased;
                 () = until(login_due) => {
-                    let all = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
                     let _drained = in_flight.acquire_many(all).await;
                     return Ok(Pause::Login);
+                }
+                // Without a sender there is no half any more, and the channel ends with it.
+                () = is_true(&mut retired) => {
+                    let _drained = in_flight.acquire_many(all).await;
+                    return Err(End::Retired);
                 }
                 frame = tokio::time::timeout(self.idle_max, frames.frame(from)) => match frame {
                     // An answer that takes long is no idleness.
@@ -323,6 +333,10 @@ impl Splice {
             }
         }
     }
+}
+
+async fn is_true(told: &mut watch::Receiver<bool>) {
+    drop(told.wait_for(|is_true| *is_true).await);
 }
 
 async fn until(due: Option<tokio::time::Instant>) {

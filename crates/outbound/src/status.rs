@@ -4,7 +4,7 @@ use crate::splice::Counts;
 use hawser_link::reversal::{RefusalCode, SourceControl, SourcePhase};
 use hawser_transport::{Obstacle, Panicked};
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use uuid::Uuid;
 
 /// How a source half stands.
@@ -24,6 +24,8 @@ pub struct OutboundStatus {
     pub destination_cluster_id: Option<String>,
     /// The local cluster's id, once it has told it.
     pub source_cluster_id: Option<String>,
+    /// When the destination was heard last on the open control connection. Changes without a notice.
+    pub last_heard: Option<Instant>,
     /// Channels open now.
     pub channels_open: usize,
     /// Bytes of answers that left, since the start.
@@ -62,8 +64,9 @@ pub enum OutboundState {
     Stopped,
 }
 
-impl OutboundStatus {
-    pub(crate) fn new() -> Self {
+impl Default for OutboundStatus {
+    /// Of a half that has just begun.
+    fn default() -> Self {
         Self {
             state: OutboundState::WaitingForLocal,
             reason: None,
@@ -72,10 +75,17 @@ impl OutboundStatus {
             link_id: None,
             destination_cluster_id: None,
             source_cluster_id: None,
+            last_heard: None,
             channels_open: 0,
             bytes: 0,
             refused_requests: 0,
         }
+    }
+}
+
+impl OutboundStatus {
+    pub(crate) fn new() -> Self {
+        Self::default()
     }
 
     pub(crate) fn waiting_for_local(&mut self, reason: String) {
@@ -116,7 +126,9 @@ impl OutboundStatus {
         self.source_cluster_id = Some(source_cluster_id.to_owned());
         self.channels_open = machine.channels_open();
         self.count(counts);
-        before != *self
+        let is_news = before != *self;
+        self.last_heard = machine.last_heard();
+        is_news
     }
 
     pub(crate) fn count(&mut self, counts: &Counts) {

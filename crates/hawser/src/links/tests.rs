@@ -1,25 +1,9 @@
-//! The names of a link's errors are those that operators of the reference know.
+//! How links begin, and begin again.
 
 use super::*;
-
-#[test]
-fn what_a_dial_meets_has_the_references_names() {
-    let names = [
-        (Obstacle::Name, "UNRESOLVABLE_BOOTSTRAP_ERROR"),
-        (Obstacle::Tcp, "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR"),
-        (Obstacle::Timeout, "TIMEOUT_ERROR"),
-        (Obstacle::Authentication, "AUTHENTICATION_ERROR"),
-        (Obstacle::Protocol, "UNKNOWN"),
-    ];
-    for (obstacle, name) in names {
-        let lease = LeaseError::Dial { obstacle, reason: String::new() };
-        assert_eq!((cause_error(Cause::Dial(obstacle)), unreachable_error(&lease.into())), (name, name));
-    }
-    let refused = Unreachable::Lease(LeaseError::Authentication(String::new()));
-    assert_eq!(unreachable_error(&refused), "AUTHENTICATION_ERROR");
-    let slow = Unreachable::Client(ClientError::Timeout { api: "Metadata", after: CHECK_TIMEOUT });
-    assert_eq!(unreachable_error(&slow), "TIMEOUT_ERROR");
-}
+use hawser_replicate::MirrorEvent;
+use keeper::apply;
+use uuid::Uuid;
 
 #[test]
 fn a_refusal_is_told_from_unreachability_whatever_its_words() {
@@ -31,9 +15,6 @@ fn a_refusal_is_told_from_unreachability_whatever_its_words() {
     }
     let lost = not_open(Cause::Lost, "NoSuchLink: as a proxy might say".to_owned());
     assert!(matches!(lost, StartError::Unavailable(_)));
-    for code in [RefusalCode::NoSuchLink, RefusalCode::ModeMismatch, RefusalCode::LinkDeleted] {
-        assert_eq!(cause_error(Cause::Refused(code)), "REMOTE_LINK_NOT_FOUND_ERROR");
-    }
 }
 
 #[test]
@@ -64,4 +45,14 @@ fn a_partition_that_began_does_not_look_for_its_beginning_again() {
     assert_eq!(spec(), (Start::Latest, [0].into()));
     apply(&state, &MirrorEvent::Started { topic: "t".into() }).expect("stored");
     assert_eq!(spec(), (Start::Earliest, [].into()));
+}
+
+#[test]
+fn a_half_that_dials_takes_keys_that_only_a_jvm_understands() {
+    let text = "bootstrap.servers=SASL_SSL://broker:9092\nsasl.login.callback.handler.class=org.example.Handler\n\
+                ssl.engine.factory.class=org.example.Factory\nsource.bootstrap.servers=broker:9092\n";
+    let properties = Properties::parse("west", text);
+    let parsed = LinkConfig::parse(&properties).expect("valid");
+    assert_eq!(parsed.warnings.len(), 3);
+    direct(&properties, &parsed.config).expect("valid");
 }

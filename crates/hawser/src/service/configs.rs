@@ -29,24 +29,26 @@ impl Service {
         for warning in &warnings {
             tracing::warn!(link = name, "{warning}");
         }
-        let is_same = record.configs.0 == altered.configs;
+        let before = record.clone();
         record.configs = SecretConfigs(altered.configs);
         self.links.validate(&record).map_err(|e| start_refusal(&e))?;
-        if validate_only || is_same {
+        if validate_only || record == before {
             return Ok(Outcome::LinkConfigsAltered { warnings });
         }
+        let prepared = self.links.prepare(&record, &altered.changed).await.map_err(|e| start_refusal(&e))?;
         let kept = record.configs.clone();
         let write = move |link: &mut hawser_state::LinkRecord| {
             link.configs = kept;
             true
         };
         let (link, state) = (name.to_owned(), &self.state);
-        persist(state, move |state| state.update_link(&link, write)).await.map_err(|e| internal(&e))?;
-        if !altered.changed.is_empty() {
-            tracing::info!(link = name, changed = ?altered.changed, "settings changed");
-            self.links.reconfigure(&record).await;
-            self.follow_link(&record).await;
+        if let Err(error) = persist(state, move |state| state.update_link(&link, write)).await {
+            self.links.give_up(&before, prepared).await;
+            return Err(internal(&error));
         }
+        tracing::info!(link = name, changed = ?altered.changed, "settings changed");
+        self.links.apply(&record, prepared).await;
+        self.follow_link(&record).await;
         Ok(Outcome::LinkConfigsAltered { warnings })
     }
 

@@ -43,6 +43,7 @@ impl Service {
             }
             _ => {}
         }
+        self.prefix_is_free(&parsed.config)?;
         let record = LinkRecord {
             name: name.as_str().to_owned(),
             id: half.holds_mirrors().then(Uuid::new_v4),
@@ -57,6 +58,10 @@ impl Service {
             return Ok(Outcome::LinkValid);
         }
         let _one_at_a_time = self.changes.lock().await;
+        if let Err(refusal) = self.prefix_is_free(&parsed.config) {
+            self.links.discard(trial).await;
+            return Err(refusal);
+        }
         let record = self.links.keep(trial);
         let kept = record.clone();
         if let Err(error) = persist(&self.state, move |state| state.put_link(kept)).await {
@@ -74,7 +79,8 @@ impl Service {
         if !live.is_empty() && !force {
             let names: Vec<_> = live.iter().take(5).map(|(topic, _)| topic.name.as_str()).collect();
             let message = format!(
-                "Cluster link \"{name}\" has {} live mirror topics ({}): promote, fail over or delete them first, or use --force.",
+                "Cluster link \"{name}\" has {} live mirror topics ({}): promote, fail over or delete them first. With --force \
+                 the link goes all the same, and they stay as they are, read-only and FAILED, until they are failed over or deleted.",
                 live.len(),
                 names.join(", ")
             );
@@ -91,6 +97,19 @@ impl Service {
         persist(&self.state, move |state| state.delete_link(&gone)).await.map_err(|e| internal(&e))?;
         self.links.part(name);
         Ok(Outcome::LinkDeleted)
+    }
+
+    /// Two links with one prefix would make mirrors of one name.
+    fn prefix_is_free(&self, config: &LinkConfig) -> Result<(), Refusal> {
+        let prefix = &config.mirrors.prefix;
+        let has_it = |other: &LinkRecord| self.link_config(other).is_ok_and(|other| other.mirrors.prefix == *prefix);
+        match self.state.links().iter().find(|other| !prefix.is_empty() && has_it(other)) {
+            None => Ok(()),
+            Some(other) => Err(Refusal::new(
+                RefusalCode::InvalidLinkConfig,
+                format!("cluster.link.prefix: cluster link \"{}\" has the prefix \"{prefix}\" already", other.name),
+            )),
+        }
     }
 
     /// Takes the name of a new link, so that nobody else makes one of that name meanwhile.
@@ -139,6 +158,9 @@ impl Service {
             state: if paused { LinkState::Paused } else { liveness.state },
             error: liveness.error.to_owned(),
             error_message: liveness.error_message,
+            last_beat_ms: liveness.last_beat_ms,
+            last_fetch_ms: flow.last_fetch_ms(&record.name).map(|at| (now_ms() - at).max(0).unsigned_abs()),
+            connections: liveness.connections,
             members: liveness.members,
             tasks: self.sync_status(&record.name).into_iter().map(task_view).collect(),
             mirror_partition_states_count: holds_mirrors.then(|| self.partition_states(&record.name, flow)),
@@ -158,7 +180,7 @@ impl Service {
                     MirrorStatus::Paused => "PAUSED",
                     MirrorStatus::PendingMirror | MirrorStatus::PendingStopped => "PENDING",
                     MirrorStatus::Stopped => continue,
-                    MirrorStatus::Active if partition.state == "FAILED" => "IN_ERROR",
+                    MirrorStatus::Active if matches!(&*partition.state, "FAILED" | "OFFLINE") => "IN_ERROR",
                     MirrorStatus::Active if partition.last_source_high_watermark < 0 => "UNKNOWN",
                     MirrorStatus::Active => "ACTIVE",
                 };

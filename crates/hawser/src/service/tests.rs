@@ -131,3 +131,114 @@ async fn settings_are_changed_and_shown() {
     let gone = Operation::LinkDescribeConfigs { link: "east".to_owned() };
     assert_eq!(asked(&service, &anonymous, gone).await.unwrap_err().code, RefusalCode::LinkNotFound);
 }
+
+/// Asks until `good`.
+async fn until(what: &str, mut good: impl AsyncFnMut() -> bool) {
+    let reached = async {
+        while !good().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reached).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_take_effect_while_the_link_runs() {
+    use hawser_testkit::batches::BatchBuilder;
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), ServerSecurity::plaintext()).await.unwrap();
+    let source = hawser_testkit::fake_source::FakeSource::start(vec![listener]);
+    let at = source.addresses()[0].to_string();
+    source.create("t", 1);
+    let dir = tempfile::tempdir().unwrap();
+    let (service, anonymous) = (service(dir.path()), anonymous().await);
+    let configs = [("link.mode", "DESTINATION"), ("bootstrap.servers", at.as_str())];
+    let create = Operation::LinkCreate {
+        link: "west".to_owned(),
+        configs: configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        remote: None,
+        validate_only: false,
+        skip_remote_check: false,
+    };
+    asked(&service, &anonymous, create).await.expect("a link");
+    let mirror = r#"{"operation":"mirror_create","link":"west","mirror_topic":"t","source_topic":null}"#;
+    asked(&service, &anonymous, serde_json::from_str(mirror).unwrap()).await.expect("a mirror");
+    let id = hawser_wire::TopicPartition::new("t", 0);
+    let end = || service.logs.partition(&id).map_or(0, |log| log.watermarks().log_end.0);
+    let append = |base| source.append("t", 0, BatchBuilder::at(base).records(10, 100).build());
+    let alter = async |name: &str, value: &str| {
+        let change = ConfigChange { name: name.to_owned(), value: Some(value.to_owned()) };
+        let link = "west".to_owned();
+        let alter = Operation::LinkAlterConfigs { link, changes: vec![change], validate_only: false };
+        asked(&service, &anonymous, alter).await
+    };
+    let link = async || {
+        let describe = Operation::LinkDescribe { link: "west".to_owned() };
+        let Ok(Outcome::Link(link)) = asked(&service, &anonymous, describe).await else { panic!("no link") };
+        link
+    };
+    append(0);
+    until("it flows", async || end() == 10).await;
+
+    // A pause holds what is not fetched yet.
+    alter("cluster.link.paused", "true").await.expect("paused");
+    assert_eq!(link().await.state, LinkState::Paused);
+    let fetches = source.requests(1);
+    append(10);
+    until("nothing is fetched", async || {
+        tokio::time::sleep(Duration::from_millis(700)).await; // longer than a poll
+        source.requests(1) <= fetches + 1
+    })
+    .await;
+    assert_eq!(end(), 10);
+    alter("cluster.link.paused", "false").await.expect("resumed");
+    until("it goes on", async || end() == 20).await;
+
+    // Others make its fetchers anew.
+    alter("num.cluster.link.fetchers", "2").await.expect("changed");
+    append(20);
+    until("it flows with new fetchers", async || end() == 30).await;
+
+    // What would not work is not taken while the link works.
+    let nowhere = format!("127.0.0.1:{}", hawser_testkit::ports::free_port());
+    let refused = alter("bootstrap.servers", &nowhere).await.expect_err("nobody is there");
+    assert_eq!(refused.code, RefusalCode::LinkUnavailable);
+    assert!(refused.message.contains("nothing was changed"), "{refused}");
+    let shown = setting(&service, &anonymous, "bootstrap.servers").await.expect("a setting");
+    assert_eq!(shown.value.as_deref(), Some(at.as_str()));
+    append(30);
+    until("it still flows", async || end() == 40).await;
+    let seen = link().await;
+    assert_eq!((seen.state, seen.error.as_str()), (LinkState::Active, "NO_ERROR"));
+    assert!(seen.last_fetch_ms.is_some(), "{seen:?}");
+
+    // It is once the link does not work anyhow.
+    source.stop();
+    until("the loss is seen", async || link().await.state == LinkState::Unavailable).await;
+    alter("bootstrap.servers", &nowhere).await.expect("taken");
+    let shown = setting(&service, &anonymous, "bootstrap.servers").await.expect("a setting");
+    assert_eq!(shown.value.as_deref(), Some(nowhere.as_str()));
+    service.stop().await;
+    service.links.stop_all().await;
+}
+
+#[tokio::test]
+async fn two_links_have_no_prefix_in_common() {
+    let dir = tempfile::tempdir().unwrap();
+    let (service, anonymous) = (service(dir.path()), anonymous().await);
+    let create = |link: &str, prefix: &str| Operation::LinkCreate {
+        link: link.to_owned(),
+        configs: [("connection.mode", "INBOUND"), ("cluster.link.prefix", prefix)]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        remote: None,
+        validate_only: false,
+        skip_remote_check: true,
+    };
+    asked(&service, &anonymous, create("west", "w.")).await.expect("a link");
+    let refused = asked(&service, &anonymous, create("east", "w.")).await.expect_err("taken");
+    assert_eq!(refused.code, RefusalCode::InvalidLinkConfig);
+    assert!(refused.message.contains("cluster link \"west\" has the prefix \"w.\" already"), "{refused}");
+    for (link, prefix) in [("east", "e."), ("north", ""), ("south", "")] {
+        asked(&service, &anonymous, create(link, prefix)).await.expect("a link");
+    }
+}

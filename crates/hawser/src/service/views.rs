@@ -3,6 +3,7 @@
 use super::{Service, kafka_uuid, now_ms};
 use crate::operations::{MirrorPartitionView, MirrorView, WaitView};
 use hawser_link::mirror::{LinkSeen, MirrorFact, SourceSeen};
+use hawser_log::Status;
 use hawser_replicate::{LinkStatus, PartitionStatus, Phase, TopicState, TopicStatus};
 use hawser_state::{MirrorRecord, MirrorStatus, MirrorStop, TopicRecord};
 use hawser_wire::TopicPartition;
@@ -50,11 +51,18 @@ impl Service {
         let reason = |f: &PartitionStatus| {
             f.failure.as_ref().map(ToString::to_string).or_else(|| f.trouble.as_ref().map(ToString::to_string))
         };
+        let (state, reason) = (fetch.map_or("UNKNOWN", |f| shown_phase(f.phase)), fetch.and_then(reason));
+        // What the disk says comes first: nothing flows into a log that is offline, whatever its fetcher does.
+        let (state, reason) = match log.as_ref().map(|log| log.status()) {
+            Some(Status::Offline(why)) => ("OFFLINE", Some(why)),
+            Some(Status::Failing(why)) => (state, reason.or(Some(why))),
+            Some(Status::Online | Status::Closed) | None => (state, reason),
+        };
         let high_watermark = fetch.and_then(|f| f.source_high_watermark);
         MirrorPartitionView {
             partition: index,
-            state: fetch.map_or("UNKNOWN", |f| shown_phase(f.phase)).to_owned(),
-            reason: fetch.and_then(reason),
+            state: state.to_owned(),
+            reason,
             log_start_offset: log_start,
             log_end_offset: log_end,
             last_source_high_watermark: high_watermark.map_or(-1, |hw| hw.0),
@@ -142,6 +150,14 @@ impl Flow {
 
     fn link_id(&self, name: &str) -> Option<String> {
         self.0.get(name)?.id.clone()
+    }
+}
+
+impl Flow {
+    /// When a fetch of any mirror of `link` was answered last, ms since 1970.
+    pub(super) fn last_fetch_ms(&self, link: &str) -> Option<i64> {
+        let partitions = self.0.get(link)?.topics.values().flat_map(|topic| &topic.partitions);
+        partitions.filter_map(|partition| partition.last_fetch_ms).max()
     }
 }
 

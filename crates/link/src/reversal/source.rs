@@ -11,7 +11,7 @@
 //! ```
 //! Each dial has a number (`attempt`); an event that names another than the current one is of the past and
 //! changes nothing. A refusal lengthens the wait by its class. Channels outlive a control connection that was merely
-//! cut; they are abandoned when the peer counts as dead or the half stops.
+//! cut; they are abandoned when the peer counts as dead, says another goodbye than `Superseded`, or the half stops.
 
 use super::backoff::jittered;
 use super::{
@@ -445,8 +445,12 @@ impl SourceControl {
             ControlFrame::BeatAck { sequence } => liveness.acknowledge(sequence, now),
             ControlFrame::Goodbye(refusal) => {
                 todo.push(SourceAction::Disconnect { attempt });
-                todo.push(SourceAction::AbandonChannels);
-                self.channels.clear();
+                // Channels of one that was superseded in the same life belong to the next as well; in another life the
+                // destination closes them.
+                if refusal.code != RefusalCode::Superseded {
+                    todo.push(SourceAction::AbandonChannels);
+                    self.channels.clear();
+                }
                 self.refused(&refusal, now, entropy);
             }
             ControlFrame::DialFailed { .. } | ControlFrame::Nodes(_) => {

@@ -15,6 +15,7 @@ struct Rig {
     destination: DuplexStream,
     broker: DuplexStream,
     counts: Arc<Counts>,
+    retired: watch::Sender<bool>,
     task: tokio::task::JoinHandle<End>,
 }
 
@@ -22,15 +23,17 @@ fn rig(throttle: Option<Throttle>, idle_max: Duration) -> Rig {
     let (destination, destination_end) = tokio::io::duplex(PIPE);
     let (broker, broker_end) = tokio::io::duplex(PIPE);
     let counts = Arc::new(Counts::new("l"));
+    let retired = watch::Sender::new(false);
     let splice = Splice {
         guard: Guard::new(None),
         throttle: throttle.map(Arc::new),
         counts: Arc::clone(&counts),
         idle_max,
+        retired: retired.subscribe(),
         reauthentication: None,
     };
     let task = tokio::spawn(splice.run(destination_end, broker_end));
-    Rig { destination, broker, counts, task }
+    Rig { destination, broker, counts, retired, task }
 }
 
 const LONG: Duration = Duration::from_secs(600);
@@ -247,4 +250,20 @@ async fn the_rate_is_kept() {
     let took = begun.elapsed();
     assert!(took >= Duration::from_millis(280), "400 kB at 1 MB/s with a burst of 100 kB took {took:?}");
     assert_eq!(rig.counts.bytes.load(Ordering::Relaxed), 400_000);
+}
+
+#[tokio::test]
+async fn a_retired_channel_ends_between_two_requests() {
+    let mut rig = rig(None, LONG);
+    rig.destination.write_all(&fetch(1)).await.unwrap();
+    read_exactly(&mut rig.broker, fetch(1).len()).await;
+    rig.retired.send_replace(true);
+    tokio::task::yield_now().await;
+    rig.broker.write_all(&answer(1, 300)).await.unwrap();
+    assert_eq!(read_exactly(&mut rig.destination, 300).await, answer(1, 300), "what was asked is answered");
+    assert!(matches!(rig.task.await.unwrap(), End::Retired));
+    assert_eq!(rig.destination.read(&mut [0]).await.unwrap(), 0);
+    let mut idle = self::rig(None, LONG);
+    idle.retired.send_replace(true);
+    assert_eq!(idle.destination.read(&mut [0]).await.unwrap(), 0, "who waits for nothing ends at once");
 }
