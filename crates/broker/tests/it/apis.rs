@@ -475,9 +475,12 @@ async fn an_idle_connection_costs_little() {
 async fn a_partition_whose_log_is_offline_has_no_leader() {
     let bench = Bench::new().await;
     let logs = bench.mirror("t", 2);
-    fill(&logs[1], &[BatchBuilder::at(0).record(Record::value("x"))]);
-    std::fs::remove_dir_all(logs[0].dir()).unwrap();
-    logs[0].flush().expect_err("its folder is gone");
+    for log in &logs {
+        fill(log, &[BatchBuilder::at(0).record(Record::value("x"))]);
+    }
+    // The first flush syncs every file of a new folder.
+    std::fs::remove_file(logs[0].dir().join("partition.metadata")).unwrap();
+    logs[0].flush().expect_err("a file is gone");
     assert!(matches!(logs[0].status(), hawser_log::Status::Offline(_)), "{:?}", logs[0].status());
     let client = bench.client().await;
     let response = at(&client, 12, &MetadataRequest::default().with_topics(None)).await;

@@ -114,7 +114,7 @@ async fn a_panic_while_it_starts_over_costs_no_mirror() {
     let seen: Vec<_> = topics.iter().map(|topic| (&*topic.topic, topic.partitions.len())).collect();
     assert_eq!(seen, [("a", 2), ("b", 2), ("c", 2)]);
     let (done, stopped) = oneshot::channel();
-    calls.send(Call::Stop(done)).await.ok().expect("it runs");
+    assert!(calls.send(Call::Stop(done)).await.is_ok(), "it runs");
     stopped.await.expect("it says that it has stopped");
     supervised.await.expect("no panic comes through");
 }
