@@ -4,6 +4,7 @@
 
 mod clients;
 mod pair;
+pub mod tutorial;
 
 pub use clients::{Client, digests_of_other_clients};
 pub use pair::{LINK, Pair, SOURCE_LOGIN, SOURCE_PASSWORD};

@@ -276,7 +276,9 @@ fn errors(rest: &mut Rest) {
     let null = &Value::Null;
     let configs = |key: &str, value: &str| json!({ "configs": [{ "name": key, "value": value }] });
     let bad_value = json!({ "value": "soon" });
-    let table: [((&str, &str, &str), &Value, (u16, u64)); 16] = [
+    /// Who, method and path; the body; status and code.
+    type Row<'a> = ((&'a str, &'a str, &'a str), &'a Value, (u16, u64));
+    let table: [Row<'_>; 16] = [
         (("POST", LINKS, ""), &json!({}), (400, 400)),
         (("POST", LINKS, "?link_name="), &json!({}), (400, 400)),
         (("POST", LINKS, "?link_name=-"), &json!({}), (400, 400)),

@@ -70,6 +70,14 @@ impl Namespace {
         self.inside
     }
 
+    /// Lets programs inside dial other addresses of this machine, such as the outer end of another namespace's wire.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn route_out(&self) -> Result<()> {
+        ip(&["-n", &self.name, "route", "add", "default", "via", &self.outside.to_string()]).map(drop)
+    }
+
     /// From now on every connection from outside is dropped without an answer, and counted.
     ///
     /// # Errors
