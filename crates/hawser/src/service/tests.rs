@@ -1,4 +1,5 @@
 mod mirrors;
+mod rights;
 
 use super::*;
 use crate::directory::Directory;
@@ -16,9 +17,14 @@ use tokio::io::AsyncWriteExt;
 
 /// A daemon's parts without its sockets; everybody may do everything.
 fn service(dir: &Path) -> Arc<Service> {
+    service_for(dir, "super.users=User:ANONYMOUS")
+}
+
+/// As [`service`], with these rights.
+fn service_for(dir: &Path, rights: &str) -> Arc<Service> {
     let state = State::open(&dir.join("state")).unwrap();
     let logs = Arc::new(Logs::open(dir, LogConfig::default()).unwrap());
-    let properties = Properties::parse("test", "super.users=User:ANONYMOUS");
+    let properties = Properties::parse("test", rights);
     let authorizer = Arc::new(Authorizer::from_properties(&properties).unwrap());
     let cluster = Arc::new(Cluster::new(state.clone(), None));
     let directory = Directory::new(state.clone(), cluster.clone(), authorizer.clone());
