@@ -16,8 +16,9 @@ use std::time::Duration;
 
 const ONLY_ORDERS: &str = r#"hawser.egress.topics.filters={"topicFilters":[{"name":"orders","patternType":"LITERAL","filterType":"INCLUDE"}]}
 "#;
-/// Refused fetches while the allowed topic flows: the waits between them double, so there are few in any time.
-const REFUSED_MAX: u64 = 20;
+/// Refused requests while the allowed topic flows a hundred times: the waits between them double, so there are few in any
+/// time, and fewer than one a round.
+const REFUSED_MAX: u64 = 90;
 
 /// A source cluster with two topics, and the replication of both over a reversed link.
 struct Bed {
