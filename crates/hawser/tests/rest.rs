@@ -3,6 +3,8 @@
 
 #[path = "common/http.rs"]
 mod http;
+#[path = "rest/https.rs"]
+mod https;
 
 use base64::Engine;
 use hawser_testkit::batches::{BatchBuilder, Codec};

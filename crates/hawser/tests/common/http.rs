@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -24,20 +24,39 @@ impl Answer {
     }
 }
 
+/// A connection to `port` of this machine; what is read from it comes within a minute.
+pub(crate) fn connect(port: u16) -> TcpStream {
+    let tcp = TcpStream::connect(("127.0.0.1", port)).expect("connect");
+    tcp.set_read_timeout(Some(Duration::from_secs(60))).expect("timeout");
+    tcp
+}
+
 /// One request on a connection of its own. `head` holds whole header lines.
 pub(crate) fn ask(port: u16, method: &str, path: &str, head: &str, body: &[u8]) -> Answer {
+    ask_over(connect(port), port, method, path, head, body).expect("an answer")
+}
+
+/// As [`ask`], as the only request on `stream`; the error of a server that says nothing.
+pub(crate) fn ask_over(
+    mut stream: impl Read + Write,
+    port: u16,
+    method: &str,
+    path: &str,
+    head: &str,
+    body: &[u8],
+) -> io::Result<Answer> {
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\nContent-Length: {}\r\n{head}\r\n",
         body.len()
     );
-    let mut tcp = TcpStream::connect(("127.0.0.1", port)).expect("connect");
-    tcp.set_read_timeout(Some(Duration::from_secs(60))).expect("timeout");
-    tcp.write_all(request.as_bytes()).expect("write");
-    // A server that has refused the head need not take the body.
-    let _ = tcp.write_all(body);
+    // A server that has refused what came before need not take the rest.
+    let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
     let mut bytes = Vec::new();
-    let _ = tcp.read_to_end(&mut bytes);
-    parse(&bytes)
+    match stream.read_to_end(&mut bytes) {
+        Err(error) if bytes.is_empty() => Err(error),
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(_) | Err(_) => Ok(parse(&bytes)),
+    }
 }
 
 fn parse(bytes: &[u8]) -> Answer {
