@@ -1,6 +1,9 @@
 //! Two daemons as processes and a source cluster in memory: a link from its making to its end, restarts and kills in
 //! between. What stock Kafka says to all this is tested in `tests/`.
 
+#[path = "link/rotation.rs"]
+mod rotation;
+
 use bytes::Bytes;
 use hawser_testkit::batches::{BatchBuilder, Codec};
 use hawser_testkit::daemon::{Daemon, DaemonSpec, Said};
@@ -42,15 +45,15 @@ fn caught_up(destination: &Daemon, topic: &str, ends: i64) {
     });
 }
 
-fn state(daemon: &Daemon) -> (String, String) {
-    let link = json(daemon, &["link", "describe", "l"]);
+fn state(daemon: &Daemon, link: &str) -> (String, String) {
+    let link = json(daemon, &["link", "describe", link]);
     let text = |key: &str| link[key].as_str().unwrap_or_default().to_owned();
     (text("state"), text("error_message"))
 }
 
-fn await_state(daemon: &Daemon, expected: &str, message: &str) {
+fn await_state(daemon: &Daemon, link: &str, expected: &str, message: &str) {
     until(expected, || {
-        let (state, said) = state(daemon);
+        let (state, said) = state(daemon, link);
         if state == expected && said.contains(message) { Ok(()) } else { Err(format!("{state}: {said}")) }
     });
 }
@@ -102,8 +105,8 @@ fn story(source: &FakeSource, at: &str) {
     let dry = [&source_half[..], &["--validate-only"]].concat();
     assert_eq!(on_prem.run(&dry).unwrap(), "Cluster link \"l\" is valid; nothing was created.\n");
     assert_eq!(on_prem.run(&source_half).unwrap(), "Created cluster link \"l\".\n");
-    await_state(&on_prem, "ACTIVE", "");
-    await_state(&cloud, "ACTIVE", "");
+    await_state(&on_prem, "l", "ACTIVE", "");
+    await_state(&cloud, "l", "ACTIVE", "");
     let (ours, theirs) = (json(&cloud, &["link", "describe", "l"]), json(&on_prem, &["link", "describe", "l"]));
     assert_eq!(ours["link_id"], theirs["link_id"]);
     assert_eq!(ours["local_cluster"], theirs["remote_cluster"]);
@@ -129,7 +132,7 @@ fn story(source: &FakeSource, at: &str) {
 
     // Everything comes back by itself, however it ended.
     cloud.kill9().unwrap();
-    await_state(&on_prem, "UNAVAILABLE", "nothing listens on this port");
+    await_state(&on_prem, "l", "UNAVAILABLE", "nothing listens on this port");
     assert_eq!(json(&on_prem, &["link", "describe", "l"])["error"], "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR");
     on_prem.stop().unwrap();
     for partition in 0..PARTITIONS {
@@ -147,7 +150,7 @@ fn story(source: &FakeSource, at: &str) {
     bytes[100] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
     cloud.start().unwrap();
-    await_state(&cloud, "ACTIVE", "");
+    await_state(&cloud, "l", "ACTIVE", "");
     let said = cloud.command(&verify).unwrap();
     assert_eq!(said.code, 3, "{said:?}");
     assert!(
@@ -158,7 +161,7 @@ fn story(source: &FakeSource, at: &str) {
     // Its end, seen from the other side.
     refused(&cloud.command(&["link", "delete", "l"]).unwrap(), "has 1 live mirror topics (orders)");
     assert_eq!(cloud.run(&["link", "delete", "l", "--force"]).unwrap(), "Deleted cluster link \"l\".\n");
-    await_state(&on_prem, "UNAVAILABLE", "LinkDeleted");
+    await_state(&on_prem, "l", "UNAVAILABLE", "LinkDeleted");
     assert_eq!(json(&on_prem, &["link", "describe", "l"])["error"], "REMOTE_LINK_NOT_FOUND_ERROR");
     assert_eq!(json(&cloud, &["mirror", "list"])[0]["mirror_status"], "FAILED");
     assert_eq!(on_prem.run(&["link", "delete", "l"]).unwrap(), "Deleted cluster link \"l\".\n");
@@ -198,11 +201,11 @@ fn partings(source: &FakeSource, at: &str) {
 
     // The source half goes: nothing flows, and the destination half says why.
     on_prem.run(&["link", "delete", "l"]).unwrap();
-    await_state(&cloud, "UNAVAILABLE", "SourceHalfDeleted: the source half of the link was deleted");
+    await_state(&cloud, "l", "UNAVAILABLE", "SourceHalfDeleted: the source half of the link was deleted");
     assert_eq!(error(&cloud), "REMOTE_LINK_NOT_FOUND_ERROR");
     source.append("orders", 0, batches(50, Codec::None));
     on_prem.run(&source_half).unwrap();
-    await_state(&cloud, "ACTIVE", "");
+    await_state(&cloud, "l", "ACTIVE", "");
     caught_up(&cloud, "orders", 100);
 
     // It means another cluster: it is refused by name, and nothing stays behind.
@@ -210,15 +213,15 @@ fn partings(source: &FakeSource, at: &str) {
     let elsewhere = [&source_half[..], &["--destination-cluster", "another-cluster"]].concat();
     refused(&on_prem.command(&elsewhere).unwrap(), "WrongDestinationCluster");
     on_prem.run(&source_half).unwrap();
-    await_state(&cloud, "ACTIVE", "");
+    await_state(&cloud, "l", "ACTIVE", "");
 
     // The destination half goes, and another one comes under its name: the source half takes it for what it is.
     let old = json(&cloud, &["link", "describe", "l"])["link_id"].clone();
     cloud.run(&["link", "delete", "l", "--force"]).unwrap();
-    await_state(&on_prem, "UNAVAILABLE", "LinkDeleted");
+    await_state(&on_prem, "l", "UNAVAILABLE", "LinkDeleted");
     assert_eq!(error(&on_prem), "REMOTE_LINK_NOT_FOUND_ERROR");
     cloud.run(&destination_half).unwrap();
-    await_state(&on_prem, "ACTIVE", "");
+    await_state(&on_prem, "l", "ACTIVE", "");
     let new = json(&on_prem, &["link", "describe", "l"])["link_id"].clone();
     assert_ne!(new, old);
     assert_eq!(new, json(&cloud, &["link", "describe", "l"])["link_id"]);
@@ -229,8 +232,8 @@ fn partings(source: &FakeSource, at: &str) {
     on_prem.kill9().unwrap();
     on_prem.start().unwrap();
     cloud.start().unwrap();
-    await_state(&on_prem, "ACTIVE", "");
-    await_state(&cloud, "ACTIVE", "");
+    await_state(&on_prem, "l", "ACTIVE", "");
+    await_state(&cloud, "l", "ACTIVE", "");
     cloud.stop().unwrap();
     on_prem.stop().unwrap();
 }
@@ -274,21 +277,21 @@ fn chain(source: &FakeSource) {
         source.append("orders", partition, batches(50, Codec::Zstd));
     }
     caught_up(&far, "orders", 300);
-    await_state(&far, "ACTIVE", "");
+    await_state(&far, "l", "ACTIVE", "");
     let link = json(&far, &["link", "describe", "l"]);
     assert_eq!(link["remote_cluster"], json(&jump, &["link", "describe", "l"])["local_cluster"]);
     assert!(far.run(&["verify", "--link", "l"]).unwrap().contains("Compared 6 batches"));
 
     // The middle goes away and comes back, with more.
     jump.kill9().unwrap();
-    await_state(&far, "UNAVAILABLE", "nothing listens on this port");
+    await_state(&far, "l", "UNAVAILABLE", "nothing listens on this port");
     assert_eq!(json(&far, &["link", "describe", "l"])["error"], "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR");
     for partition in 0..PARTITIONS {
         source.append("orders", partition, batches(100, Codec::Lz4));
     }
     jump.start().unwrap();
     caught_up(&far, "orders", 450);
-    await_state(&far, "ACTIVE", "");
+    await_state(&far, "l", "ACTIVE", "");
     jump.stop().unwrap();
     far.stop().unwrap();
     let sent = [batches(0, Codec::None), batches(50, Codec::Zstd), batches(100, Codec::Lz4)].concat();

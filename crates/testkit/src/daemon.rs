@@ -21,6 +21,9 @@ pub const LINK_LOGIN: &str = "link-login";
 /// Password of [`LINK_LOGIN`].
 pub const LINK_PASSWORD: &str = "link-secret";
 
+/// What a SCRAM user's JAAS line begins with.
+pub const SCRAM_MODULE: &str = "org.apache.kafka.common.security.scram.ScramLoginModule";
+
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
@@ -102,22 +105,23 @@ impl DaemonSpec {
     /// # Errors
     /// File errors.
     pub fn source(binary: &Path, folder: &Path, name: &str, kafka: &Kafka, user: &str, password: &str) -> Result<Self> {
-        let module = "org.apache.kafka.common.security.scram.ScramLoginModule";
-        let users = format!("{module} required user_{OPERATOR}=\"{OPERATOR_PASSWORD}\";");
-        let mut spec = Self::new(binary, folder, name, "SASL_PLAINTEXT")
-            .property("sasl.enabled.mechanisms", "SCRAM-SHA-512")
-            .property("listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config", &users)
-            .property("local.bootstrap.servers", &kafka.secure_bootstrap());
+        let mut spec = Self::scram(binary, folder, name).property("local.bootstrap.servers", &kafka.secure_bootstrap());
         for line in kafka.client_properties(user, password, "SCRAM-SHA-512").lines() {
             if let Some((key, value)) = line.split_once('=') {
                 spec = spec.property(&format!("local.{key}"), value);
             }
         }
-        spec.command_config = format!(
-            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\nsasl.jaas.config={}\n",
-            jaas(module, OPERATOR, OPERATOR_PASSWORD)
-        );
         Ok(spec)
+    }
+
+    /// A daemon that asks for SCRAM-SHA-512 on SASL_PLAINTEXT, and knows its super user only.
+    pub fn scram(binary: &Path, folder: &Path, name: &str) -> Self {
+        let users = format!("{SCRAM_MODULE} required user_{OPERATOR}=\"{OPERATOR_PASSWORD}\";");
+        let mut spec = Self::new(binary, folder, name, "SASL_PLAINTEXT")
+            .property("sasl.enabled.mechanisms", "SCRAM-SHA-512")
+            .property("listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config", &users);
+        spec.command_config = scram_settings(OPERATOR, OPERATOR_PASSWORD);
+        spec
     }
 
     fn sasl_ssl(mut self, server: &IdentityFiles, authority_file: &Path) -> Self {
@@ -342,6 +346,14 @@ impl Daemon {
         http_get(self.spec.metrics_port, "/metrics")
     }
 
+    /// The JSON that its status page shows: links and mirrors.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self) -> Result<String> {
+        http_get(self.spec.metrics_port, "/status")
+    }
+
     fn tail(&self) -> String {
         self.process.as_ref().map(|p| p.tail(40)).unwrap_or_default()
     }
@@ -365,6 +377,14 @@ pub fn client_settings(user: &str, password: &str, authority_file: &Path) -> Str
          ssl.truststore.type=PEM\nssl.truststore.location={}\n",
         jaas("org.apache.kafka.common.security.plain.PlainLoginModule", user, password),
         authority_file.display()
+    )
+}
+
+/// Client settings for SASL_PLAINTEXT and SCRAM-SHA-512.
+pub fn scram_settings(user: &str, password: &str) -> String {
+    format!(
+        "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\nsasl.jaas.config={}\n",
+        jaas(SCRAM_MODULE, user, password)
     )
 }
 
