@@ -70,16 +70,20 @@ impl Service {
         lock(&self.syncs.0).get(name).map(Syncs::status).unwrap_or_default()
     }
 
-    /// One more pass of what a promotion of `topics` over link `name` waits for; by topic, what is not settled.
+    /// One more pass of what a promotion of `topics` over link `name` waits for; by topic, what is not settled. Where the
+    /// syncs do not run, as while the link's settings change, nothing is.
     pub(crate) async fn settle_syncs(
         &self,
         name: &str,
         topics: BTreeSet<Arc<str>>,
     ) -> BTreeMap<Arc<str>, Vec<(Task, String)>> {
-        let settle = lock(&self.syncs.0).get(name).map(|syncs| syncs.settle(topics));
+        let settle = lock(&self.syncs.0).get(name).map(|syncs| syncs.settle(topics.clone()));
         match settle {
             Some(settle) => settle.await,
-            None => BTreeMap::new(),
+            None => {
+                let why = (Task::TopicConfigsSync, "the syncs of the link do not run now".to_owned());
+                topics.into_iter().map(|topic| (topic, vec![why.clone()])).collect()
+            }
         }
     }
 }

@@ -49,6 +49,9 @@ impl Bed {
         drop(service);
         let service = super::service(dir.path());
         service.links.resume().await;
+        for link in service.state.links() {
+            service.follow_link(&link).await;
+        }
         service.resume();
         Self { service, source, dir }
     }
@@ -159,6 +162,20 @@ async fn a_promotion_waits_until_nothing_is_missing() {
     assert_eq!(mirrors[0].partitions[0].log_end_offset, 50, "what comes later stays away");
     let delete = Operation::LinkDelete { link: "l".to_owned(), force: false };
     assert!(bed.service.perform(delete).await.is_ok(), "nothing lives on the link");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_waits_for_syncs_that_are_made_anew() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    // As while the link's settings change.
+    bed.service.forget_link("l").await;
+    bed.alter(MirrorAction::Promote, &["m-t"]).await;
+    let view = bed.until("m-t", |view| condition(view, "TOPIC_CONFIGS") || view.mirror_status == "STOPPED").await;
+    assert_eq!(view.mirror_status, "PENDING_STOPPED", "it did not ask for what follows the data");
+    bed.service.follow_link(&bed.service.link("l").unwrap()).await;
+    bed.until("m-t", |view| view.mirror_status == "STOPPED").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
