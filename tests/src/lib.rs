@@ -4,10 +4,12 @@
 
 mod clients;
 mod pair;
+mod sessions;
 pub mod tutorial;
 
-pub use clients::{Client, digests_of_other_clients};
+pub use clients::{Client, Login, digests_of_other_clients};
 pub use pair::{LINK, Pair, SOURCE_LOGIN, SOURCE_PASSWORD};
+pub use sessions::{Run, Session};
 
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};

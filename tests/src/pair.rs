@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hawser_testkit::certificates::Authority;
 use hawser_testkit::compare::{self, Equal};
 use hawser_testkit::daemon::{Daemon, DaemonSpec, LINK_LOGIN, LINK_PASSWORD, jaas};
-use hawser_testkit::kafka::{Driver, Kafka, scratch_folder};
+use hawser_testkit::kafka::{Driver, Kafka, Tool, scratch_folder};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -165,6 +165,87 @@ impl Pair {
     pub fn create_mirrors(&self, topics: &[&str]) -> Result<()> {
         for topic in topics {
             self.destination.run(&["mirror", "create", topic, "--link", LINK])?;
+        }
+        Ok(())
+    }
+
+    /// Changes settings of the destination half, given as lines of a file.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        let file = self.folder.path().join("settings.config");
+        fs::write(&file, lines)?;
+        self.destination.run(&["link", "configuration", "update", LINK, "--config", &path(&file)]).map(drop)
+    }
+
+    /// One of Kafka's tools, at the destination.
+    pub fn tool_at_destination(&self, class: &str) -> Tool {
+        let (config, bootstrap) = (path(&self.destination.command_config()), self.destination.bootstrap());
+        self.kafka.home().tool(class).args(["--bootstrap-server", &bootstrap, "--command-config", &config])
+    }
+
+    /// How `task` of the link stands.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn task(&self, task: &str) -> Result<serde_json::Value> {
+        let link = self.destination.run(&["link", "describe", LINK, "--output", "json"])?;
+        let link: serde_json::Value = serde_json::from_str(&link)?;
+        let tasks = link["tasks"].as_array().context("no tasks")?;
+        tasks.iter().find(|row| row["task_name"] == task).cloned().with_context(|| format!("no {task} in {link}"))
+    }
+
+    /// Waits until `task` has ended `passes` passes since its settings changed last, and gives how it stands.
+    ///
+    /// # Errors
+    /// When it has not within `limit`.
+    pub fn await_passes(&self, task: &str, passes: u64, limit: Duration) -> Result<serde_json::Value> {
+        let began = Instant::now();
+        loop {
+            let now = self.task(task)?;
+            if now["runs"].as_u64().context("no runs")? >= passes {
+                return Ok(now);
+            }
+            ensure!(began.elapsed() < limit, "no pass of {task}: {now}");
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until a pass of `task` has begun and ended after now, and gives how it stands.
+    ///
+    /// # Errors
+    /// When none has within `limit`.
+    pub fn next_pass(&self, task: &str, limit: Duration) -> Result<serde_json::Value> {
+        // The pass under way may have asked before now.
+        let wanted = self.task(task)?["runs"].as_u64().context("no runs")? + 2;
+        self.await_passes(task, wanted, limit)
+    }
+
+    /// Whether mirror `topic` is an ordinary topic now.
+    ///
+    /// # Errors
+    /// When it is none of the link's.
+    pub fn is_stopped(&self, topic: &str) -> Result<bool> {
+        let list = self.destination.run(&["mirror", "list"])?;
+        let row = list.lines().find(|row| row.split_whitespace().any(|word| word == topic));
+        let row = row.with_context(|| format!("no {topic} in {list}"))?;
+        Ok(row.split_whitespace().any(|word| word == "STOPPED"))
+    }
+
+    /// Waits until mirrors `topics` are ordinary topics.
+    ///
+    /// # Errors
+    /// When one is not within `limit`, with what it waits for.
+    pub fn await_stopped(&self, topics: &[&str], limit: Duration) -> Result<()> {
+        let began = Instant::now();
+        for topic in topics {
+            while !self.is_stopped(topic)? {
+                if began.elapsed() > limit {
+                    bail!("{topic} is not stopped: {}", self.destination.run(&["mirror", "describe", topic])?);
+                }
+                std::thread::sleep(POLL);
+            }
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! Bar 3: promotion and failover under load, with a killed source and an open transaction; what producers write afterwards
 //! is neither lost nor taken for something that was mirrored.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use hawser_testkit::kafka::{Digest, Isolation, Kafka, Security};
 use hawser_tests::{LINK, Pair};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const PROMOTED: &str = "promoted";
@@ -37,26 +37,6 @@ impl Scene {
         pair.origin.ask(&["load", "hold-transaction", OPEN, &committed])?;
         pair.await_caught_up(&TOPICS, LIMIT)?;
         Ok(Self { pair })
-    }
-
-    fn is_stopped(&self, topic: &str) -> Result<bool> {
-        let list = self.pair.destination.run(&["mirror", "list"])?;
-        let row = list.lines().find(|row| row.split_whitespace().any(|word| word == topic));
-        let row = row.with_context(|| format!("no {topic} in {list}"))?;
-        Ok(row.split_whitespace().any(|word| word == "STOPPED"))
-    }
-
-    fn await_stopped(&self, topic: &str) -> Result<()> {
-        let began = Instant::now();
-        loop {
-            if self.is_stopped(topic)? {
-                return Ok(());
-            }
-            if began.elapsed() > LIMIT {
-                bail!("{topic} is not stopped: {}", self.pair.destination.run(&["mirror", "describe", topic])?);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 
     fn digest(&mut self, isolation: Isolation, topic: &str) -> Result<Vec<Digest>> {
@@ -100,9 +80,7 @@ fn promotion_and_failover_lose_and_double_nothing() -> Result<()> {
 
     // Promotion waits for what is missing, and has all of it.
     scene.pair.destination.run(&["mirror", "promote", PROMOTED, OPEN, "--link", LINK])?;
-    for topic in [PROMOTED, OPEN] {
-        scene.await_stopped(topic)?;
-    }
+    scene.pair.await_stopped(&[PROMOTED, OPEN], LIMIT)?;
     ensure!(scene.digest(Isolation::ReadUncommitted, PROMOTED)? == theirs, "the promoted topic is not its source");
     let again = scene.pair.destination.command(&["mirror", "promote", PROMOTED, "--link", LINK])?;
     let already = format!("Topic '{PROMOTED}' has already stopped its mirror from '{LINK}'");
@@ -117,7 +95,7 @@ fn promotion_and_failover_lose_and_double_nothing() -> Result<()> {
     let Some(&broker) = scene.pair.kafka.broker_ids().first() else { bail!("no broker") };
     scene.pair.kafka.kill_broker(broker)?;
     scene.pair.destination.run(&["mirror", "failover", FAILED_OVER, "--link", LINK])?;
-    ensure!(scene.is_stopped(FAILED_OVER)?, "failover takes its time");
+    ensure!(scene.pair.is_stopped(FAILED_OVER)?, "failover takes its time");
     scene.write(FAILED_OVER)?;
 
     // All of it survives.

@@ -1,10 +1,9 @@
 //! What a link keeps like its source besides the data: offsets, topic configs, ACLs.
 
-use anyhow::{Context, Result, ensure};
-use hawser_testkit::kafka::{Kafka, Security, Tool};
+use anyhow::{Result, ensure};
+use hawser_testkit::kafka::{Kafka, Security};
 use hawser_tests::{LINK, Pair, SOURCE_LOGIN};
-use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SETTINGS: &str = "consumer.offset.sync.enable=true\n\
@@ -16,34 +15,6 @@ const SETTINGS: &str = "consumer.offset.sync.enable=true\n\
     acl.filters={\"aclFilters\":[{\"resourceFilter\":{\"resourceType\":\"topic\",\"patternType\":\"any\"},\
     \"accessFilter\":{\"operation\":\"any\",\"permissionType\":\"any\"}}]}\n\
     topic.config.sync.ms=1000\n";
-
-/// One of Kafka's tools, at the destination.
-fn at_destination(pair: &Pair, class: &str) -> Tool {
-    let config = pair.destination.command_config().display().to_string();
-    let bootstrap = pair.destination.bootstrap();
-    pair.kafka.home().tool(class).args(["--bootstrap-server", &bootstrap, "--command-config", &config])
-}
-
-/// Waits until a pass of `task` has begun and ended after now, and gives its row.
-fn next_pass(pair: &Pair, task: &str) -> Result<serde_json::Value> {
-    let row = || -> Result<serde_json::Value> {
-        let link = pair.destination.run(&["link", "describe", LINK, "--output", "json"])?;
-        let link: serde_json::Value = serde_json::from_str(&link)?;
-        let tasks = link["tasks"].as_array().context("no tasks")?;
-        tasks.iter().find(|row| row["task_name"] == task).cloned().with_context(|| format!("no {task} in {link}"))
-    };
-    let began = Instant::now();
-    // The pass under way may have asked before now.
-    let wanted = row()?["runs"].as_u64().context("no runs")? + 2;
-    loop {
-        let now = row()?;
-        if now["runs"].as_u64().unwrap_or(0) >= wanted {
-            return Ok(now);
-        }
-        ensure!(began.elapsed() < LIMIT, "no pass of {task}: {now}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
 
 #[test]
 #[ignore = "needs stock Kafka: cargo xtask kafka"]
@@ -69,21 +40,19 @@ fn offsets_configs_and_acls_follow_the_source() -> Result<()> {
         let to_seven = ["--reset-offsets", "--topic", "moves", "--to-offset", "7", "--execute"];
         pair.kafka.tool(GROUPS).args(["--group", group]).args(to_seven).run()?;
     }
-    at_destination(&pair, ACLS)
+    pair.tool_at_destination(ACLS)
         .args(["--add", "--allow-principal", "User:bert", "--operation", "Read", "--topic", "moves"])
         .run()?;
 
     pair.create_mirrors(&["moves"])?;
     pair.await_caught_up(&["moves"], LIMIT)?;
-    let settings = pair.folder().join("syncs.config");
-    fs::write(&settings, SETTINGS)?;
-    pair.destination.run(&["link", "configuration", "update", LINK, "--config", &settings.display().to_string()])?;
+    pair.configure(SETTINGS)?;
 
-    let offsets = next_pass(&pair, "ConsumerOffsetSync")?;
+    let offsets = pair.next_pass("ConsumerOffsetSync", LIMIT)?;
     ensure!(offsets["state"] == "ACTIVE" && offsets["changed"] == 3 && offsets["examined"] == 1, "{offsets}");
-    let acls = next_pass(&pair, "AclSync")?;
+    let acls = pair.next_pass("AclSync", LIMIT)?;
     ensure!(acls["state"] == "ACTIVE", "{acls}");
-    let listed = at_destination(&pair, ACLS).arg("--list").run()?;
+    let listed = pair.tool_at_destination(ACLS).arg("--list").run()?;
     ensure!(listed.contains("User:ann") && listed.contains("User:bert"), "{listed}");
     ensure!(!listed.contains("resourceType=GROUP"), "the filter names topics only: {listed}");
 
@@ -92,23 +61,19 @@ fn offsets_configs_and_acls_follow_the_source() -> Result<()> {
     let retention =
         ["--alter", "--entity-type", "topics", "--entity-name", "moves", "--add-config", "retention.ms=3600000"];
     pair.kafka.tool(CONFIGS).args(retention).run()?;
-    next_pass(&pair, "AclSync")?;
-    let configs = next_pass(&pair, "TopicConfigsSync")?;
+    pair.next_pass("AclSync", LIMIT)?;
+    let configs = pair.next_pass("TopicConfigsSync", LIMIT)?;
     ensure!(configs["state"] == "ACTIVE", "{configs}");
-    let listed = at_destination(&pair, ACLS).arg("--list").run()?;
+    let listed = pair.tool_at_destination(ACLS).arg("--list").run()?;
     ensure!(!listed.contains("User:ann") && listed.contains("User:bert"), "{listed}");
     let shown = ["--describe", "--entity-type", "topics", "--entity-name", "moves"];
-    let shown = at_destination(&pair, CONFIGS).args(shown).run()?;
+    let shown = pair.tool_at_destination(CONFIGS).args(shown).run()?;
     ensure!(shown.contains("retention.ms=3600000"), "{shown}");
 
     // The group goes on at the mirror at its exact offsets: none is read again, none is left out.
     pair.destination.run(&["mirror", "promote", "moves", "--link", LINK])?;
-    let began = Instant::now();
-    while !pair.destination.run(&["mirror", "describe", "moves", "--output", "json"])?.contains("\"STOPPED\"") {
-        ensure!(began.elapsed() < LIMIT, "the promotion does not end");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let described = at_destination(&pair, GROUPS).args(["--describe", "--group", "billing"]).run()?;
+    pair.await_stopped(&["moves"], LIMIT)?;
+    let described = pair.tool_at_destination(GROUPS).args(["--describe", "--group", "billing"]).run()?;
     let rows: Vec<Vec<&str>> = described
         .lines()
         .map(|line| line.split_whitespace().collect())
@@ -117,7 +82,7 @@ fn offsets_configs_and_acls_follow_the_source() -> Result<()> {
     ensure!(rows.len() == 3 && rows.iter().all(|row| row.get(3) == Some(&"7")), "{described}");
     let left: i64 = rows.iter().filter_map(|row| row.get(5)?.parse::<i64>().ok()).sum();
     ensure!(left == 3 * (100 - 7), "{described}");
-    let known = at_destination(&pair, GROUPS).arg("--list").run()?;
+    let known = pair.tool_at_destination(GROUPS).arg("--list").run()?;
     ensure!(!known.contains("own.reports"), "an excluded group was copied: {known}");
     Ok(())
 }

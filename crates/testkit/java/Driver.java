@@ -45,6 +45,7 @@ public final class Driver {
                     List<String> answer = switch (words.get(0)) {
                         case "topics" -> topics.perform(rest);
                         case "digest" -> reading.digest(rest.get(0), rest.subList(1, rest.size()));
+                        case "consume" -> reading.consume(rest.get(0), rest.get(1), rest.subList(2, rest.size()));
                         case "send" -> writing.send(rest);
                         case "zoo" -> zoo.perform(rest);
                         case "load" -> load.perform(rest);
