@@ -108,10 +108,11 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Rolls, unless the active segment is empty, and writes a snapshot without producers.
+    /// Rolls, unless the active segment is empty, and writes a snapshot without producers. The next flush has them durable.
     fn begin_native_segment(&self, durably: Durably) -> io::Result<()> {
         let (active, snapshot, log_end) = {
-            let state = self.lock();
+            let mut state = self.lock();
+            state.names_dirty = true;
             (state.segments.last().cloned(), state.encode_snapshot(), state.log_end)
         };
         self.write_snapshot(&snapshot, log_end, durably)?;
@@ -123,7 +124,6 @@ impl PartitionLog {
             *last = active;
         }
         state.segments.push(made);
-        state.names_dirty = true;
         state.touched = true;
         state.check();
         Ok(())

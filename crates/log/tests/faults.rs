@@ -7,7 +7,7 @@ use hawser_log::disk::{Act, Disk, Faults, Verdict};
 use hawser_log::{Error, LogConfig, Logs, PartitionLog, Status, Watermarks};
 use hawser_wire::{Batch, Offset, TopicPartition};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -519,6 +519,51 @@ fn where_syncfs_hides_errors_each_partition_is_synced_by_itself() {
     logs.close().expect("closes");
     assert_eq!(syncs.file_system.load(Ordering::Relaxed), 0);
     assert!(syncs.logs.load(Ordering::Relaxed) >= 70, "{:?}", syncs.logs);
+}
+
+/// Refuses syncfs; notes what is synced without it.
+#[derive(Default)]
+struct OneByOne(Mutex<BTreeSet<PathBuf>>);
+
+impl Faults for OneByOne {
+    fn before(&self, act: Act, _: &Path) -> Verdict {
+        if act == Act::SyncFileSystem { Verdict::Fail(error(IO)) } else { Verdict::Proceed }
+    }
+
+    fn after(&self, act: Act, path: &Path) {
+        if act == Act::Sync {
+            self.0.lock().expect("notes").insert(path.to_owned());
+        }
+    }
+}
+
+#[test]
+fn mirrors_promoted_while_syncfs_fails_are_synced_one_by_one() {
+    let root = folder();
+    let synced = Arc::new(OneByOne::default());
+    let (logs, _) = open(Disk::with_faults(synced.clone()), root.path(), 1 << 20).expect("opens");
+    let mirrors: Vec<_> = (0..70)
+        .map(|partition| {
+            let id = TopicPartition::new("many", partition);
+            let log = logs.open_partition(&id, common::TOPIC_ID).expect("opens");
+            let batches = if partition % 2 == 0 { zoo() } else { Vec::new() };
+            log.append(&batches).expect("appends");
+            log.flush().expect("flushes");
+            (id, log.config())
+        })
+        .collect();
+    synced.0.lock().expect("notes").clear();
+    let outcomes = logs.end_mirroring(&mirrors, 1_700_000_000_000);
+    let synced = synced.0.lock().expect("notes");
+    for ((id, _), outcome) in mirrors.iter().zip(outcomes) {
+        let ended = outcome.expect("ends");
+        let log = logs.partition(id).expect("is there");
+        assert_eq!(log.watermarks().flushed, ended.log_end, "{id}");
+        let snapshot = format!("{:020}.snapshot", ended.log_end.0);
+        for path in [log.dir().to_owned(), log.dir().join(snapshot), log.dir().join("leader-epoch-checkpoint.tmp")] {
+            assert!(synced.contains(&path), "{} is not durable", path.display());
+        }
+    }
 }
 
 #[test]
