@@ -81,8 +81,15 @@ impl PartitionLog {
         Ok(self.lead(producers))
     }
 
-    /// Begins a leadership under a new epoch. The caller holds `writing`.
+    /// Begins a leadership under a new epoch, which the flusher makes durable. The caller holds `writing`.
     pub(crate) fn lead(&self, producers: Producers) -> LeaderEpoch {
+        let epoch = self.lead_unflushed(producers);
+        self.mark_dirty(false);
+        epoch
+    }
+
+    /// As [`lead`](Self::lead), for a caller that flushes.
+    pub(crate) fn lead_unflushed(&self, producers: Producers) -> LeaderEpoch {
         let epoch = {
             let mut state = self.lock();
             let epoch = state.begin_epoch();
@@ -92,7 +99,6 @@ impl PartitionLog {
             epoch
         };
         self.directory.checkpoints_are_stale();
-        self.mark_dirty(false);
         self.changed();
         epoch
     }

@@ -50,7 +50,9 @@ impl Logs {
         for (id, config) in mirrors {
             let log = self.partition(id).ok_or_else(|| Error::Offline(format!("{id} is not there")));
             let outcome = log.and_then(|log| {
-                let outcome = log.end_mirroring(config.clone(), now_ms, durably)?;
+                // The flusher is kept out of it: it would begin with the first of many, an fsync or more for each.
+                let outcome =
+                    log.end_mirroring(config.clone(), now_ms, durably).inspect_err(|_| log.mark_dirty(false))?;
                 ended.push((outcomes.len(), log));
                 Ok(outcome)
             });
@@ -60,6 +62,7 @@ impl Logs {
         for (index, log) in ended.iter().filter(|(_, log)| left.iter().any(|left| Arc::ptr_eq(left, log))) {
             let synced = log.sync_snapshot().map_err(|source| log.io("sync the snapshot of", source));
             if let (Err(error), Some(outcome)) = (synced.and_then(|()| log.flush()), outcomes.get_mut(*index)) {
+                log.mark_dirty(false);
                 *outcome = Err(error);
             }
         }
@@ -82,7 +85,7 @@ impl PartitionLog {
             state.transactions.open().collect()
         };
         // The epoch of the markers; the leadership begins where they end, with the same.
-        let epoch = self.lead(Producers::default());
+        let epoch = self.lead_unflushed(Producers::default());
         let begun = self
             .abort(&open, epoch, now_ms)
             .and_then(|()| self.begin_native_segment(durably).map_err(|source| self.io("begin a segment of", source)));
