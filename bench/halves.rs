@@ -1,3 +1,4 @@
+#![allow(dead_code)] // shared by several benchmarks
 //! Both halves of a link as processes of their own, over TLS and SASL, in front of whatever serves as the source.
 
 use anyhow::Result;
@@ -6,7 +7,8 @@ use hawser_testkit::daemon::{Daemon, DaemonSpec, LINK_LOGIN, LINK_PASSWORD, jaas
 use hawser_testkit::kafka::scratch_folder;
 use std::path::PathBuf;
 
-const LINK: &str = "bench";
+/// Name of the link.
+pub(crate) const LINK: &str = "bench";
 /// What is measured unless `HAWSER_BIN` names another build.
 const BINARY: &str = env!("CARGO_BIN_EXE_hawser");
 
@@ -66,6 +68,14 @@ impl Halves {
     /// Begins to mirror `topic`.
     pub(crate) fn mirror(&self, topic: &str) -> Result<()> {
         self.destination.run(&["mirror", "create", topic, "--link", LINK]).map(drop)
+    }
+
+    /// Changes settings of the destination's half: lines `key=value`.
+    pub(crate) fn configure(&self, properties: &str) -> Result<()> {
+        let file = self.folder.path().join("change.config");
+        std::fs::write(&file, properties)?;
+        let file = file.display().to_string();
+        self.destination.run(&["link", "configuration", "update", LINK, "--config", &file]).map(drop)
     }
 
     /// Where the mirrors' segments are.

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Ticks a second of the kernel's CPU accounting (`USER_HZ`), 100 on every Linux that Rust runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -40,11 +41,21 @@ impl Usage {
 
 /// User plus system time of `pid` so far.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    Ok(stat_ticks(&pid.to_string(), 11..13)? / TICKS_PER_SECOND)
+}
+
+/// The same of all commands that this process has run to their end.
+pub(crate) fn commands_cpu_seconds() -> Result<f64> {
+    Ok(stat_ticks("self", 13..15)? / TICKS_PER_SECOND)
+}
+
+/// The sum of some fields of `/proc/PROCESS/stat`, counted from the one after the name.
+fn stat_ticks(process: &str, fields: Range<usize>) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let after_name = stat.rsplit_once(") ").context("stat without a name")?.1;
-    let fields: Vec<&str> = after_name.split(' ').collect();
-    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    Ok(ticks / TICKS_PER_SECOND)
+    let all: Vec<&str> = after_name.split(' ').collect();
+    let ticks: Result<Vec<f64>, _> = all[fields].iter().map(|field| field.parse::<f64>()).collect();
+    Ok(ticks?.iter().sum())
 }
 
 /// Peak resident set of `pid` (`VmHWM`).

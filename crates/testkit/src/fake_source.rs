@@ -1,5 +1,6 @@
 //! A source cluster in memory, behind real sockets: it speaks ApiVersions, Metadata, Fetch with sessions and long polls,
 //! ListOffsets, OffsetForLeaderEpoch and DescribeConfigs as stock Kafka does, and serves prepared batches without copying them.
+//! Of consumer groups and ACLs it tells as much as a link's syncs ask for.
 //!
 //! Used by the tests of replication, which also make it misbehave, and by the benchmarks, which want more bytes per second
 //! from it than any link can carry. A run of batches may be repeated any number of times without being held in memory.
@@ -17,11 +18,12 @@
 mod fetch;
 mod log;
 mod serve;
+mod syncs;
 
 use bytes::Bytes;
 use hawser_transport::Listener;
 use log::Log;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -43,6 +45,9 @@ struct Cluster {
 
 struct State {
     topics: BTreeMap<Arc<str>, Topic>,
+    groups: BTreeMap<Arc<str>, syncs::Offsets>,
+    /// Who may read what, by topic.
+    readers: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     nodes: Vec<Node>,
     fetch_version_max: i16,
     sessions_max: usize,
@@ -71,6 +76,8 @@ impl FakeSource {
         let nodes = listeners.iter().map(|_| Node::default()).collect();
         let state = State {
             topics: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            readers: BTreeMap::new(),
             nodes,
             fetch_version_max: 17,
             sessions_max: 1_000,
@@ -149,6 +156,19 @@ impl FakeSource {
     /// Raises the log start, also inside a batch (DeleteRecords).
     pub fn trim(&self, topic: &str, partition: i32, offset: i64) {
         self.log(topic, partition, |log| log.trim(offset));
+    }
+
+    /// Commits an offset of a consumer group, which node 1 coordinates.
+    pub fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+        self.cluster.change(|state| {
+            let topics = state.groups.entry(group.into()).or_default();
+            topics.entry(topic.into()).or_default().insert(partition, offset);
+        });
+    }
+
+    /// Adds the ACL that lets `principal` (`User:name`) read a topic from any host.
+    pub fn allow_read(&self, topic: &str, principal: &str) {
+        self.cluster.change(|state| state.readers.entry(topic.into()).or_default().insert(principal.into()));
     }
 
     /// From now on every request about the partition is answered with this error; `None` mends it.

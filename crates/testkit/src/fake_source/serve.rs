@@ -1,6 +1,6 @@
 //! Connections of the fake source, and every answer but Fetch's.
 
-use super::{Cluster, State, fetch};
+use super::{Cluster, State, fetch, syncs};
 use bytes::Bytes;
 use hawser_transport::{Listener, ServerConnection};
 use hawser_wire::messages::api_versions_response::ApiVersion;
@@ -11,9 +11,9 @@ use hawser_wire::messages::metadata_response::{
 };
 use hawser_wire::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use hawser_wire::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, DescribeConfigsRequest, DescribeConfigsResponse,
-    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest,
-    OffsetForLeaderEpochResponse, TopicName,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, DescribeAclsRequest, DescribeConfigsRequest,
+    DescribeConfigsResponse, ListGroupsRequest, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+    MetadataResponse, OffsetFetchRequest, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
 };
 use hawser_wire::{DecodeError, RequestFrame, StrBytes, api};
 use std::sync::Arc;
@@ -92,6 +92,16 @@ fn answer(
             let request = request.decode::<DescribeConfigsRequest>()?;
             api::encode_response::<DescribeConfigsRequest>(version, id, &describe_configs(request))
         }
+        Ok(ApiKey::ListGroups) => {
+            api::encode_response::<ListGroupsRequest>(version, id, &syncs::list_groups(state, node))
+        }
+        Ok(ApiKey::OffsetFetch) => {
+            let answer = syncs::fetch_offsets(state, &request.decode()?);
+            api::encode_response::<OffsetFetchRequest>(version, id, &answer)
+        }
+        Ok(ApiKey::DescribeAcls) => {
+            api::encode_response::<DescribeAclsRequest>(version, id, &syncs::describe_acls(state))
+        }
         _ => Err(DecodeError::Unsupported { key: api_key, version }),
     }
 }
@@ -114,6 +124,9 @@ fn api_versions(fetch_version_max: i16) -> ApiVersionsResponse {
         (ApiKey::ApiVersions, 0, 4),
         (ApiKey::OffsetForLeaderEpoch, 2, 4),
         (ApiKey::DescribeConfigs, 1, 4),
+        (ApiKey::ListGroups, 0, 5),
+        (ApiKey::OffsetFetch, 8, 9),
+        (ApiKey::DescribeAcls, 1, 3),
     ];
     let keys = keys.map(|(key, min, max)| {
         ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)
