@@ -51,12 +51,15 @@ impl PartitionLog {
                     }
                 }
                 Err(source) => {
+                    let _writing = lock(&self.writing); // an append under way ends first, and does not end above the cut
                     let mut state = self.lock();
                     state.names_dirty |= unflushed.names_dirty;
                     if source.kind() == io::ErrorKind::NotFound && state.removals != unflushed.removals {
                         continue; // a file went away under us: look again
                     }
-                    state.status = Status::Offline(format!("flush: {source}"));
+                    if state.status != Status::Closed {
+                        state.status = Status::Offline(format!("flush: {source}"));
+                    }
                     drop(state);
                     self.distrust();
                     return Err(self.io("flush", source));
@@ -120,9 +123,9 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Makes the log end at the flushed offset, for readers at once. The files follow in [`resume`](Self::resume).
+    /// Makes the log end at the flushed offset, for readers at once. The files follow in [`resume`](Self::resume). The
+    /// caller holds `writing`.
     fn distrust(&self) {
-        let _writing = lock(&self.writing);
         let (flushed, log_end, segments) = {
             let mut state = self.lock();
             state.losses += 1;

@@ -228,7 +228,7 @@ impl PartitionLog {
         {
             self.undo(before.as_ref(), &draft);
             let error = Error::Io { what: format!("{what} {}", self.id), source };
-            self.lock().status = Status::Failing(error.to_string());
+            self.lock().note_append(Status::Failing(error.to_string()));
             return Err(error);
         }
         let rolled = draft.rolled;
@@ -434,7 +434,7 @@ impl PartitionLog {
         }
         let visible = state.high_watermark();
         state.transactions.on_high_watermark(visible);
-        state.status = Status::Online;
+        state.note_append(Status::Online);
         state.touched = true;
         state.names_dirty |= draft.rolled;
         state.check();
@@ -496,6 +496,13 @@ impl State {
             log_end: self.log_end,
             flushed: self.flushed,
             last_epoch: self.epochs.latest(),
+        }
+    }
+
+    /// An append ended, well or not. What stopped the log meanwhile outlasts it.
+    fn note_append(&mut self, outcome: Status) {
+        if self.refuse_if_stopped().is_ok() {
+            self.status = outcome;
         }
     }
 

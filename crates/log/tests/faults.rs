@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 const NO_SPACE: i32 = 28;
@@ -222,6 +222,102 @@ fn after_a_failed_fsync_nothing_unflushed_is_trusted() {
         let (_logs, log) = open(Disk::default(), root.path(), segment_bytes).expect("opens");
         assert_eq!(answers(&log), answers_to(&zoo));
     }
+}
+
+/// Holds syncs of the log's files, or writes to them, until they are let go on.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    holds_sync: bool,
+    holds_write: bool,
+    fails_sync: bool,
+    in_sync: bool,
+    in_write: bool,
+}
+
+impl Gate {
+    fn set(&self, change: impl FnOnce(&mut GateState)) {
+        change(&mut self.state.lock().expect("not poisoned"));
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, until: impl Fn(&GateState) -> bool) {
+        let state = self.state.lock().expect("not poisoned");
+        drop(self.changed.wait_while(state, |state| !until(state)).expect("not poisoned"));
+    }
+}
+
+impl Faults for Gate {
+    fn before(&self, act: Act, path: &Path) -> Verdict {
+        if path.extension().is_none_or(|suffix| suffix != "log") {
+            return Verdict::Proceed;
+        }
+        let mut state = self.state.lock().expect("not poisoned");
+        match act {
+            Act::Sync if state.holds_sync => {
+                state.in_sync = true;
+                self.changed.notify_all();
+                state = self.changed.wait_while(state, |state| state.holds_sync).expect("not poisoned");
+                if std::mem::take(&mut state.fails_sync) {
+                    self.changed.notify_all();
+                    return Verdict::Fail(error(IO));
+                }
+            }
+            Act::Write(_) if state.holds_write => {
+                state.in_write = true;
+                self.changed.notify_all();
+                drop(self.changed.wait_while(state, |state| state.holds_write).expect("not poisoned"));
+            }
+            _ => {}
+        }
+        Verdict::Proceed
+    }
+}
+
+#[test]
+fn an_append_under_way_does_not_hide_a_failed_fsync() {
+    let gate = Arc::new(Gate::default());
+    let root = folder();
+    let (logs, log) = open(Disk::with_faults(gate.clone()), root.path(), 300).expect("opens");
+    log.append(&[plain(0, 5, 0)]).expect("appends");
+    log.flush().expect("flushes");
+    gate.set(|state| (state.holds_sync, state.fails_sync) = (true, true));
+    for base in [5, 8, 11, 14, 17] {
+        log.append(&[plain(base, 3, 0)]).expect("appends");
+    }
+    gate.wait(|state| state.in_sync); // a segment was rolled, so the flusher is at work
+    gate.set(|state| state.holds_write = true);
+    let append = std::thread::spawn({
+        let log = log.clone();
+        move || log.append(&[plain(20, 3, 0)])
+    });
+    gate.wait(|state| state.in_write);
+    gate.set(|state| state.holds_sync = false);
+    gate.wait(|state| !state.fails_sync); // the fsync has failed
+    gate.set(|state| state.holds_write = false);
+    append.join().expect("no panic").expect("ends before anybody knows");
+    // Waits for the flusher, which may have brought it back by now.
+    assert_eq!(log.resume().expect("the disk works again").log_end, Offset(5));
+    assert_eq!((log.status(), log.losses()), (Status::Online, 1));
+    let names = std::fs::read_dir(log.dir()).expect("lists").map(|entry| entry.expect("lists").path());
+    let last = log.dir().join("00000000000000000005.log");
+    let strays: Vec<_> = names.filter(|path| path.extension() == last.extension() && *path > last).collect();
+    assert!(strays.is_empty(), "a start could take them for a part of the log: {strays:?}");
+    // Fetched again, from a leader with other borders of batches.
+    for base in [5, 9, 13, 17, 21, 25] {
+        log.append(&[plain(base, 4, 1)]).expect("appends");
+    }
+    log.flush().expect("flushes");
+    let expected = answers(&log);
+    logs.write_checkpoints().expect("writes");
+    drop((log, logs)); // a crash
+    let (_logs, log) = open(Disk::default(), root.path(), 300).expect("opens");
+    assert_eq!(answers(&log), expected);
 }
 
 /// Fails the first act on a file of this name.
