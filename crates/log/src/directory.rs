@@ -165,6 +165,11 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Whether [`close`](Self::close) was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.work).closed
+    }
+
     /// Flushes dirty partitions every `flush_interval`, those with a rolled segment at once, and writes stale checkpoints,
     /// until [`close`](Self::close). `directory` is only held while there is work.
     ///
@@ -268,7 +273,7 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 fn flush_or_requeue(log: &PartitionLog) -> Option<Error> {
     let error = log.flush().err()?;
     let error = match log.status() {
-        Status::Closed => return None,
+        Status::Closing | Status::Closed => return None,
         Status::Offline(_) => log.resume().err()?,
         Status::Online | Status::Failing(_) => error,
     };

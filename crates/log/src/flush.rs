@@ -76,7 +76,9 @@ impl PartitionLog {
             self.write_epochs(durably).map_err(|source| self.io("write epochs of", source))?;
             let _writing = lock(&self.writing); // a truncation changes the state before the files
             let mut state = self.lock();
-            state.refuse_if_stopped()?;
+            if state.status != Status::Closing {
+                state.refuse_if_stopped()?;
+            }
             if state.epochs_dirty {
                 continue;
             }
@@ -155,6 +157,7 @@ impl PartitionLog {
             match &state.status {
                 Status::Offline(_) => (state.flushed, state.log_end),
                 Status::Online | Status::Failing(_) => return Ok(state.watermarks()),
+                Status::Closing => return Err(Error::Closing),
                 Status::Closed => return Err(Error::Offline("closed".into())),
             }
         };
@@ -164,6 +167,15 @@ impl PartitionLog {
         state.status = Status::Online;
         tracing::info!(id = %self.id, log_end = %state.log_end, "partition is online again");
         Ok(state.watermarks())
+    }
+
+    /// Lets the append under way end, and refuses those that come after it. An offline partition refuses them anyway.
+    fn refuse_appends(&self) {
+        let _writing = lock(&self.writing);
+        let mut state = self.lock();
+        if state.refuse_if_stopped().is_ok() {
+            state.status = Status::Closing;
+        }
     }
 
     /// Takes nothing more, whatever the files hold.
@@ -228,9 +240,11 @@ pub(crate) fn flush_together(logs: Vec<Arc<PartitionLog>>) -> Vec<Arc<PartitionL
     left
 }
 
-/// Flushes all logs, brings their files to their final state and closes them; the first error.
+/// Flushes all logs, brings their files to their final state and closes them; the first error. Appends are refused from the
+/// beginning: none may come to lie behind the clean-shutdown mark.
 pub(crate) fn close_all(directory: &Directory) -> Option<Error> {
     let logs = directory.all();
+    logs.iter().for_each(|log| log.refuse_appends());
     let mut errors: Vec<Error> = flush_together(logs.clone()).iter().filter_map(|log| log.flush().err()).collect();
     let mut touched = Vec::new();
     let together = directory.file_system.as_ref().filter(|_| logs.len() >= TOGETHER_MIN);

@@ -122,6 +122,9 @@ pub enum Error {
     /// The partition stopped after a write or fsync error; see its state.
     #[error("partition is offline: {0}")]
     Offline(String),
+    /// The daemon stops.
+    #[error("the log directory is being closed")]
+    Closing,
 }
 
 /// What consumers may see, in one consistent glance.
@@ -166,7 +169,7 @@ pub struct TimestampedOffset {
 impl Error {
     /// Whether the same may succeed later: the disk was full or failed.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Offline(_))
+        matches!(self, Self::Io { .. } | Self::Offline(_) | Self::Closing)
     }
 }
 

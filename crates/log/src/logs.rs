@@ -104,9 +104,12 @@ impl Logs {
     /// folder is durable from its first flush on.
     ///
     /// # Errors
-    /// File errors; another topic id in an existing folder.
+    /// File errors; another topic id in an existing folder; `Closing`.
     pub fn open_partition(&self, id: &TopicPartition, topic_id: Uuid) -> Result<Arc<PartitionLog>, Error> {
         let mut partitions = self.directory.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        if self.directory.queue.is_closed() {
+            return Err(Error::Closing); // nobody would flush it
+        }
         let dir = self.directory.root.join(id.to_string());
         let failed = |source| Error::Io { what: format!("open {id}"), source };
         match checkpoint::read_topic_id(&dir) {

@@ -58,6 +58,8 @@ pub enum Status {
     /// An fsync or a truncation failed: what was not flushed is given up, and nothing is appended until
     /// [`PartitionLog::resume`] has cut it off.
     Offline(String),
+    /// The log directory is being closed: what was appended is flushed, and nothing is appended behind it.
+    Closing,
     /// The log directory was closed, or the partition deleted.
     Closed,
 }
@@ -510,6 +512,7 @@ impl State {
         match &self.status {
             Status::Online | Status::Failing(_) => Ok(()),
             Status::Offline(reason) => Err(Error::Offline(reason.clone())),
+            Status::Closing => Err(Error::Closing),
             Status::Closed => Err(Error::Offline("closed".into())),
         }
     }

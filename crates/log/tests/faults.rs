@@ -320,6 +320,31 @@ fn an_append_under_way_does_not_hide_a_failed_fsync() {
     assert_eq!(answers(&log), expected);
 }
 
+#[test]
+fn nothing_is_appended_behind_a_clean_shutdown() {
+    let gate = Arc::new(Gate::default());
+    let root = folder();
+    let (logs, log) = open(Disk::with_faults(gate.clone()), root.path(), 1 << 20).expect("opens");
+    log.append(&[plain(0, 5, 0)]).expect("appends");
+    log.flush().expect("flushes");
+    gate.set(|state| state.holds_sync = true);
+    std::thread::scope(|threads| {
+        let close = threads.spawn(|| logs.close());
+        gate.wait(|state| state.in_sync); // the files have their final state
+        let late = log.append(&[common::transactional(5, 3, 0, 9)]);
+        gate.set(|state| state.holds_sync = false);
+        assert!(matches!(late, Err(Error::Closing)), "{late:?}");
+        let new = logs.open_partition(&TopicPartition::new("new", 0), common::TOPIC_ID);
+        assert!(matches!(new, Err(Error::Closing)));
+        close.join().expect("no panic").expect("closes");
+    });
+    let expected = answers(&log);
+    drop((log, logs));
+    let (_logs, log) = open(Disk::default(), root.path(), 1 << 20).expect("opens");
+    assert_eq!(answers(&log), expected);
+    assert_eq!(log.watermarks().log_end, Offset(5));
+}
+
 /// Fails the first act on a file of this name.
 struct FirstOn {
     name: &'static str,

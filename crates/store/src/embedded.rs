@@ -221,6 +221,7 @@ impl From<Error> for StoreError {
             Error::Offline(reason) => {
                 Self::Io { what: "partition is offline".into(), source: io::Error::other(reason) }
             }
+            Error::Closing => Self::Io { what: "partition takes no appends".into(), source: io::Error::other(error) },
             other => Self::Refused(other.to_string()),
         }
     }

@@ -56,7 +56,7 @@ impl Service {
         let (state, reason) = match log.as_ref().map(|log| log.status()) {
             Some(Status::Offline(why)) => ("OFFLINE", Some(why)),
             Some(Status::Failing(why)) => (state, reason.or(Some(why))),
-            Some(Status::Online | Status::Closed) | None => (state, reason),
+            Some(Status::Online | Status::Closing | Status::Closed) | None => (state, reason),
         };
         let high_watermark = fetch.and_then(|f| f.source_high_watermark);
         MirrorPartitionView {
