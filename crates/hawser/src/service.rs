@@ -218,6 +218,11 @@ impl Service {
         }
     }
 
+    /// The cluster's id, as far as it is known without asking.
+    pub(crate) fn known_cluster_id(&self) -> Option<String> {
+        self.cluster.known_id()
+    }
+
     async fn cluster_describe(&self) -> Result<Outcome, Refusal> {
         let cluster_id = self.cluster.id().await.map_err(|e| unavailable(&e))?;
         let version = env!("CARGO_PKG_VERSION").to_owned();

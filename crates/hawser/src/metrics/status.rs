@@ -16,7 +16,8 @@ const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 
 
 #[derive(Serialize)]
 struct Status {
-    cluster_id: String,
+    /// `None` until the cluster beside has said it.
+    cluster_id: Option<String>,
     links: Vec<Link>,
     mirrors: Vec<Mirror>,
 }
@@ -56,10 +57,12 @@ pub(super) async fn page() -> impl IntoResponse {
 }
 
 pub(super) async fn status(State(endpoint): State<Endpoint>) -> impl IntoResponse {
-    let links = endpoint.service.links();
-    let cluster_id = links.first().map(|link| link.local_cluster.clone()).unwrap_or_default();
-    let mirrors = endpoint.service.mirrors().into_iter().map(mirror).collect();
-    let status = Status { cluster_id, links: links.into_iter().map(link).collect(), mirrors };
+    let service = &endpoint.service;
+    let status = Status {
+        cluster_id: service.known_cluster_id(),
+        links: service.links().into_iter().map(link).collect(),
+        mirrors: service.mirrors().into_iter().map(mirror).collect(),
+    };
     ([(header::CACHE_CONTROL, "no-store")], Json(status))
 }
 
