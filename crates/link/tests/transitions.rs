@@ -376,6 +376,31 @@ fn silence_moves_a_lease_round_the_members_until_its_time_is_up() {
     assert_eq!(asked, expected);
 }
 
+#[test]
+fn a_lease_fails_when_the_last_member_that_could_be_asked_leaves() {
+    let now = Instant::now();
+    let (_, mut link, mut entropy) = destinations(now).swap_remove(3);
+    let mut on = |event| -> Vec<String> { link.on(event, now, &mut entropy).iter().map(destination_action).collect() };
+    let refused = |n| {
+        let refusal = Refusal::new(RefusalCode::LocalUnreachable);
+        let frame = ControlFrame::DialFailed { ticket: ticket(n), refusal };
+        DestinationEvent::Received { conn: ConnId(1), frame }
+    };
+    assert_eq!(on(refused(1)), ["Send(2,LinkDial(Some(1),[2]))"], "B, the other one");
+    assert_eq!(on(DestinationEvent::Closed { conn: ConnId(2) }), ["Fail(1,Node)"], "all that are left have refused");
+    // The refusal of a life that has ended is not held against the next one.
+    on(DestinationEvent::Opened { conn: ConnId(4), open: control(B, 1, 2, &[(1, false)]) });
+    let until = now + 10 * SECOND;
+    let todo = on(DestinationEvent::Lease { lease: LeaseId(2), node: Some(NodeId(1)), until });
+    assert_eq!(todo, ["Send(4,LinkDial(Some(1),[3]))"], "A has just failed at it");
+    let refusal = Refusal::new(RefusalCode::LocalUnreachable);
+    let frame = ControlFrame::DialFailed { ticket: ticket(3), refusal };
+    let todo = on(DestinationEvent::Received { conn: ConnId(4), frame });
+    assert_eq!(todo, ["Send(1,LinkDial(Some(1),[4]))"]);
+    on(DestinationEvent::Opened { conn: ConnId(5), open: control(B, 2, 1, &[(1, false)]) });
+    assert_eq!(on(refused(4)), ["Send(5,LinkDial(Some(1),[5]))"]);
+}
+
 /// Set `WRITE_TABLES=1` to write the tables anew, then read the difference.
 fn compare(actual: &str, expected: &str, name: &str) {
     if std::env::var_os("WRITE_TABLES").is_some() {

@@ -5,7 +5,7 @@
 //!
 //!  a lease:   waiting ── a member is chosen: ticket drawn, LinkDial ──► asked ── LinkOpen channel, ticket ──► delivered
 //!                ▲                                                       │
-//!                └── DialFailed, ticket expired, member gone: next one ──┘      every candidate failed, or too late: failed
+//!                └── DialFailed, ticket expired, member gone: next one ──┘      every member refused, or too late: failed
 //!
 //!  a ticket:  issued ── redeemed once ──► spent (replayed)
 //!                    └─ expired or revoked ──► spent (expired)
@@ -18,7 +18,7 @@ use super::{
     RefusalCode, Ticket,
 };
 use hawser_wire::NodeId;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -191,11 +191,20 @@ struct Member {
 struct Lease {
     node: Option<NodeId>,
     until: Instant,
-    /// Members that failed at it, or were silent.
-    tried: BTreeSet<MemberId>,
+    /// Present members that are not asked again for now. While nobody is asked, at least one of them is not in here.
+    tried: BTreeMap<MemberId, Tried>,
     /// The last thing that a member said about it.
     failure: Option<Refusal>,
     asked: Option<Ticket>,
+}
+
+/// How a member did not bring a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tried {
+    /// It said that it cannot.
+    Refused,
+    /// It said nothing in time.
+    Silent,
 }
 
 #[derive(Debug)]
@@ -268,6 +277,7 @@ impl DestinationLink {
             DestinationEvent::Tick => {}
         }
         self.on_time(now, &mut todo);
+        self.close_rounds(&mut todo);
         self.ask(now, entropy, &mut todo);
         todo
     }
@@ -434,7 +444,7 @@ impl DestinationLink {
             }
             ControlFrame::BeatAck { sequence } => member.liveness.acknowledge(sequence, now),
             ControlFrame::Nodes(nodes) => member.nodes = nodes.iter().map(|n| (n.id, n.near)).collect(),
-            ControlFrame::DialFailed { ticket, refusal } => self.dial_failed(id, ticket, refusal, now, todo),
+            ControlFrame::DialFailed { ticket, refusal } => self.dial_failed(id, ticket, refusal, now),
             ControlFrame::Goodbye(refusal) => {
                 self.depart(id, now);
                 todo.push(DestinationAction::Close { conn, reason: refusal.code });
@@ -450,14 +460,7 @@ impl DestinationLink {
         }
     }
 
-    fn dial_failed(
-        &mut self,
-        member: MemberId,
-        ticket: Ticket,
-        refusal: Refusal,
-        now: Instant,
-        todo: &mut Vec<DestinationAction>,
-    ) {
+    fn dial_failed(&mut self, member: MemberId, ticket: Ticket, refusal: Refusal, now: Instant) {
         if self.tickets.get(&ticket).is_none_or(|issued| issued.member != member) {
             return;
         }
@@ -467,11 +470,8 @@ impl DestinationLink {
             member.cooling.insert(issued.node, now + COOLING);
         }
         let Some(lease) = self.leases.get_mut(&issued.lease) else { return };
-        lease.tried.insert(member);
+        lease.tried.insert(member, Tried::Refused);
         lease.failure = Some(refusal);
-        if self.members.keys().all(|id| lease.tried.contains(id)) {
-            self.fail(issued.lease, todo);
-        }
     }
 
     fn closed(&mut self, conn: ConnId, now: Instant) {
@@ -489,7 +489,7 @@ impl DestinationLink {
             todo.push(DestinationAction::Fail { lease: id, failure });
             return;
         }
-        let lease = Lease { node, until, tried: BTreeSet::new(), failure: None, asked: None };
+        let lease = Lease { node, until, tried: BTreeMap::new(), failure: None, asked: None };
         self.leases.insert(id, lease);
     }
 
@@ -535,17 +535,35 @@ impl DestinationLink {
         for ticket in expired.collect::<Vec<_>>() {
             let Some(issued) = self.revoke(ticket, RefusalCode::ExpiredTicket) else { continue };
             let Some(lease) = self.leases.get_mut(&issued.lease) else { continue };
-            lease.tried.insert(issued.member);
-            if self.members.keys().all(|id| lease.tried.contains(id)) {
-                // Silence proves nothing: once round, begin again as long as there is time.
-                lease.tried.clear();
-            }
+            lease.tried.insert(issued.member, Tried::Silent);
         }
         let late = self.leases.iter().filter(|(_, l)| l.until <= now).map(|(id, _)| *id);
         for id in late.collect::<Vec<_>>() {
             self.fail(id, todo);
         }
         self.departed.retain(|_, (_, until)| *until > now);
+    }
+
+    /// Leases that have been round all members, by whatever event: one that each of them has refused fails. Silence proves
+    /// nothing: after that a lease goes round again, as long as there is time.
+    fn close_rounds(&mut self, todo: &mut Vec<DestinationAction>) {
+        if self.members.is_empty() {
+            return; // one may come
+        }
+        let mut refused = Vec::new();
+        for (id, lease) in &mut self.leases {
+            if !self.members.keys().all(|member| lease.tried.contains_key(member)) {
+                continue;
+            }
+            if lease.tried.values().all(|tried| *tried == Tried::Refused) {
+                refused.push(*id);
+            } else {
+                lease.tried.clear();
+            }
+        }
+        for id in refused {
+            self.fail(id, todo);
+        }
     }
 
     /// Asks a member for every channel that nobody was asked for.
@@ -587,7 +605,7 @@ impl DestinationLink {
             let asked = self.tickets.values().filter(|t| t.member == *id).count();
             (cooling, distance, open + asked, *id)
         };
-        let candidates = self.members.iter().filter(|(id, _)| !lease.tried.contains(id));
+        let candidates = self.members.iter().filter(|(id, _)| !lease.tried.contains_key(id));
         let chosen = candidates.min_by_key(|(id, member)| rank(id, member));
         chosen.map(|(id, member)| (*id, member.incarnation.epoch, member.conn))
     }
@@ -604,6 +622,9 @@ impl DestinationLink {
         let asked = self.tickets.iter().filter(|(_, t)| t.member == id).map(|(ticket, _)| *ticket);
         for ticket in asked.collect::<Vec<_>>() {
             self.revoke(ticket, RefusalCode::ExpiredTicket);
+        }
+        for lease in self.leases.values_mut() {
+            lease.tried.remove(&id); // should it come back, its new life is asked anew
         }
         Some(member)
     }
