@@ -2,6 +2,7 @@
 //! client's listener advertises.
 
 use crate::dispatch::Caller;
+use crate::requests::distinct;
 use crate::{Broker, Operation, Resource, check_topic_name};
 use hawser_state::TopicRecord;
 use hawser_wire::messages::describe_cluster_response::DescribeClusterBroker;
@@ -28,6 +29,8 @@ impl Broker {
         let with_operations = request.include_topic_authorized_operations;
         // Version 0 has no null: an empty list asks for all.
         let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+        // A set, as in `KafkaApis.handleTopicMetadataRequest`.
+        let asked = asked.map(|topics| distinct(topics, |topic| (topic.name.clone(), topic.topic_id)));
         let refused = match &asked {
             Some(topics) if request.allow_auto_topic_creation && self.config.auto_create_topics => {
                 let names = topics.iter().filter_map(|topic| topic.name.as_ref().map(|name| name.to_string()));

@@ -1,6 +1,6 @@
 //! From a request frame to its handler and back to bytes.
 
-use crate::{Broker, Operation, Resource, apis, fetch, requests, transactions};
+use crate::{Broker, Operation, Resource, apis, fetch, transactions};
 use bytes::{BufMut, Bytes, BytesMut};
 use hawser_transport::{HostPort, Principal};
 use hawser_wire::api::{encode_response, private};
@@ -35,7 +35,7 @@ pub(crate) struct Caller {
 pub(crate) struct Reply {
     pub(crate) slices: Vec<Bytes>,
     pub(crate) memory: Option<OwnedSemaphorePermit>,
-    /// What is left of the charge for the request.
+    /// The charge for the answer, if it or the request was large.
     pub(crate) charge: Option<OwnedSemaphorePermit>,
 }
 
@@ -75,9 +75,10 @@ impl Broker {
         let charge = self.requests.charge(frame.body.len()).await;
         let begun = Instant::now();
         let mut reply = self.route(caller, &frame, shutdown).await;
-        if let (Ok(reply), Some(mut charge)) = (&mut reply, charge) {
-            requests::keep_for_answer(&mut charge, fetch::total_bytes(&reply.slices));
-            reply.charge = Some(charge);
+        if let Ok(reply) = &mut reply {
+            // What a Fetch answers with is accounted for by itself.
+            let bytes = if reply.memory.is_some() { 0 } else { fetch::total_bytes(&reply.slices) };
+            reply.charge = self.requests.charge_answer(charge, bytes);
         }
         metrics::counter!("hawser_requests_total", "api" => api).increment(1);
         metrics::histogram!("hawser_request_duration_seconds", "api" => api).record(begun.elapsed().as_secs_f64());

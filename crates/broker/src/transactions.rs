@@ -2,6 +2,7 @@
 //! those of mirrored topics.
 
 use crate::dispatch::Caller;
+use crate::requests::distinct;
 use crate::{Broker, Operation, Resource};
 use hawser_wire::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use hawser_wire::messages::describe_transactions_response::TransactionState;
@@ -58,7 +59,7 @@ impl Broker {
         caller: &Caller,
         request: DescribeProducersRequest,
     ) -> DescribeProducersResponse {
-        let topics = request.topics.into_iter().map(|topic| {
+        let topics = distinct(request.topics, |topic| topic.name.clone()).into_iter().map(|topic| {
             let found = self.topic_for(caller, Operation::Read, &topic.name, Uuid::nil());
             let answer = |index: i32| {
                 let answer = PartitionResponse::default().with_partition_index(index).with_error_message(None);
@@ -84,7 +85,7 @@ impl Broker {
                         .with_error_message(Some(StrBytes::from_string(format!("{error:?}")))),
                 }
             };
-            let partitions = topic.partition_indexes.iter().map(|index| answer(*index)).collect();
+            let partitions = distinct(topic.partition_indexes, |index| *index).into_iter().map(answer).collect();
             TopicResponse::default().with_name(topic.name).with_partitions(partitions)
         });
         DescribeProducersResponse::default().with_topics(topics.collect())

@@ -7,6 +7,7 @@ mod table;
 pub(crate) use table::{Type, find};
 
 use crate::dispatch::Caller;
+use crate::requests::distinct;
 use crate::{Broker, Operation, Resource, TopicError};
 use hawser_log::LogConfig;
 use hawser_state::TopicRecord;
@@ -45,7 +46,8 @@ pub struct BrokerSetting {
 impl Broker {
     pub(crate) fn describe_configs(&self, caller: &Caller, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
         let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
-        let results = request.resources.into_iter().map(|resource| {
+        let resources = distinct(request.resources, |asked| (asked.resource_type, asked.resource_name.clone()));
+        let results = resources.into_iter().map(|resource| {
             let outcome = match resource.resource_type {
                 TOPIC => self.topic_configs(caller, &resource),
                 BROKER => self.broker_configs(caller, &resource),

@@ -4,6 +4,7 @@ use super::machine::Identity;
 use super::requests::{code, identity};
 use super::{Coordinator, on_blocking_thread};
 use crate::dispatch::Caller;
+use crate::requests::distinct;
 use crate::{Broker, Operation, Resource};
 use hawser_state::{CommittedOffset, GroupChange};
 use hawser_wire::messages::offset_commit_request::OffsetCommitRequestPartition;
@@ -96,7 +97,7 @@ impl Broker {
     ) -> OffsetFetchResponse {
         if version >= 8 {
             let mut groups = Vec::new();
-            for group in request.groups {
+            for group in distinct(request.groups, |group| group.group_id.clone()) {
                 groups.push(self.fetch_group(caller, group).await);
             }
             return OffsetFetchResponse::default().with_groups(groups);

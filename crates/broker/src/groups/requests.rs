@@ -4,6 +4,7 @@
 use super::machine::{Answer, Event, Identity, Join, Joined, Sync};
 use crate::cluster::OPERATIONS_OMITTED;
 use crate::dispatch::Caller;
+use crate::requests::distinct;
 use crate::{Broker, Operation, Resource};
 use bytes::Bytes;
 use hawser_wire::messages::delete_groups_response::DeletableGroupResult;
@@ -158,7 +159,7 @@ impl Broker {
         request: DescribeGroupsRequest,
     ) -> DescribeGroupsResponse {
         let mut groups = Vec::new();
-        for id in request.groups {
+        for id in distinct(request.groups, Clone::clone) {
             let mut described = match self.check_group(caller, Operation::Describe, &id) {
                 Ok(()) => self.describe_group(version, &id).await,
                 Err(error) => DescribedGroup::default().with_error_code(error.code()),

@@ -498,3 +498,40 @@ async fn a_partition_whose_log_is_offline_has_no_leader() {
     let errors: Vec<_> = answer.topics[0].partitions.iter().map(|partition| partition.error_code).collect();
     assert_eq!(errors, [ResponseError::KafkaStorageError.code(), 0]);
 }
+
+#[tokio::test]
+async fn what_is_named_many_times_is_answered_once() {
+    let bench = Bench::new().await;
+    let _logs = bench.mirror("orders", 3);
+    let client = bench.client().await;
+    let named = |name| MetadataRequestTopic::default().with_name(Some(topic(name)));
+    let topics = [vec![named("orders"); 1000], vec![named("absent"), named("orders")]].concat();
+    let request = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false);
+    let answered = at(&client, 9, &request).await.topics;
+    let names: Vec<_> = answered.iter().map(|topic| topic.name.as_ref().unwrap().as_str()).collect();
+    assert_eq!(names, ["orders", "absent"]);
+    assert_eq!(answered[0].partitions.len(), 3);
+
+    let orders = DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(StrBytes::from_static_str("orders"))
+        .with_configuration_keys(None);
+    let request = DescribeConfigsRequest::default().with_resources(vec![orders; 1000]);
+    assert_eq!(call(&client, &request).await.results.len(), 1);
+
+    let group = || GroupId(StrBytes::from_static_str("g"));
+    let request = DescribeGroupsRequest::default().with_groups(vec![group(); 1000]);
+    assert_eq!(call(&client, &request).await.groups.len(), 1);
+    let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(); 1000]);
+    assert_eq!(call(&client, &request).await.groups.len(), 1);
+    let asked = offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(None);
+    let request = OffsetFetchRequest::default().with_groups(vec![asked; 1000]);
+    assert_eq!(at(&client, 8, &request).await.groups.len(), 1);
+
+    let asked = describe_producers_request::TopicRequest::default()
+        .with_name(topic("orders"))
+        .with_partition_indexes(vec![0, 1, 0, 0]);
+    let request = DescribeProducersRequest::default().with_topics(vec![asked; 1000]);
+    let answered = call(&client, &request).await.topics;
+    assert_eq!((answered.len(), answered[0].partitions.len()), (1, 2));
+}

@@ -4,6 +4,7 @@ use super::assignors::Assignor;
 use super::{Beaten, Catalogue, Heartbeat, LEAVE, LEAVE_FOR_NOW, Refusal};
 use crate::cluster::{OPERATIONS_OMITTED, topic_name};
 use crate::dispatch::Caller;
+use crate::requests::distinct;
 use crate::{Broker, Operation, Resource};
 use hawser_state::{ConsumerMemberRecord, Partitions, TopicShape};
 use hawser_wire::messages::consumer_group_describe_response::{
@@ -164,7 +165,7 @@ impl Broker {
         request: ConsumerGroupDescribeRequest,
     ) -> ConsumerGroupDescribeResponse {
         let mut groups = Vec::new();
-        for id in request.group_ids {
+        for id in distinct(request.group_ids, Clone::clone) {
             let mut described = match self.check_group(caller, Operation::Describe, &id) {
                 Ok(()) => self.describe_consumer_group(caller, &id),
                 Err(error) => DescribedGroup::default().with_error_code(error.code()),
