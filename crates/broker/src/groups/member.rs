@@ -4,7 +4,7 @@ use super::machine::{Actions, Answer, Join, Synced, Ticket};
 use bytes::Bytes;
 use hawser_state::GroupMemberRecord;
 use hawser_wire::ResponseError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug)]
@@ -82,6 +82,10 @@ impl Member {
         agreed.map(|(_, subscription)| subscription.clone()).unwrap_or_default()
     }
 
+    fn protocol_names(&self) -> BTreeSet<&str> {
+        self.protocols.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
     pub(crate) fn record(&self) -> GroupMemberRecord {
         let millis = |duration: Duration| i32::try_from(duration.as_millis()).unwrap_or(i32::MAX);
         GroupMemberRecord {
@@ -115,6 +119,11 @@ impl Member {
             has_synced: true,
         }
     }
+}
+
+/// What a member's protocols take: names and subscriptions.
+pub(crate) fn protocol_bytes(protocols: &[(String, Bytes)]) -> usize {
+    protocols.iter().map(|(name, subscription)| name.len() + subscription.len()).sum()
 }
 
 impl Members {
@@ -181,15 +190,22 @@ impl Members {
         }
     }
 
-    pub(crate) fn all_support(&self, protocol: &str) -> bool {
-        self.iter().all(|member| member.protocols.iter().any(|(name, _)| name == protocol))
+    /// The names of the protocols that all members support. One pass over every member's.
+    pub(crate) fn common_protocols(&self) -> BTreeSet<&str> {
+        let mut members = self.iter().map(Member::protocol_names);
+        let mut common = members.next().unwrap_or_default();
+        for names in members {
+            common.retain(|name| names.contains(name));
+        }
+        common
     }
 
     /// Each member votes for its favourite among what all support; the first of the winners by name.
     pub(crate) fn select_protocol(&self) -> Option<String> {
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+        let common = self.common_protocols();
         for member in self.iter() {
-            let favourite = member.protocols.iter().find(|(name, _)| self.all_support(name));
+            let favourite = member.protocols.iter().find(|(name, _)| common.contains(name.as_str()));
             if let Some((name, _)) = favourite {
                 *votes.entry(name).or_default() += 1;
             }
@@ -204,10 +220,7 @@ impl Members {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let of = |member: &Member| {
-            member.protocols.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() + member.assignment.len()
-        };
-        self.iter().map(of).sum()
+        self.iter().map(|member| protocol_bytes(&member.protocols) + member.assignment.len()).sum()
     }
 
     pub(crate) fn answer_syncs(

@@ -449,6 +449,10 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(error(&mut bench, Join { protocols: Vec::new(), ..anew("c") }), inconsistent);
     let huge = vec![("range".into(), Bytes::from(vec![0; 33 << 20]))];
     assert_eq!(error(&mut bench, Join { protocols: huge, ..anew("c") }), Some(ResponseError::GroupMaxSizeReached));
+    let huge = vec![("range".into(), Bytes::new()), ("x".repeat(33 << 20), Bytes::new())];
+    assert_eq!(error(&mut bench, Join { protocols: huge, ..anew("c") }), Some(ResponseError::GroupMaxSizeReached));
+    let many = (0..65).map(|n| (if n == 0 { "range".into() } else { format!("p{n}") }, Bytes::new())).collect();
+    assert_eq!(error(&mut bench, Join { protocols: many, ..anew("c") }), Some(ResponseError::InvalidRequest));
     bench.join(anew("c"));
     bench.join(Join { requires_known_member: true, ..anew("d") });
     assert_eq!(error(&mut bench, anew("e")), Some(ResponseError::GroupMaxSizeReached));

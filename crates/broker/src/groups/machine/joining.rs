@@ -1,8 +1,8 @@
 //! Who may join, and as whom: new members, promised ids (KIP-394), static members that come back (KIP-345), members
 //! that join again.
 
-use super::{Actions, Answer, GROUP_BYTES_MAX, Group, Join, NEW_MEMBER_JOIN_TIMEOUT, Phase, Ticket};
-use crate::groups::member::Member;
+use super::{Actions, Answer, GROUP_BYTES_MAX, Group, Join, NEW_MEMBER_JOIN_TIMEOUT, PROTOCOLS_MAX, Phase, Ticket};
+use crate::groups::member::{Member, protocol_bytes};
 use hawser_wire::ResponseError;
 use std::time::Instant;
 
@@ -29,10 +29,13 @@ impl Group {
         if join.protocol_type.is_empty() || join.protocols.is_empty() {
             return Err(ResponseError::InconsistentGroupProtocol);
         }
+        if join.protocols.len() > PROTOCOLS_MAX {
+            return Err(ResponseError::InvalidRequest);
+        }
         let is_known = self.members.contains(&join.member_id) || self.promised.contains_key(&join.member_id);
         let is_replacement = join.instance_id.as_deref().is_some_and(|id| self.members.with_instance(id).is_some());
         let size = self.members.len() + self.promised.len();
-        let bytes = self.members.bytes().saturating_add(join.protocols.iter().map(|(_, bytes)| bytes.len()).sum());
+        let bytes = self.members.bytes().saturating_add(protocol_bytes(&join.protocols));
         if (!is_known && !is_replacement && size >= self.rules.size_max) || bytes > GROUP_BYTES_MAX {
             return Err(ResponseError::GroupMaxSizeReached);
         }
@@ -40,7 +43,8 @@ impl Group {
             return Ok(());
         }
         let is_same_type = self.protocol_type.as_deref() == Some(join.protocol_type.as_str());
-        let is_common = join.protocols.iter().any(|(name, _)| self.members.all_support(name));
+        let common = self.members.common_protocols();
+        let is_common = join.protocols.iter().any(|(name, _)| common.contains(name.as_str()));
         if is_same_type && is_common { Ok(()) } else { Err(ResponseError::InconsistentGroupProtocol) }
     }
 

@@ -27,8 +27,11 @@ use std::time::{Duration, Instant};
 
 /// A new member that hangs up while it waits to join is noticed after this (`NEW_MEMBER_JOIN_TIMEOUT_MS`).
 const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
-/// Most bytes of subscriptions and assignments that a group holds.
+/// Most bytes of protocols (names and subscriptions) and assignments that a group holds.
 const GROUP_BYTES_MAX: usize = 32 << 20;
+/// Most protocols that a member may name; Kafka has no bound, and clients name a handful. All of a group's are gone through
+/// under its lock.
+const PROTOCOLS_MAX: usize = 64;
 
 /// Names a request that waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
