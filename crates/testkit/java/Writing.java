@@ -17,7 +17,7 @@ final class Writing {
 
     static KafkaProducer<byte[], byte[]> producer(Properties client, Object... pairs) {
         ByteArraySerializer bytes = new ByteArraySerializer();
-        Properties settings = Driver.with(client, "acks", "all", "linger.ms", "20", "delivery.timeout.ms", "300000");
+        Properties settings = Driver.with(client, "acks", "all", "linger.ms", "20", "delivery.timeout.ms", "240000");
         return new KafkaProducer<>(Driver.with(settings, pairs), bytes, bytes);
     }
 
@@ -34,10 +34,15 @@ final class Writing {
                 sent.add(producer.send(new ProducerRecord<>(topic, partition < 0 ? null : partition, null, value)));
             }
         }
+        return List.of("" + await(sent));
+    }
+
+    /** The last offset of records sent, once all are acknowledged. */
+    static long await(List<Future<RecordMetadata>> sent) throws Exception {
         long last = -1;
         for (Future<RecordMetadata> record : sent) {
             last = Math.max(last, record.get().offset());
         }
-        return List.of("" + last);
+        return last;
     }
 }

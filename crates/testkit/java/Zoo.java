@@ -2,8 +2,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Properties;
 import java.util.Random;
+import java.util.concurrent.Future;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.header.internals.RecordHeader;
 
 /**
@@ -37,7 +39,8 @@ final class Zoo {
     }
 
     /** Null keys, tombstones, empty values, headers with repeated names and null values, times that go back and forth. */
-    private void mixed(String topic, int partitions, int count, String codec, boolean idempotent) {
+    private void mixed(String topic, int partitions, int count, String codec, boolean idempotent) throws Exception {
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
         Random random = new Random(topic.hashCode());
         try (KafkaProducer<byte[], byte[]> producer = Writing.producer(client, "compression.type", codec,
                 "batch.size", "32768", "enable.idempotence", "" + idempotent, "acks", idempotent ? "all" : "1")) {
@@ -50,12 +53,13 @@ final class Zoo {
                     byte[] content = random.nextInt(5) == 0 ? null : text(random, random.nextInt(20));
                     record.headers().add(new RecordHeader(random.nextBoolean() ? "again" : "h" + h, content));
                 }
-                producer.send(record);
+                sent.add(producer.send(record));
                 if (random.nextInt(200) == 0) {
                     producer.flush();
                 }
             }
         }
+        Writing.await(sent);
     }
 
     /** Interleaved transactions over all partitions, three in ten aborted, with plain records between them. */
@@ -165,12 +169,14 @@ final class Zoo {
         }
     }
 
-    private void wide(String topic, int partitions) {
+    private void wide(String topic, int partitions) throws Exception {
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
         try (KafkaProducer<byte[], byte[]> producer = Writing.producer(client, "compression.type", "zstd")) {
             for (int i = 0; i < partitions * 5; i++) {
-                producer.send(new ProducerRecord<>(topic, i % partitions, ("k" + i).getBytes(), ("v" + i).getBytes()));
+                sent.add(producer.send(new ProducerRecord<>(topic, i % partitions, ("k" + i).getBytes(), ("v" + i).getBytes())));
             }
         }
+        Writing.await(sent);
     }
 
     private static byte[] text(Random random, int length) {

@@ -6,12 +6,14 @@
 use super::home::LogLevel;
 use super::{Home, Jvm, Version, cache_dir};
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::VecDeque;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const SOURCES: [(&str, &str); 6] = [
@@ -27,12 +29,16 @@ const SOURCES: [(&str, &str); 6] = [
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 /// Lines in flight from the program; it waits when the test does not read.
 const ANSWER_LINES: usize = 1024;
+/// Lines of the program's log that an error shows.
+const LOG_LINES: usize = 60;
 
 /// A running driver.
 pub struct Driver {
     child: Child,
     requests: Option<ChildStdin>,
     answers: Receiver<String>,
+    /// The end of its log.
+    log: Arc<Mutex<VecDeque<String>>>,
 }
 
 /// One partition as the cluster describes it.
@@ -121,17 +127,18 @@ impl Driver {
             .command()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .context("start java")?;
         let requests = child.stdin.take();
+        let log = keep_the_end(child.stderr.take().context("stderr")?);
         let output = child.stdout.take().context("stdout")?;
         let (sender, answers) = sync_channel(ANSWER_LINES);
         std::thread::spawn(move || {
             let lines = BufReader::new(output).lines();
             lines.map_while(Result::ok).try_for_each(|line| sender.send(line).map_err(drop))
         });
-        Ok(Self { child, requests, answers })
+        Ok(Self { child, requests, answers, log })
     }
 
     /// Sends one request and returns the lines of its answer.
@@ -145,16 +152,23 @@ impl Driver {
         loop {
             let line = match self.answers.recv_timeout(ANSWER_LIMIT) {
                 Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) => bail!("no answer to {words:?} within {ANSWER_LIMIT:?}"),
-                Err(RecvTimeoutError::Disconnected) => bail!("the driver ended at {words:?}"),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("no answer to {words:?} within {ANSWER_LIMIT:?}; its log: {}", self.log())
+                }
+                Err(RecvTimeoutError::Disconnected) => bail!("the driver ended at {words:?}; its log: {}", self.log()),
             };
             match line.split_once(' ') {
                 Some(("=", value)) => lines.push(value.to_owned()),
-                Some(("error", reason)) => bail!("{words:?}: {reason}"),
+                Some(("error", reason)) => bail!("{words:?}: {reason}; its log: {}", self.log()),
                 _ if line == "ok" => return Ok(lines),
                 _ => bail!("{words:?}: unexpected {line:?}"),
             }
         }
+    }
+
+    fn log(&self) -> String {
+        let lines = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().flat_map(|line| ["\n", line.as_str()]).collect()
     }
 
     /// Creates a topic and waits until its replicas are in sync; `configs` as `key=value`.
@@ -259,6 +273,22 @@ impl Digest {
             sha256: words.next()?.to_owned(),
         })
     }
+}
+
+/// Reads a log to its end in a thread of its own, and keeps the last lines.
+fn keep_the_end(log: impl Read + Send + 'static) -> Arc<Mutex<VecDeque<String>>> {
+    let kept = Arc::new(Mutex::new(VecDeque::new()));
+    let end = Arc::clone(&kept);
+    std::thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            let mut lines = end.lock().unwrap_or_else(PoisonError::into_inner);
+            if lines.len() == LOG_LINES {
+                lines.pop_front();
+            }
+            lines.push_back(line);
+        }
+    });
+    kept
 }
 
 /// The folder of compiled classes, made if these sources have not been compiled yet.
