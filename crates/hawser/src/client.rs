@@ -75,6 +75,11 @@ impl DaemonClient {
         Ok(KafkaClient::start(stream, options).await?)
     }
 
+    /// The connection itself, for what is no operation of Hawser's.
+    pub(crate) fn kafka(&self) -> &KafkaClient {
+        &self.kafka
+    }
+
     /// Asks for `operation`.
     ///
     /// # Errors

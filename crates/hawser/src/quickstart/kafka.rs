@@ -23,6 +23,14 @@ pub(super) struct Kafka {
     class_path: String,
 }
 
+/// What stock Kafka needs and this machine has not, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {remedy}")]
+pub(super) struct Missing {
+    what: String,
+    remedy: &'static str,
+}
+
 /// The on-prem cluster: one node, SASL_PLAINTEXT with SCRAM-SHA-512.
 pub(super) struct Node {
     /// `host:port` of its listener.
@@ -32,20 +40,26 @@ pub(super) struct Node {
 }
 
 impl Kafka {
-    /// Finds Java, and the jars: in `lib` if given, else in the folder, else by Maven.
+    /// Finds Java, and the jars: in `lib` if given, else in the folder, else by Maven. Where Java or Maven lack, there is no
+    /// Kafka.
     ///
     /// # Errors
-    /// What is missing, with what to do about it.
-    pub(super) async fn prepare(folder: &Folder, lib: Option<&Path>) -> anyhow::Result<Self> {
-        check_java().await?;
+    /// A `lib` without jars, or what Maven says.
+    pub(super) async fn prepare(folder: &Folder, lib: Option<&Path>) -> anyhow::Result<Result<Self, Missing>> {
+        if let Err(missing) = check_java().await {
+            return Ok(Err(missing));
+        }
         let lib = match lib {
             Some(lib) => lib.to_owned(),
-            None => fetch(folder).await?,
+            None => match fetch(folder).await? {
+                Ok(lib) => lib,
+                Err(missing) => return Ok(Err(missing)),
+            },
         };
         if !has_jars(&lib) {
             bail!("{} holds no kafka-clients jar", lib.display());
         }
-        Ok(Self { class_path: format!("{}/*", lib.display()) })
+        Ok(Ok(Self { class_path: format!("{}/*", lib.display()) }))
     }
 
     /// Formats the node's storage with its two SCRAM users.
@@ -171,19 +185,16 @@ const LOG4J: &str = "rootLogger.level=INFO\n\
     appender.console.layout.type=PatternLayout\n\
     appender.console.layout.pattern=[%d] %p %m (%c)%n\n";
 
-async fn check_java() -> anyhow::Result<()> {
+async fn check_java() -> Result<(), Missing> {
     const REMEDY: &str = "install JDK 17 or later (Debian, Ubuntu: apt install openjdk-17-jdk-headless; \
                           Fedora: dnf install java-21-openjdk-headless; macOS: brew install openjdk)";
+    let missing = |what: &str| Missing { what: what.to_owned(), remedy: REMEDY };
     let output = Command::new("java").arg("-version").output().await;
-    let Ok(output) = output.as_ref().map_err(|_| ()).and_then(|o| if o.status.success() { Ok(o) } else { Err(()) })
-    else {
-        bail!("Java was not found: {REMEDY}");
-    };
-    let said = String::from_utf8_lossy(&output.stderr);
-    match java_major(&said) {
+    let output = output.ok().filter(|o| o.status.success()).ok_or_else(|| missing("Java was not found"))?;
+    match java_major(&String::from_utf8_lossy(&output.stderr)) {
         Some(major) if major >= JAVA_MIN => Ok(()),
-        Some(major) => bail!("Java {major} is too old: {REMEDY}"),
-        None => bail!("java -version could not be read: {REMEDY}"),
+        Some(major) => Err(missing(&format!("Java {major} is too old"))),
+        None => Err(missing("java -version could not be read")),
     }
 }
 
@@ -195,18 +206,18 @@ fn java_major(said: &str) -> Option<u32> {
     if first == 1 { parts.next()?.parse().ok() } else { Some(first) }
 }
 
-async fn fetch(folder: &Folder) -> anyhow::Result<PathBuf> {
+async fn fetch(folder: &Folder) -> anyhow::Result<Result<PathBuf, Missing>> {
+    const REMEDY: &str = "install it (Debian, Ubuntu: apt install maven; Fedora: dnf install maven; \
+                          macOS: brew install maven), or name a folder with Kafka's jars by --kafka-lib";
     let dir = folder.make("kafka")?;
     let lib = dir.join(format!("kafka-{VERSION}/lib"));
     let whole = dir.join(format!("kafka-{VERSION}/whole"));
     if whole.exists() && has_jars(&lib) {
-        return Ok(lib);
+        return Ok(Ok(lib));
     }
     if !Command::new("mvn").arg("--version").output().await.is_ok_and(|o| o.status.success()) {
-        bail!(
-            "Maven was not found, which fetches Kafka {VERSION}: install it (Debian, Ubuntu: apt install maven; \
-             Fedora: dnf install maven; macOS: brew install maven), or name a folder with Kafka's jars by --kafka-lib"
-        );
+        let what = format!("Maven was not found, which fetches Kafka {VERSION}");
+        return Ok(Err(Missing { what, remedy: REMEDY }));
     }
     println!("Fetching Kafka {VERSION} with Maven into {} …", dir.display());
     let pom = dir.join("pom.xml");
@@ -224,7 +235,7 @@ async fn fetch(folder: &Folder) -> anyhow::Result<PathBuf> {
         bail!("Maven could not fetch Kafka:\n{}", String::from_utf8_lossy(&output.stdout).trim());
     }
     std::fs::write(&whole, VERSION).with_context(|| format!("write {}", whole.display()))?;
-    Ok(lib)
+    Ok(Ok(lib))
 }
 
 fn has_jars(lib: &Path) -> bool {

@@ -3,6 +3,7 @@
 //! line. What a person would type is run as such and shown. Everything is stopped at the end, however it ends.
 
 mod children;
+mod embedded;
 mod folder;
 mod kafka;
 mod orders;
@@ -18,6 +19,7 @@ use anyhow::{Context, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use children::Children;
+use embedded::Producer;
 use folder::Folder;
 use hawser_link::Properties;
 use kafka::{Kafka, Node};
@@ -28,6 +30,7 @@ use std::time::Duration;
 use tls::Tls;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -35,6 +38,8 @@ const LINK: &str = "from-on-prem-link";
 const LINK_LOGIN: &str = "cp-to-cloud-link";
 const TOPIC: &str = "orders";
 const PARTITIONS: u32 = 6;
+/// Orders that are shown at the end.
+const SHOWN: u32 = 5;
 /// Orders that are there before the link is, so that there is something to catch up with.
 const ORDERS_BEFORE: u32 = 300_000;
 /// Orders per second while it runs.
@@ -76,22 +81,28 @@ struct Source {
     kafka: Option<Kafka>,
     /// The link's own login at the source, or the user's.
     local: Properties,
+    /// Writes to the on-prem daemon's own store while this lives; empty if the source is a Kafka.
+    stream: JoinSet<anyhow::Result<()>>,
 }
 
 async fn story(args: &Quickstart, children: &mut Children) -> anyhow::Result<()> {
     let folder = Folder::open(&args.dir)?;
     say(&format!("Everything is written under {}.", folder.root().display()));
     let on_prem_password = secret();
-    let source = match &args.source {
-        Some(bootstrap) => given_source(args, bootstrap)?,
-        None => own_source(args, &folder, children, &on_prem_password).await?,
+    let kafka = match &args.source {
+        Some(bootstrap) => Some(given_source(args, bootstrap)?),
+        None => stock_source(args, &folder, children, &on_prem_password).await?,
     };
 
-    heading("Two daemons: one for the cloud, one beside the on-prem Kafka");
+    heading("Two daemons: one for the cloud, one on-prem");
     let cloud = start_cloud(&folder, children).await?;
-    let on_prem = start_on_prem(&folder, children, &source, &on_prem_password).await?;
+    let on_prem = start_on_prem(&folder, children, kafka.as_ref(), &on_prem_password).await?;
     say(&format!("cloud    {}  cluster {}", cloud.address, cloud.cluster_id));
     say(&format!("on-prem  {}  cluster {}", on_prem.address, on_prem.cluster_id));
+    let mut source = match kafka {
+        Some(kafka) => kafka,
+        None => embedded_source(&on_prem).await?,
+    };
 
     heading("The link, both halves dialled from on-prem");
     create_link(&folder, &cloud, &on_prem, &source).await?;
@@ -106,8 +117,17 @@ async fn story(args: &Quickstart, children: &mut Children) -> anyhow::Result<()>
 
     if let Some(kafka) = &source.kafka {
         heading("A stock console consumer reads the mirror");
-        let args = consumer_args(&cloud, &source.topic, Some(5));
+        let args = consumer_args(&cloud, &source.topic, Some(SHOWN));
         say(&kafka.run("org.apache.kafka.tools.consumer.ConsoleConsumer", &args).await?);
+    }
+    if let Some(ended) = source.stream.try_join_next() {
+        ended?.context("the stream of orders")?;
+    }
+    if source.bootstrap == on_prem.address {
+        heading("The first orders of the mirror");
+        for order in embedded::first_values(&cloud.client, &source.topic, SHOWN as usize).await? {
+            say(&order);
+        }
     }
     go_on(&cloud, &on_prem, &source);
     let keep = args.keep || (!args.once && std::io::stdout().is_terminal());
@@ -128,18 +148,25 @@ fn given_source(args: &Quickstart, bootstrap: &str) -> anyhow::Result<Source> {
         None => (Properties::default(), PathBuf::new()),
     };
     let topic = args.topic.clone().ok_or_else(|| anyhow!("--topic is required with --source"))?;
-    Ok(Source { bootstrap: bootstrap.to_owned(), command_config, topic, kafka: None, local })
+    Ok(Source { bootstrap: bootstrap.to_owned(), command_config, topic, kafka: None, local, stream: JoinSet::new() })
 }
 
-/// A stock Kafka of our own, with a topic full of orders and more coming.
-async fn own_source(
+/// A stock Kafka of our own, with a topic full of orders and more coming; `None` where it cannot run.
+async fn stock_source(
     args: &Quickstart,
     folder: &Folder,
     children: &mut Children,
     admin_password: &str,
-) -> anyhow::Result<Source> {
+) -> anyhow::Result<Option<Source>> {
     heading("A stock Apache Kafka, the on-prem cluster");
-    let kafka = Kafka::prepare(folder, args.kafka_lib.as_deref()).await?;
+    let kafka = match Kafka::prepare(folder, args.kafka_lib.as_deref()).await? {
+        Ok(kafka) => kafka,
+        Err(missing) => {
+            say(&format!("There is none: {missing}."));
+            say("Instead, the source is an ordinary topic of a second embedded store: the on-prem daemon's own.");
+            return Ok(None);
+        }
+    };
     let node = Node::on_free_ports()?;
     let broker_password = secret();
     let config = folder
@@ -179,7 +206,23 @@ async fn own_source(
     local.set("security.protocol", "SASL_PLAINTEXT");
     local.set("sasl.mechanism", "SCRAM-SHA-512");
     local.set("sasl.jaas.config", &jaas("scram.ScramLoginModule", LINK_LOGIN, &link_password));
-    Ok(Source { bootstrap: node.bootstrap, command_config, topic: TOPIC.to_owned(), kafka: Some(kafka), local })
+    let (topic, stream) = (TOPIC.to_owned(), JoinSet::new());
+    Ok(Some(Source { bootstrap: node.bootstrap, command_config, topic, kafka: Some(kafka), local, stream }))
+}
+
+/// An ordinary topic of the on-prem daemon's own store, full of orders and with more coming.
+async fn embedded_source(on_prem: &Daemon) -> anyhow::Result<Source> {
+    say(&format!("Producing {ORDERS_BEFORE} orders at the on-prem daemon, then {ORDERS_RATE} a second …"));
+    let mut producer = Producer::create(&on_prem.client, TOPIC, PARTITIONS).await?;
+    producer.backlog(ORDERS_BEFORE).await?;
+    let mut stream = JoinSet::new();
+    stream.spawn(producer.stream(ORDERS_RATE));
+    let mut local = Properties::default();
+    local.set("security.protocol", "SASL_PLAINTEXT");
+    local.set("sasl.mechanism", "SCRAM-SHA-512");
+    local.set("sasl.jaas.config", &jaas("scram.ScramLoginModule", LINK_LOGIN, &on_prem.link_secret));
+    let (bootstrap, command_config) = (on_prem.address.clone(), on_prem.command_config.clone());
+    Ok(Source { bootstrap, command_config, topic: TOPIC.to_owned(), kafka: None, local, stream })
 }
 
 /// A daemon that runs.
@@ -239,29 +282,35 @@ async fn start_cloud(folder: &Folder, children: &mut Children) -> anyhow::Result
 async fn start_on_prem(
     folder: &Folder,
     children: &mut Children,
-    source: &Source,
+    kafka: Option<&Source>,
     admin_password: &str,
 ) -> anyhow::Result<Daemon> {
+    let link_secret = secret();
     let mut text = format!(
         "node.id=1\n\
          listeners=SASL_PLAINTEXT://127.0.0.1:0\n\
          log.dirs={data}\n\
          sasl.enabled.mechanisms=SCRAM-SHA-512\n\
          listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=\
-         org.apache.kafka.common.security.scram.ScramLoginModule required user_admin=\"{admin_password}\";\n\
+         org.apache.kafka.common.security.scram.ScramLoginModule required user_admin=\"{admin_password}\" \
+         user_{LINK_LOGIN}=\"{link_secret}\";\n\
          super.users=User:admin\n\
-         metrics.listener=127.0.0.1:0\n\
-         # The cluster that this daemon stands beside.\n\
-         local.bootstrap.servers={bootstrap}\n",
+         # What a link may do that copies from this daemon's own store.\n\
+         hawser.acls=User:{LINK_LOGIN} DESCRIBE cluster;User:{LINK_LOGIN} READ topic:*;\
+         User:{LINK_LOGIN} DESCRIBE_CONFIGS topic:*;User:{LINK_LOGIN} DESCRIBE group:*\n\
+         metrics.listener=127.0.0.1:0\n",
         data = folder.run().join("on-prem/data").display(),
-        bootstrap = source.bootstrap,
     );
-    for (key, value) in client_settings(&source.local) {
-        text.push_str(&format!("local.{key}={value}\n"));
+    if let Some(kafka) = kafka {
+        text.push_str("# The cluster that this daemon stands beside.\n");
+        text.push_str(&format!("local.bootstrap.servers={}\n", kafka.bootstrap));
+        for (key, value) in client_settings(&kafka.local) {
+            text.push_str(&format!("local.{key}={value}\n"));
+        }
     }
     let config = folder.write("on-prem/hawser.properties", &text)?;
     let command = folder.write("on-prem/command.config", &command_config(admin_password))?;
-    start_daemon("the on-prem daemon", "on-prem", folder, children, &config, command, String::new()).await
+    start_daemon("the on-prem daemon", "on-prem", folder, children, &config, command, link_secret).await
 }
 
 async fn start_daemon(
@@ -311,6 +360,10 @@ async fn create_link(folder: &Folder, cloud: &Daemon, on_prem: &Daemon, source: 
         authority = authority.display(),
         login = jaas("plain.PlainLoginModule", LINK_LOGIN, &cloud.link_secret),
     );
+    if source.bootstrap == on_prem.address {
+        // The daemon stands beside no other cluster: it lends its own listener.
+        text.push_str(&format!("local.bootstrap.servers={}\n", source.bootstrap));
+    }
     if let Some(protocol) = source.local.value("security.protocol") {
         text.push_str(&format!("local.listener.name={protocol}\n"));
     }
