@@ -334,7 +334,9 @@ impl Links {
         let name = link_name(record)?;
         let beside = self.cluster.beside();
         // A link without a login of its own for the local cluster takes the daemon's.
-        let has_own = properties.iter().any(|(key, _)| key.starts_with("local.") && key != "local.listener.name");
+        let logs_in =
+            |key: &str| ["local.security.", "local.sasl.", "local.ssl."].iter().any(|own| key.starts_with(own));
+        let has_own = properties.iter().any(|(key, _)| logs_in(key));
         if let Some(beside) = beside
             && !has_own
         {

@@ -168,11 +168,14 @@ impl Promotions {
                 verdicts = self.verdicts(link, &promoted, source) => verdicts,
             };
             let mut waits = lock(&self.waits);
+            // It took a while to ask: what was stopped, failed or deleted meanwhile waits for nothing any more.
+            let waits_still = |name: &str| self.state.topic(name).is_some_and(|topic| pending(&topic).is_some());
+            waits.retain(|name, _| waits_still(name));
             for (topic, verdict) in promoted.iter().zip(verdicts) {
                 match verdict {
                     Verdict::InSync => due.push(topic.clone()),
-                    Verdict::AskLineage => {}
-                    Verdict::Waits(found) => drop(waits.insert(topic.name.clone(), found)),
+                    Verdict::Waits(found) if waits_still(&topic.name) => drop(waits.insert(topic.name.clone(), found)),
+                    Verdict::AskLineage | Verdict::Waits(_) => {}
                 }
             }
         }

@@ -49,6 +49,8 @@ pub(crate) struct Service {
     me: Weak<Self>,
     /// Operations that change something are done one at a time: check and change belong together.
     changes: Arc<Mutex<()>>,
+    /// Taken before `changes` by a change of a link's settings, for as long as the other side is tried out.
+    settings: Mutex<()>,
     promotions: Arc<Promotions>,
     /// [`CHANGES_MAX`]; closed when the daemon stops.
     room: Arc<Semaphore>,
@@ -89,6 +91,7 @@ impl Service {
             broker: OnceLock::new(),
             me: me.clone(),
             changes,
+            settings: Mutex::default(),
             room: Arc::new(Semaphore::new(CHANGES_MAX)),
             being_made: std::sync::Mutex::default(),
         })
@@ -179,7 +182,6 @@ impl Service {
             Operation::LinkList => Ok(Outcome::Links { links: self.links() }),
             Operation::LinkDescribe { link } => Ok(Outcome::Link(self.link_view(&self.link(&link)?, &self.flow()))),
             Operation::LinkAlterConfigs { link, changes, validate_only } => {
-                let _one_at_a_time = self.changes.lock().await;
                 self.link_alter_configs(&link, changes, validate_only).await
             }
             Operation::LinkDescribeConfigs { link } => self.link_describe_configs(&link),

@@ -156,12 +156,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn half(&mut self) -> Option<Half> {
-        let link = match self.text("link.mode").to_ascii_uppercase().as_str() {
-            "DESTINATION" => LinkMode::Destination,
-            "SOURCE" => LinkMode::Source,
-            "BIDIRECTIONAL" => LinkMode::Bidirectional,
-            _ => return None,
-        };
+        let link = self.text("link.mode").parse().ok()?;
         let connection = match self.text("connection.mode").to_ascii_uppercase().as_str() {
             "OUTBOUND" => ConnectionMode::Outbound,
             "INBOUND" => ConnectionMode::Inbound,
@@ -375,6 +370,10 @@ fn start_offset(text: &str) -> Option<StartOffset> {
         "Z" | "z" => 0,
         _ => {
             let [hours, minutes] = numbers::<2>(zone.get(1..)?, ':')?;
+            // `java.time.ZoneOffset`: at most ±18:00.
+            if hours > 18 || minutes > 59 || (hours == 18 && minutes > 0) {
+                return None;
+            }
             (hours * 60 + minutes) * if zone.starts_with('-') { -1 } else { 1 }
         }
     };

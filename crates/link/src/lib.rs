@@ -17,6 +17,6 @@ pub mod topic_configs;
 pub use alter::{Alteration, Altered, alter};
 pub use config::{LinkConfig, Parsed};
 pub use filter::{FilterError, TopicFilters};
-pub use mode::{ConnectionMode, Half, LinkMode};
+pub use mode::{ConnectionMode, Half, LinkMode, UnknownMode};
 pub use name::{InvalidName, LinkName};
 pub use properties::{ConfigError, ConfigErrors, Properties};

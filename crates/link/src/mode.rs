@@ -1,6 +1,7 @@
 //! The two modes of a link record and the half that they make.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// `link.mode`: the role of this half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +81,24 @@ impl Half {
     /// Whether this half lends the local cluster to the other side over the connections that it dials.
     pub fn lends_local(self) -> bool {
         matches!(self, Self::SourceOutbound | Self::BidirectionalOutbound)
+    }
+}
+
+/// Not a `link.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownMode;
+
+/// As a configuration spells it: in any case, with blanks around.
+impl FromStr for LinkMode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        match text.trim().to_ascii_uppercase().as_str() {
+            "DESTINATION" => Ok(Self::Destination),
+            "SOURCE" => Ok(Self::Source),
+            "BIDIRECTIONAL" => Ok(Self::Bidirectional),
+            _ => Err(UnknownMode),
+        }
     }
 }
 

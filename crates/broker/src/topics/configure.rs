@@ -153,15 +153,20 @@ impl Topics {
         if topic.is_read_only() { self.mirrors.copied_configs(topic) } else { BTreeSet::new() }
     }
 
+    /// Whether a new topic can have `configs`.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming every key that cannot be so.
+    pub fn check_new_configs(&self, configs: &BTreeMap<String, String>) -> Result<(), TopicError> {
+        parse(configs, self.logs.config()).map(drop)
+    }
+
     fn check_configs(
         &self,
         topic: &TopicRecord,
         configs: &BTreeMap<String, String>,
     ) -> Result<TopicConfig, TopicError> {
         let log = self.logs.config();
-        if !topic.is_read_only() {
-            return parse(configs, log);
-        }
         let keys: BTreeSet<&String> = topic.configs.keys().chain(configs.keys()).collect();
         let changed = || keys.iter().filter(|key| topic.configs.get(**key) != configs.get(**key));
         let follows = self.copied_configs(topic);
@@ -174,9 +179,13 @@ impl Topics {
             );
             return Err(TopicError::new(ResponseError::InvalidRequest, message));
         }
-        // What the source has set is not held against what this release knows.
-        let set = changed().filter_map(|key| Some(((*key).clone(), configs.get(*key)?.clone()))).collect();
-        parse(&set, log)?;
+        // What was copied from a source is not held against what this release knows, also after the promotion: what stood
+        // there before counts as far as it is good.
+        let is_good =
+            |key: &String, value: &String| parse(&BTreeMap::from([(key.clone(), value.clone())]), log).is_ok();
+        let is_news = |key: &String| topic.configs.get(key) != configs.get(key);
+        let judged = configs.iter().filter(|(key, value)| is_news(key) || is_good(key, value));
+        parse(&judged.map(|(key, value)| (key.clone(), value.clone())).collect(), log)?;
         Ok(TopicConfig::of_mirror(configs, log))
     }
 

@@ -7,7 +7,7 @@ use crate::client::{DaemonClient, read_properties};
 use crate::operations::{ConfigChange, Operation, Outcome, RemoteCluster};
 use crate::output;
 use anyhow::bail;
-use hawser_link::{LinkConfig, Properties};
+use hawser_link::{LinkConfig, LinkMode, Properties};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -161,7 +161,7 @@ fn link_configs(create: &LinkCreate) -> anyhow::Result<Properties> {
         }
     }
     // Which side the flags speak of: at a source half the source is this side, and its keys are the local ones.
-    let at_source = configs.value("link.mode").is_some_and(|mode| mode.trim() == "SOURCE");
+    let at_source = configs.value("link.mode").is_some_and(|mode| mode.parse() == Ok(LinkMode::Source));
     let f = &create.logins;
     let sides = [
         ("source", at_source, f.source_bootstrap_server.as_ref(), f.source_api_key.as_ref(), &f.source_api_secret),

@@ -167,12 +167,14 @@ impl Links {
         }
     }
 
-    /// Ends what was prepared for link `record`, which stays as it is in the state.
-    pub(crate) async fn give_up(&self, record: &LinkRecord, prepared: Prepared) {
+    /// Ends what was prepared for a link; `record` is what the state holds of it, if it was not deleted.
+    pub(crate) async fn give_up(&self, record: Option<&LinkRecord>, prepared: Prepared) {
         if let Prepared::Source(fresh) = prepared {
             fresh.0.outbound.stop(RefusalCode::Stopping).await;
             // It has superseded the one that runs, which would stay away for a minute.
-            self.apply(record, Prepared::Start).await;
+            if let Some(record) = record {
+                self.apply(record, Prepared::Start).await;
+            }
         }
     }
 

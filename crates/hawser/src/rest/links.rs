@@ -3,6 +3,7 @@
 use super::answer::{Answer, List, Resource};
 use super::{Asked, Error, segment, unexpected};
 use crate::operations::{LinkView, MirrorView, Operation, Outcome, RemoteCluster, TaskErrorView, TaskView};
+use hawser_link::LinkMode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -134,7 +135,7 @@ fn remote(
 ) -> Result<Option<RemoteCluster>, Error> {
     let [source, destination, other] = named.map(|id| id.filter(|id| !id.is_empty()));
     let (source, destination) = (source.filter(|id| id != own), destination.filter(|id| id != own));
-    let is_source_half = configs.get("link.mode").is_some_and(|mode| mode.trim() == "SOURCE");
+    let is_source_half = configs.get("link.mode").is_some_and(|mode| mode.parse() == Ok(LinkMode::Source));
     match (source, destination, other) {
         (None, None, None) => Ok(None),
         (Some(id), None, None) => Ok(Some(RemoteCluster::Source(id))),

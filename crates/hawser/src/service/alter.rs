@@ -51,7 +51,9 @@ impl Chosen {
             (None, true) if link.is_some() => By::All,
             (None, true) => return Err(invalid("Name mirror topics, a pattern or a link.".to_owned())),
             (Some(pattern), true) => {
-                let whole = RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(PATTERN_BYTES_MAX).build();
+                let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).build();
+                // By itself first: brackets of its own must not close ours.
+                let whole = compile(&pattern).and_then(|_| compile(&format!("^(?:{pattern})$")));
                 By::Pattern(whole.map_err(|error| invalid(format!("mirror_topic_name_pattern: {error}")))?)
             }
         };
@@ -76,7 +78,8 @@ impl Service {
                 continue;
             };
             let before = flow.standing(mirror, &name);
-            match before.on_action(action).map_err(|why| out_of_place(why, action, &name, mirror)) {
+            let judged = before.on_action(action).map_err(|why| out_of_place(why, action, &name, mirror));
+            match judged.and_then(|effect| self.can_follow(mirror, &name, effect)) {
                 Err(refusal) => results.push(refused(mirror.link.clone(), &name, refusal)),
                 Ok(effect) => {
                     results.push(done(&self.mirror_view(topic, mirror, &flow)));
@@ -96,9 +99,25 @@ impl Service {
         Ok(Outcome::MirrorsAltered { results })
     }
 
-    /// Names and what stands under them, each once.
+    /// Without its link, a mirror can only be failed over (and deleted).
+    fn can_follow(&self, mirror: &MirrorRecord, name: &str, effect: Effect) -> Result<Effect, Refusal> {
+        if matches!(effect, Effect::None | Effect::Stops(MirrorStop::Failover))
+            || self.state.link(&mirror.link).is_some()
+        {
+            return Ok(effect);
+        }
+        let link = &mirror.link;
+        let message = format!(
+            "Cluster link '{link}' of mirror topic '{name}' was deleted: failover makes the topic writable with what it holds."
+        );
+        Err(Refusal::new(RefusalCode::LinkNotFound, message))
+    }
+
+    /// Names and what stands under them, each once. A link that was deleted is known by the mirrors that it left.
     fn choose(&self, chosen: &Chosen) -> Result<Vec<Named>, Refusal> {
-        if let Some(link) = &chosen.link {
+        if let Some(link) = &chosen.link
+            && self.mirrors_of(Some(link)).next().is_none()
+        {
             self.link(link)?;
         }
         let live = || {

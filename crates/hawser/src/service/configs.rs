@@ -20,6 +20,8 @@ impl Service {
         changes: Vec<ConfigChange>,
         validate_only: bool,
     ) -> Result<Outcome, Refusal> {
+        // The other side is tried out first, which may take its time: only changes of settings wait for that.
+        let _one_at_a_time = self.settings.lock().await;
         let mut record = self.link(name)?;
         let alterations: Vec<_> =
             changes.into_iter().map(|ConfigChange { name, value }| Alteration { name, value }).collect();
@@ -36,6 +38,13 @@ impl Service {
             return Ok(Outcome::LinkConfigsAltered { warnings });
         }
         let prepared = self.links.prepare(&record, &altered.changed).await.map_err(|e| start_refusal(&e))?;
+        let _turn = self.changes.lock().await;
+        let now = self.state.link(name);
+        if now.as_ref().is_none_or(|now| now.id != before.id || now.configs != before.configs) {
+            self.links.give_up(now.as_ref(), prepared).await;
+            let message = format!("Cluster link \"{name}\" was deleted or made anew meanwhile; nothing was changed.");
+            return Err(Refusal::new(RefusalCode::LinkNotFound, message));
+        }
         let kept = record.configs.clone();
         let write = move |link: &mut hawser_state::LinkRecord| {
             link.configs = kept;
@@ -43,7 +52,7 @@ impl Service {
         };
         let (link, state) = (name.to_owned(), &self.state);
         if let Err(error) = persist(state, move |state| state.update_link(&link, write)).await {
-            self.links.give_up(&before, prepared).await;
+            self.links.give_up(Some(&before), prepared).await;
             return Err(internal(&error));
         }
         tracing::info!(link = name, changed = ?altered.changed, "settings changed");

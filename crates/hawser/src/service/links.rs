@@ -30,6 +30,10 @@ impl Service {
             tracing::warn!(link = %name, "{warning}");
         }
         let half = parsed.config.half;
+        if half.link_mode() == LinkMode::Bidirectional {
+            let message = "link.mode: BIDIRECTIONAL is not supported yet; create two links, one for each direction";
+            return Err(Refusal::new(RefusalCode::InvalidLinkConfig, message));
+        }
         match &remote {
             Some(RemoteCluster::Source(_)) if !half.holds_mirrors() => {
                 return Err(invalid(

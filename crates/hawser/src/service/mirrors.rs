@@ -26,6 +26,7 @@ impl Service {
         check_topic_name(&name).map_err(invalid)?;
         check_replication_factor(replication_factor)?;
         check_overrides(&name, &configs, &config.mirrors.config_include)?;
+        self.topics.check_new_configs(&configs).map_err(topic_refusal)?;
         let start = start.unwrap_or_else(|| start_offset_spec(&record));
         if StartOffset::parse(&start).is_none() {
             return Err(invalid(format!(
@@ -132,6 +133,7 @@ fn start_offset_spec(record: &LinkRecord) -> String {
 fn topic_refusal(error: TopicError) -> Refusal {
     let code = match error.code {
         ResponseError::TopicAlreadyExists => RefusalCode::TopicExists,
+        ResponseError::InvalidConfig => RefusalCode::InvalidTopicConfig,
         ResponseError::KafkaStorageError | ResponseError::UnknownServerError => return internal(&error),
         _ => RefusalCode::InvalidRequest,
     };

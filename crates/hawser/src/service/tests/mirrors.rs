@@ -491,3 +491,132 @@ async fn a_thousand_partitions_are_promoted_together() {
         "{TOPICS} mirrors: listed in {listed:?}; promotion accepted in {accepted:?}, done in {done:?} with {cpu:?} of CPU"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_whose_link_was_deleted_can_only_be_failed_over() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    bed.service.perform(Operation::LinkDelete { link: "l".to_owned(), force: true }).await.unwrap();
+    for action in [MirrorAction::Resume, MirrorAction::Promote, MirrorAction::Pause] {
+        let (code, message) = bed.refusal(action, "m-t").await;
+        assert!(matches!(code, Some(RefusalCode::LinkNotFound | RefusalCode::MirrorFailed)), "{action:?}: {message}");
+    }
+    let view = bed.mirror("m-t").await;
+    assert_eq!((view.mirror_status.as_str(), view.mirror_topic_error.as_deref()), ("FAILED", Some("LINK_DELETED")));
+    // By the name of the link that it hangs on, as every face asks.
+    let failover = Operation::MirrorAlter {
+        link: Some("l".to_owned()),
+        action: MirrorAction::Failover,
+        topics: vec!["m-t".to_owned()],
+        pattern: None,
+        validate_only: false,
+    };
+    let results = altered(bed.service.perform(failover).await.unwrap());
+    assert_eq!(results[0].error_code, None, "{results:?}");
+    assert_eq!(bed.mirror("m-t").await.mirror_status, "STOPPED");
+    assert!(bed.leads("m-t", 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overrides_are_judged_before_the_mirror_is_made_and_odd_copies_stay_configurable() {
+    let bed = Bed::new().await;
+    bed.source.create("t", 1);
+    let Operation::MirrorCreate { link, .. } = mirror_of("t") else { panic!("not a create") };
+    let wanted = |configs: [(&str, &str); 2]| Operation::MirrorCreate {
+        link: link.clone(),
+        mirror_topic: None,
+        source_topic: Some("t".to_owned()),
+        configs: configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        replication_factor: None,
+        mirror_start_offset_spec: None,
+    };
+    let refusal = bed.service.perform(wanted([("bogus", "1"), ("flush.ms", "abc")])).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::InvalidTopicConfig);
+    assert!(refusal.message.contains("bogus") && refusal.message.contains("flush.ms"), "{}", refusal.message);
+    bed.service.perform(mirror_of("t")).await.unwrap();
+
+    // As an older source has it: smaller than Kafka takes today.
+    let odd = |topic: &mut TopicRecord| topic.configs.insert("segment.bytes".to_owned(), "100000".to_owned()).is_none();
+    bed.service.state.update_topics(&["m-t".to_owned()], odd).unwrap();
+    bed.alter(MirrorAction::Failover, &["m-t"]).await;
+    let set = |key: &str, value: &str| {
+        let change = hawser_broker::ConfigOp::Set(value.to_owned());
+        hawser_broker::ConfigChange::Incremental(vec![(key.to_owned(), change)])
+    };
+    let topics = &bed.service.topics;
+    topics.alter_configs("m-t", set("retention.ms", "1000000"), false).await.unwrap();
+    let error = topics.alter_configs("m-t", set("segment.bytes", "100001"), false).await.unwrap_err();
+    assert!(error.message.contains("segment.bytes"), "{}", error.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_mirror_waits_for_nothing() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    bed.source.stall(1, true);
+    bed.alter(MirrorAction::Promote, &["m-t"]).await;
+    // The question to the source is under way, and will fail in a while.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    bed.alter(MirrorAction::Failover, &["m-t"]).await;
+    bed.source.stop();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        let view = bed.mirror("m-t").await;
+        assert_eq!((view.mirror_status.as_str(), view.waits_for.len()), ("STOPPED", 0), "{view:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_stays_between_its_anchors() {
+    let bed = Bed::new().await;
+    let alter = Operation::MirrorAlter {
+        link: Some("l".to_owned()),
+        action: MirrorAction::Pause,
+        topics: Vec::new(),
+        pattern: Some("m-a)|(.*b".to_owned()),
+        validate_only: true,
+    };
+    let refusal = bed.service.perform(alter).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::InvalidRequest);
+    assert!(refusal.message.contains("mirror_topic_name_pattern"), "{}", refusal.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trying_out_new_settings_keeps_nobody_else_waiting() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let change =
+        ConfigChange { name: "bootstrap.servers".to_owned(), value: Some(silent.local_addr().unwrap().to_string()) };
+    let alter = Operation::LinkAlterConfigs { link: "l".to_owned(), changes: vec![change], validate_only: false };
+    let service = bed.service.clone();
+    let changing = tokio::spawn(async move { service.perform(alter).await });
+    // Once the server that says nothing was dialled, the change is being tried out.
+    let accepted = tokio::task::spawn_blocking(move || silent.accept().map(|(stream, _)| (silent, stream)));
+    let _held = accepted.await.unwrap().unwrap();
+    bed.alter(MirrorAction::Failover, &["m-t"]).await;
+    assert_eq!(bed.mirror("m-t").await.mirror_status, "STOPPED");
+    assert!(!changing.is_finished(), "the failover waited for the trial");
+    changing.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bidirectional_link_is_refused_by_name() {
+    let bed = Bed::new().await;
+    let address = bed.source.addresses()[0].to_string();
+    let configs = [("bootstrap.servers", address.as_str()), ("link.mode", "bidirectional")];
+    let create = Operation::LinkCreate {
+        link: "both".to_owned(),
+        configs: configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        remote: None,
+        validate_only: false,
+        skip_remote_check: false,
+    };
+    let refusal = bed.service.perform(create).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::InvalidLinkConfig);
+    assert!(refusal.message.contains("BIDIRECTIONAL is not supported yet"), "{}", refusal.message);
+}
