@@ -188,23 +188,9 @@ impl<S: Store> Fetcher<S> {
                 self.start_fetch(&mut fetch);
             }
             self.start_ask(&mut ask, fetch.is_none());
-            if let Some(answer) = answered.take() {
-                let writes = self.fetch_answered(answer);
-                self.start_fetch(&mut fetch); // before the writes: see the head of this file
-                let writing = self.write(writes);
-                tokio::pin!(writing);
-                loop {
-                    tokio::select! {
-                        biased;
-                        answer = fill(&mut fetch), if answered.is_none() => answered = Some(answer),
-                        () = &mut writing => break,
-                    }
-                }
-                continue;
-            }
             let deadline = self.deadline(fetch.is_none(), ask.is_none());
             tokio::select! {
-                answer = fill(&mut fetch) => answered = Some(answer),
+                biased; // the write last: while the next answer is always there before it ends, all else has its turn
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command),
                     None => return,
@@ -224,7 +210,28 @@ impl<S: Store> Fetcher<S> {
                     Err(_) => return, // nobody listens any more
                 },
                 () = sleep_until(deadline) => self.core.broker.tick(now()),
-                () = std::future::ready(()), if !self.to_open.is_empty() => {}
+                answer = fill(&mut fetch), if answered.is_none() => answered = Some(answer),
+                () = std::future::ready(()), if answered.is_some() || !self.to_open.is_empty() => {
+                    if let Some(answer) = answered.take() {
+                        answered = self.fetched(answer, &mut fetch).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what an answer brought. Returns the next one, if it comes meanwhile.
+    async fn fetched(&mut self, answer: FetchAnswer, fetch: &mut Slot<FetchAnswer>) -> Option<FetchAnswer> {
+        let writes = self.fetch_answered(answer);
+        self.start_fetch(fetch); // before the writes: see the head of this file
+        let mut next = None;
+        let writing = self.write(writes);
+        tokio::pin!(writing);
+        loop {
+            tokio::select! {
+                biased;
+                answer = fill(fetch), if next.is_none() => next = Some(answer),
+                () = &mut writing => return next,
             }
         }
     }
