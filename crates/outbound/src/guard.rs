@@ -2,7 +2,7 @@
 //! [`Guard::judge`]; what is not in [`versions`] never reaches a broker.**
 //!
 //! Only reading APIs are let through, only in versions that can be checked here, and only as a consumer: a replica's
-//! fetch reads past the high watermark, a Metadata request may create topics. With a site policy, topics that may not
+//! fetch reads past the high watermark, a Metadata request may create topics, and so does FindCoordinator. With a site policy, topics that may not
 //! leave are refused where a request names them, and taken out of the answers that list topics. A question about offsets
 //! goes on without them, and their refusal is added to its answer; one about topics or their settings goes on as it is,
 //! and loses the hidden ones in its answer, where they count as refused. Those answers (and the one of ApiVersions) are the
@@ -27,6 +27,9 @@ use std::sync::Arc;
 
 /// Metadata before version 4 creates the topics that it names, and cannot be told not to.
 const METADATA_VERSION_MIN: i16 = 4;
+/// The only `key_type` of FindCoordinator that is let through: a broker creates the internal topic behind any type that it
+/// is asked for (`KafkaApis.getCoordinator`), and nobody across a link needs those of transactions and share groups.
+const GROUP_KEY: i8 = 0;
 /// Largest request, in bytes, whose refusal is worth an answer: the answer may be as large.
 const REFUSED_BYTES_MAX: usize = 64 * 1024;
 /// Why a topic is refused under a site policy.
@@ -229,6 +232,13 @@ impl Guard {
                 let denied = hidden.iter().map(refuse::denied_epoch).collect();
                 let rest = Treatment::Rewrite(Rewrite::OffsetForLeaderEpoch { version, denied });
                 Ok(Verdict::PassPart(again(request, &body)?, rest, forbidden(ApiKey::OffsetForLeaderEpoch, HIDDEN)))
+            }
+            ApiKey::FindCoordinator => {
+                let body = request.decode::<FindCoordinatorRequest>()?;
+                if body.key_type != GROUP_KEY {
+                    return Ok(refuse::coordinator(request, &body));
+                }
+                Ok(stream(&frame))
             }
             _ => {
                 let Some(policy) = policy.map(Arc::clone) else { return Ok(stream(&frame)) };

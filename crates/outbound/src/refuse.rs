@@ -14,6 +14,7 @@ use hawser_wire::messages::delete_acls_response::DeleteAclsFilterResult;
 use hawser_wire::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use hawser_wire::messages::delete_topics_response::DeletableTopicResult;
 use hawser_wire::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use hawser_wire::messages::find_coordinator_response::Coordinator;
 use hawser_wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use hawser_wire::messages::list_offsets_request::ListOffsetsTopic;
 use hawser_wire::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
@@ -25,10 +26,10 @@ use hawser_wire::messages::{
     ApiVersionsResponse, CreateAclsRequest, CreateAclsResponse, CreatePartitionsRequest, CreatePartitionsResponse,
     CreateTopicsRequest, CreateTopicsResponse, DeleteAclsRequest, DeleteAclsResponse, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, EndTxnRequest, EndTxnResponse, FetchRequest,
-    FetchResponse, HeartbeatRequest, HeartbeatResponse, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse, InitProducerIdRequest, InitProducerIdResponse, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListOffsetsRequest, ListOffsetsResponse,
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse,
+    FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, InitProducerIdRequest, InitProducerIdResponse,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListOffsetsRequest,
+    ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse,
     SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse, SyncGroupRequest,
     SyncGroupResponse,
 };
@@ -134,6 +135,22 @@ pub(crate) fn fetch(
 pub(crate) fn session(request: &RequestFrame) -> Verdict {
     let response = FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
     verdict(respond::<FetchRequest>(request, response), forbidden(ApiKey::Fetch, "not a session of this channel"))
+}
+
+/// A FindCoordinator for anything but groups.
+pub(crate) fn coordinator(request: &RequestFrame, body: &FindCoordinatorRequest) -> Verdict {
+    let error = ResponseError::ClusterAuthorizationFailed.code();
+    let node = hawser_wire::messages::BrokerId(-1);
+    // Below version 4 one key is asked for, and the answer is about it; from then on each has its own.
+    let each = |key: &hawser_wire::StrBytes| {
+        Coordinator::default().with_key(key.clone()).with_node_id(node).with_port(-1).with_error_code(error)
+    };
+    let response = match request.api_version {
+        ..4 => FindCoordinatorResponse::default().with_node_id(node).with_port(-1).with_error_code(error),
+        _ => FindCoordinatorResponse::default().with_coordinators(body.coordinator_keys.iter().map(each).collect()),
+    };
+    let reason = format!("coordinators of groups only, not of key type {}", body.key_type);
+    verdict(respond::<FindCoordinatorRequest>(request, response), forbidden(ApiKey::FindCoordinator, reason))
 }
 
 /// A ListOffsets of which nothing is let through.

@@ -155,6 +155,37 @@ fn metadata_never_creates_topics() {
 }
 
 #[test]
+fn coordinators_are_found_for_groups_only() {
+    let key = || StrBytes::from_static_str("payments");
+    let asked = |version, key_type| match version {
+        0..4 => FindCoordinatorRequest::default().with_key(key()).with_key_type(key_type),
+        _ => FindCoordinatorRequest::default().with_coordinator_keys(vec![key()]).with_key_type(key_type),
+    };
+    let (min, max) = versions(ApiKey::FindCoordinator).expect("allowed");
+    assert!(max >= 6, "share groups");
+    for version in min..=max {
+        let passed = open().judge(frame(version, &asked(version, 0)));
+        assert!(matches!(passed, Verdict::Pass(_, Treatment::Stream)), "version {version}: {passed:?}");
+        if version == 0 {
+            continue; // has no key type
+        }
+        for key_type in [1, 2, 3, -1, i8::MAX] {
+            for guard in [open(), site().0] {
+                let verdict = guard.judge(frame(version, &asked(version, key_type)));
+                let Verdict::Answer(_, why) = &verdict else { panic!("{key_type} in version {version}: {verdict:?}") };
+                assert_eq!(why.api(), "FindCoordinator");
+                let refused = answer::<FindCoordinatorRequest>(version, verdict);
+                let denied = ResponseError::ClusterAuthorizationFailed.code();
+                match version {
+                    1..4 => assert_eq!(refused.error_code, denied),
+                    _ => assert!(matches!(&refused.coordinators[..], [c] if c.error_code == denied && c.key == key())),
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn replicas_are_refused() {
     let error = ResponseError::TopicAuthorizationFailed.code();
     let fetch = |id: i32| {
