@@ -118,7 +118,7 @@ impl Broker {
     /// A connection stands on which the broker speaks Fetch up to `fetch_version`.
     pub fn connected(&mut self, fetch_version: i16) {
         self.fetch_version = fetch_version;
-        self.session.reset();
+        self.session.forget();
         for entry in self.partitions.values_mut() {
             entry.machine.set_lineage_in_fetch(fetch_version >= FETCH_WITH_LINEAGE);
         }
@@ -348,7 +348,7 @@ impl Broker {
 
     /// The Fetch got no answer, or not a readable one.
     pub fn fetch_failed(&mut self) {
-        self.session.reset();
+        self.session.forget();
     }
 
     /// Whether [`Broker::ask`] would give a question.

@@ -34,7 +34,7 @@ pub struct Plan {
     pub forget: Vec<(TopicPartition, Uuid)>,
 }
 
-/// One session. Reset it whenever a request got no answer.
+/// One session. Forget it with its connection.
 #[derive(Debug, Default)]
 pub struct Session {
     id: i32,
@@ -157,9 +157,15 @@ impl Session {
         true
     }
 
-    /// A request got no answer: the next one closes the session, if it still exists, and starts another.
+    /// The next request closes the session and starts another.
     pub fn reset(&mut self) {
         self.epoch = 0;
+    }
+
+    /// The connection is gone: the next request starts a session and names no other. A source half lets none continue on
+    /// another channel than its own, not even to close it; the broker drops it when others need the room.
+    pub fn forget(&mut self) {
+        (self.id, self.epoch) = (0, 0);
     }
 }
 

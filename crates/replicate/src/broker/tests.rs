@@ -9,9 +9,8 @@ use std::time::Duration;
 const BOUNDS: FetchBounds =
     FetchBounds { wait_ms_max: 500, bytes_min: 1, response_bytes_max: 1 << 20, partition_bytes_max: 1 << 20 };
 
-#[test]
-fn a_partition_named_twice_in_one_answer_is_heard_once() {
-    let now = Instant::now();
+/// A broker with one partition, which is to be fetched; its copy's position.
+fn fetching(now: Instant) -> (Broker, TopicPartition, Uuid, Position) {
     let (id, topic_id) = (TopicPartition::new("t", 0), Uuid::from_u128(7));
     let pause = Duration::from_secs(1);
     let patience = Patience { retry_backoff: pause, fetch_backoff: pause, retry_timeout: pause };
@@ -23,6 +22,31 @@ fn a_partition_named_twice_in_one_answer_is_heard_once() {
     assert!(broker.on(&id, Event::Opened(position), now).is_none());
     let leader = Leader { node: NodeId(1), epoch: LeaderEpoch(1) };
     assert!(broker.on(&id, Event::Leader(leader), now).is_none());
+    (broker, id, topic_id, position)
+}
+
+/// A fetch would continue a session on another channel than its own, which the source half refuses and counts.
+#[test]
+fn a_lost_connection_takes_its_fetch_session_with_it() {
+    let losses: [(&str, fn(&mut Broker)); 2] =
+        [("reconnected", |broker| broker.connected(FETCH_BY_ID)), ("taken over", Broker::fetch_failed)];
+    for (name, lose) in losses {
+        let now = Instant::now();
+        let (mut broker, ..) = fetching(now);
+        broker.fetch_request().expect("a partition to fetch");
+        broker.fetched(FetchResponse::default().with_session_id(9), &|_, _| None, now);
+        let request = broker.fetch_request().expect("the session goes on");
+        assert_eq!((request.session_id, request.session_epoch), (9, 1));
+        lose(&mut broker);
+        let request = broker.fetch_request().expect("a new session");
+        assert_eq!((request.session_id, request.session_epoch, request.topics.len()), (0, 0, 1), "{name}");
+    }
+}
+
+#[test]
+fn a_partition_named_twice_in_one_answer_is_heard_once() {
+    let now = Instant::now();
+    let (mut broker, id, topic_id, position) = fetching(now);
     broker.fetch_request().expect("a partition to fetch");
 
     let entry = |high_watermark| PartitionData::default().with_high_watermark(high_watermark).with_log_start_offset(0);

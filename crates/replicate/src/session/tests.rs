@@ -89,13 +89,15 @@ fn errors_start_over() {
 }
 
 #[test]
-fn a_lost_answer_starts_over() {
-    let mut session = established();
-    session.want(&id(1), at(5));
-    session.plan();
-    session.reset();
-    let plan = session.plan();
-    assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (9, 0, 3));
+fn a_session_ends_with_its_connection() {
+    for (end, session_id) in [(Session::reset as fn(&mut Session), 9), (Session::forget, 0)] {
+        let mut session = established();
+        session.want(&id(1), at(5));
+        session.plan();
+        end(&mut session);
+        let plan = session.plan();
+        assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (session_id, 0, 3));
+    }
 }
 
 #[test]
@@ -164,7 +166,7 @@ proptest! {
                 _ => {
                     let plan = session.plan();
                     match step {
-                        3 => session.reset(), // lost before the broker saw it
+                        3 => session.forget(), // lost before the broker saw it
                         4 => {
                             peer.take(plan);
                             session.answered(71, 0);
