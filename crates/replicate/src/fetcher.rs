@@ -394,6 +394,7 @@ impl<S: Store> Fetcher<S> {
         let answer = match answer {
             Ok((_, answer)) => answer,
             Err(error) => {
+                self.sizer.saw_failure();
                 self.line_down(&error, 0);
                 return Vec::new();
             }

@@ -1,10 +1,16 @@
 //! How much one fetch may bring. It starts as configured and grows with round trip × rate, so that a long line is kept
 //! full with one fetch in flight; it is bounded, as two answers may be in memory.
+//!
+//! After a fetch that failed it is halved, and doubled again with every full answer: what a slow or frail line does not
+//! bring whole would be asked for again for ever. That a line is merely slow is no failure (the client waits for as long
+//! as an answer goes on coming), so the floor may stay above what a line brings within a request's time-out.
 
 use std::time::Duration;
 
 /// Largest answer that is ever asked for, unless the configuration asks for more.
 pub const RESPONSE_BYTES_MAX: usize = 24 << 20;
+/// What failures never shrink an answer below, in bytes: less would be all round trips.
+const RESPONSE_BYTES_FLOOR: usize = 64 << 10;
 /// The share of a fetch that may be spent waiting for the round trip: one part in this many.
 const ROUND_TRIP_PARTS: f64 = 4.0;
 /// Weight of a new sample of the rate.
@@ -14,6 +20,8 @@ const SMOOTHING: f64 = 0.3;
 #[derive(Clone, Copy, Debug)]
 pub struct Sizer {
     configured: usize,
+    /// At most this after failures; `None` without.
+    limit: Option<usize>,
     round_trip: Duration,
     bytes_per_second: f64,
 }
@@ -21,7 +29,7 @@ pub struct Sizer {
 impl Sizer {
     /// `configured` is `replica.fetch.response.max.bytes`.
     pub fn new(configured: usize) -> Self {
-        Self { configured, round_trip: Duration::ZERO, bytes_per_second: 0.0 }
+        Self { configured, limit: None, round_trip: Duration::ZERO, bytes_per_second: 0.0 }
     }
 
     /// A small request took this long.
@@ -36,6 +44,7 @@ impl Sizer {
         if bytes < self.response_bytes() / 2 {
             return;
         }
+        self.limit = self.limit.map(|limit| limit * 2).filter(|limit| *limit < self.configured);
         let transfer = took.saturating_sub(self.round_trip).max(Duration::from_micros(100));
         let sample = bytes as f64 / transfer.as_secs_f64();
         self.bytes_per_second = match self.bytes_per_second {
@@ -44,9 +53,18 @@ impl Sizer {
         };
     }
 
+    /// A fetch brought nothing: it was too late, or its connection broke.
+    pub fn saw_failure(&mut self) {
+        let less = self.response_bytes().min(self.configured) / 2;
+        self.limit = Some(less.max(RESPONSE_BYTES_FLOOR)).filter(|limit| *limit < self.configured);
+    }
+
     /// What the next fetch may bring, in whole MiB above the configured size.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded on the next line
     pub fn response_bytes(&self) -> usize {
+        if let Some(limit) = self.limit {
+            return limit;
+        }
         let wanted = self.bytes_per_second * self.round_trip.as_secs_f64() * ROUND_TRIP_PARTS;
         let wanted = wanted.min(RESPONSE_BYTES_MAX as f64) as usize;
         self.configured.max(wanted >> 20 << 20)
@@ -77,6 +95,29 @@ mod tests {
         assert_eq!(after(1, 1_000 * MIB), 10 * MIB);
         assert!((18 * MIB..=20 * MIB).contains(&after(50, 100 * MIB)));
         assert_eq!(after(100, 1_000 * MIB), RESPONSE_BYTES_MAX);
+    }
+
+    #[test]
+    fn failures_shrink_it_to_a_floor_and_full_answers_bring_it_back() {
+        let mut sizer = Sizer::new(10 * MIB);
+        sizer.saw_round_trip(Duration::from_millis(1));
+        sizer.saw_failure();
+        assert_eq!(sizer.response_bytes(), 5 * MIB);
+        for _ in 0..20 {
+            sizer.saw_failure();
+        }
+        assert_eq!(sizer.response_bytes(), RESPONSE_BYTES_FLOOR);
+        sizer.saw_answer(1_000, Duration::from_millis(500));
+        assert_eq!(sizer.response_bytes(), RESPONSE_BYTES_FLOOR, "an idle line proves nothing");
+        let mut sizes = Vec::new();
+        while sizer.response_bytes() < 10 * MIB {
+            sizer.saw_answer(sizer.response_bytes(), Duration::from_secs(20));
+            sizes.push(sizer.response_bytes() / 1024);
+        }
+        assert_eq!(sizes, [128, 256, 512, 1024, 2048, 4096, 8192, 10 * 1024]);
+        let mut small = Sizer::new(10_000);
+        small.saw_failure();
+        assert_eq!(small.response_bytes(), 10_000, "configured below the floor");
     }
 
     #[test]

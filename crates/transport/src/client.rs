@@ -148,7 +148,7 @@ impl KafkaClient {
     }
 
     /// Sends `request` at the highest version both sides speak, not above `version_max`, and waits for the
-    /// answer for `request_timeout + extra_wait`. Returns the version used and the response.
+    /// answer for `request_timeout + extra_wait`, and longer while it is coming. Returns the version used and the response.
     /// Cancel-safe: a dropped call's answer is read and thrown away.
     ///
     /// # Errors

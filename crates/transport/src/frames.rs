@@ -147,6 +147,11 @@ impl FrameReader {
         self.ahead.is_empty() && self.large.is_none()
     }
 
+    /// Bytes that have been read beyond the last frame: how far the one that is coming has come.
+    pub(crate) fn begun_bytes(&self) -> usize {
+        self.ahead.len() + self.large.as_ref().map_or(0, |large| large.frame.len())
+    }
+
     /// What was read beyond the last frame, in wire form, for the next owner of the stream.
     pub fn into_ahead(self) -> Bytes {
         match self.large {

@@ -2,6 +2,10 @@
 //!
 //! Deadlines never fall from one call in flight to the next (answers come in order, so none can be late before the
 //! one ahead of it), which is why one timer, armed for the oldest, is enough.
+//!
+//! A deadline is for the answer's beginning: while at least [`ANSWER_BYTES_MIN`] of it come in each further time-out, the
+//! calls wait on. A line that brings an answer too slowly would otherwise be asked for the same again for ever. (Kafka's
+//! `NetworkClient` gives such a call up; its brokers are near.) Frames are bounded, so a peer that dribbles is, too.
 
 use super::{ClientError, ClientOptions, closed_by};
 use crate::frames::FrameReader;
@@ -20,6 +24,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Requests on the wire without an answer. A broker works on one at a time, so more would only wait there.
 pub(super) const IN_FLIGHT_MAX: usize = 64;
+/// Bytes of an answer that is late which must come in each time-out for it to be waited for. At the slowest configurable
+/// `hawser.egress.bytes.per.second` (1 KiB) thirty channels share a line that still does this in the default 30 s.
+pub(super) const ANSWER_BYTES_MIN: usize = 1024;
 /// Frames that are written with one system call.
 const WRITE_SLICES: usize = 16;
 
@@ -52,6 +59,8 @@ pub(super) struct Driver {
     flushed: bool,
     timer: Pin<Box<Sleep>>,
     armed: bool,
+    /// Bytes of the answer at hand that had come when it was given more time.
+    late_bytes: usize,
     timeout: Duration,
     reauthentication: Option<Reauthentication>,
     /// Under way: calls wait until it is over.
@@ -79,6 +88,7 @@ impl Driver {
             flushed: true,
             timer: Box::pin(sleep_until(Instant::now())),
             armed: false,
+            late_bytes: 0,
             timeout: options.request_timeout,
             reauthentication,
             login: None,
@@ -175,6 +185,7 @@ impl Driver {
         let Some(pending) = self.pending.pop_front() else {
             return Err(ClientError::Closed("the peer answered without being asked".to_owned()));
         };
+        self.late_bytes = 0;
         let id = frame.first_chunk::<4>().map(|b| i32::from_be_bytes(*b));
         if id != Some(pending.id) {
             let reason = format!("the answer to {} {} carries the correlation id {id:?}", pending.api, pending.id);
@@ -236,8 +247,17 @@ impl Driver {
                 return Ok(());
             }
             self.armed = false;
-            if oldest.deadline <= Instant::now() {
-                return Err(ClientError::Timeout { api: oldest.api, after: oldest.after });
+            let now = Instant::now();
+            if oldest.deadline <= now {
+                let begun = self.frames.begun_bytes();
+                if begun < self.late_bytes + ANSWER_BYTES_MIN {
+                    return Err(ClientError::Timeout { api: oldest.api, after: oldest.after });
+                }
+                self.late_bytes = begun;
+                let deadline = now + self.timeout;
+                for pending in &mut self.pending {
+                    pending.deadline = pending.deadline.max(deadline);
+                }
             }
         }
         Ok(())

@@ -211,6 +211,41 @@ async fn extra_wait_is_added() {
 }
 
 #[tokio::test]
+async fn an_answer_that_goes_on_coming_is_waited_for_and_so_is_the_next() {
+    let (client, mut peer) = pair(3_000).await;
+    let body = vec![7; 10 * 2 * driver::ANSWER_BYTES_MIN];
+    let raw = || client.call_raw(api::private::OPERATE, 0, Bytes::new(), Duration::ZERO);
+    let (slow, next, ()) = tokio::join!(raw(), raw(), async {
+        let (slow, next) = (peer.request().await, peer.request().await);
+        let reply = api::encode_raw_response(slow.api_key, 0, slow.correlation_id, &body).unwrap();
+        for piece in reply.chunks(2 * driver::ANSWER_BYTES_MIN) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            peer.send(piece).await;
+        }
+        peer.send(&api::encode_raw_response(next.api_key, 0, next.correlation_id, b"next").unwrap()).await;
+    });
+    assert_eq!((slow.unwrap().len(), &next.unwrap()[..]), (body.len(), &b"next"[..]));
+}
+
+#[tokio::test]
+async fn an_answer_that_dribbles_is_too_late() {
+    let (client, mut peer) = pair(300).await;
+    let (answer, ()) = tokio::join!(cluster(&client), async {
+        let request = peer.request().await;
+        let body = vec![0; 10 * driver::ANSWER_BYTES_MIN];
+        let reply = api::encode_raw_response(request.api_key, 0, request.correlation_id, &body).unwrap();
+        for byte in reply.chunks(1) {
+            if peer.tcp.write_all(byte).await.is_err() {
+                return; // given up
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("waited for to its last byte");
+    });
+    assert!(matches!(answer.unwrap_err(), ClientError::Timeout { .. }));
+}
+
+#[tokio::test]
 async fn the_last_clone_closes_the_connection() {
     let (client, mut peer) = pair(10_000).await;
     let closed = client.closed();
