@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 /// Metadata before version 4 creates the topics that it names, and cannot be told not to.
 const METADATA_VERSION_MIN: i16 = 4;
+/// OffsetFetch from version 10 on names topics by id, which no answer's rewriting looks up; the library ends at 9 today.
+const OFFSET_FETCH_VERSION_MAX: i16 = 9;
 /// The only `key_type` of FindCoordinator that is let through: a broker creates the internal topic behind any type that it
 /// is asked for (`KafkaApis.getCoordinator`), and nobody across a link needs those of transactions and share groups.
 const GROUP_KEY: i8 = 0;
@@ -55,6 +57,7 @@ pub fn versions(key: ApiKey) -> Option<(i16, i16)> {
     };
     match (key, range) {
         (ApiKey::Metadata, Some((min, max))) => Some((min.max(METADATA_VERSION_MIN), max)),
+        (ApiKey::OffsetFetch, Some((min, max))) => Some((min, max.min(OFFSET_FETCH_VERSION_MAX))),
         (_, range) => range,
     }
 }

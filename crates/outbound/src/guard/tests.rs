@@ -140,6 +140,16 @@ fn every_allowed_api_passes_unchanged_in_every_version() {
     let Verdict::Pass(..) = open().judge(frame(7, &consumer)) else { panic!() };
 }
 
+/// From version 10 on it names topics by id, and a site policy would pass what it cannot name.
+#[test]
+fn offsets_are_fetched_by_name_only() {
+    assert_eq!(versions(ApiKey::OffsetFetch).map(|(_, max)| max), Some(9));
+    let verdict = open().judge(frame(9, &OffsetFetchRequest::default()));
+    assert!(matches!(verdict, Verdict::Pass(..)), "{verdict:?}");
+    let verdict = open().judge(raw(ApiKey::OffsetFetch as i16, 10, &[0; 64]));
+    assert!(matches!(verdict, Verdict::Close(_)), "{verdict:?}");
+}
+
 #[test]
 fn metadata_never_creates_topics() {
     let asked = MetadataRequest::default()
