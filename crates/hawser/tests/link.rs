@@ -238,6 +238,71 @@ fn partings(source: &FakeSource, at: &str) {
     on_prem.stop().unwrap();
 }
 
+/// The cluster beside the source half dies and returns: both halves beat on, and say that nothing flows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_cluster_that_dies_shows_on_both_halves_until_it_is_back() {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), ServerSecurity::plaintext()).await.unwrap();
+    let source = FakeSource::start(vec![listener]);
+    let at = source.addresses()[0].to_string();
+    source.create("orders", 1);
+    source.append("orders", 0, batches(0, Codec::None));
+    tokio::task::spawn_blocking(move || dead_source(&source, &at)).await.unwrap();
+}
+
+fn dead_source(source: &FakeSource, at: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    // A cluster that comes back with what it held: a daemon, which has its topic from the source in memory.
+    let mut kafka = daemon(folder.path(), "kafka", &[]);
+    let mut cloud = daemon(folder.path(), "cloud", &[]);
+    let beside = kafka.bootstrap();
+    let mut on_prem = daemon(folder.path(), "on-prem", &[("local.bootstrap.servers", &beside)]);
+    kafka.run(&["link", "create", "feed", "--config", &format!("bootstrap.servers={at}")]).unwrap();
+    kafka.run(&["mirror", "create", "orders", "--link", "feed"]).unwrap();
+    caught_up(&kafka, "orders", 50);
+    cloud.run(&["link", "create", "l", "--config", "link.mode=DESTINATION,connection.mode=INBOUND"]).unwrap();
+    let to_cloud = format!("link.mode=SOURCE,bootstrap.servers={}", cloud.bootstrap());
+    on_prem.run(&["link", "create", "l", "--config", &to_cloud]).unwrap();
+    cloud.run(&["mirror", "create", "orders", "--link", "l"]).unwrap();
+    caught_up(&cloud, "orders", 50);
+    await_state(&on_prem, "ACTIVE", "");
+    await_state(&cloud, "ACTIVE", "");
+
+    kafka.kill9().unwrap();
+    await_state(&cloud, "UNAVAILABLE", "LocalUnreachable");
+    await_state(&on_prem, "UNAVAILABLE", "cannot reach the local cluster");
+    let up = |daemon: &Daemon| {
+        daemon.metrics().unwrap().lines().find(|l| l.starts_with("hawser_link_up")).map(str::to_owned)
+    };
+    assert!(up(&cloud).is_some_and(|line| line.ends_with(" 0")), "{:?}", up(&cloud));
+    until("the mirror shows it", || {
+        let mirror = json(&cloud, &["mirror", "describe", "orders"]);
+        let partition = &mirror["partitions"][0];
+        let shows = mirror["mirror_status"] == "SOURCE_UNAVAILABLE"
+            && partition["state"] == "WAITING"
+            && partition["reason"].as_str().is_some_and(|why| why.starts_with("unreachable: "))
+            && partition["partition_mirror_lag_ms"].as_i64().is_some_and(|ms| ms > 0);
+        if shows { Ok(()) } else { Err(mirror.to_string()) }
+    });
+
+    kafka.start().unwrap();
+    source.append("orders", 0, batches(50, Codec::None));
+    await_state(&cloud, "ACTIVE", "");
+    await_state(&on_prem, "ACTIVE", "");
+    caught_up(&cloud, "orders", 100);
+    until("the mirror flows again", || {
+        let mirror = json(&cloud, &["mirror", "describe", "orders"]);
+        let partition = &mirror["partitions"][0];
+        let flows = mirror["mirror_status"] == "ACTIVE"
+            && partition["state"] == "FETCHING"
+            && partition["reason"].is_null()
+            && partition["partition_mirror_lag_ms"] == 0;
+        if flows { Ok(()) } else { Err(mirror.to_string()) }
+    });
+    for daemon in [&mut cloud, &mut on_prem, &mut kafka] {
+        daemon.stop().unwrap();
+    }
+}
+
 /// Links that the destination dials, one behind the other: the source, its mirror, and the mirror of that mirror.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_of_links_that_dial_themselves() {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Halves started by this process. Each has 2^32 numbers for its dials, above all earlier ones.
@@ -40,6 +40,8 @@ pub(crate) enum Report {
     /// What the dial met that is reported to have failed next.
     Unreached(Obstacle),
     Known(Known),
+    /// The local cluster does not answer: why.
+    LocalLost(String),
 }
 
 /// What a control connection's task is told. Dropping the sender closes the connection after what was sent.
@@ -88,6 +90,8 @@ pub(crate) async fn run(
         source_cluster_id: known.cluster_id.clone(),
         reached: None,
         obstacle: None,
+        local_lost: None,
+        look: Arc::default(),
         control: None,
         channels: HashMap::new(),
         tasks: JoinSet::new(),
@@ -127,6 +131,10 @@ struct Half {
     reached: Option<HostPort>,
     /// Of the last dial, if it failed.
     obstacle: Option<Obstacle>,
+    /// Why the local cluster cannot be lent just now.
+    local_lost: Option<String>,
+    /// Asks for a look at the local cluster before its time.
+    look: Arc<Notify>,
     control: Option<(i64, mpsc::Sender<Command>)>,
     /// Channels by ticket; dropping the sender ends the channel.
     channels: HashMap<Ticket, oneshot::Sender<()>>,
@@ -152,6 +160,10 @@ impl Half {
                     Some(Report::Reached(at)) => (self.reached, self.obstacle) = (Some(at), None),
                     Some(Report::Unreached(obstacle)) => self.obstacle = Some(obstacle),
                     Some(Report::Known(known)) => self.known(known),
+                    Some(Report::LocalLost(why)) => {
+                        self.local_lost = Some(why);
+                        self.publish();
+                    }
                     None => break,
                 },
                 () = until(deadline) => self.feed(SourceEvent::Tick),
@@ -168,10 +180,12 @@ impl Half {
 
     fn known(&mut self, known: Known) {
         if known.cluster_id == self.source_cluster_id {
+            self.local_lost = None;
             self.feed(SourceEvent::Nodes(known.nodes));
         } else {
             let reason = format!("the local cluster now calls itself {}", known.cluster_id);
             tracing::error!(link = %self.shared.link, reason, "local cluster changed: its brokers are not announced");
+            self.local_lost = Some(reason);
             self.feed(SourceEvent::Nodes(Vec::new()));
         }
     }
@@ -200,8 +214,8 @@ impl Half {
 
     fn publish(&self) {
         let counts = &self.shared.counts;
-        let (machine, source) = (&self.machine, &self.source_cluster_id);
-        self.status.send_if_modified(|status| status.update(machine, self.obstacle, source, counts));
+        let (machine, source, local_lost) = (&self.machine, &self.source_cluster_id, self.local_lost.as_deref());
+        self.status.send_if_modified(|status| status.update(machine, self.obstacle, local_lost, source, counts));
     }
 
     fn perform(&mut self, action: SourceAction) {
@@ -237,7 +251,7 @@ impl Half {
         let (alive, abandoned) = oneshot::channel::<()>();
         self.channels.retain(|_, alive| !alive.is_closed());
         self.channels.insert(ticket, alive);
-        let (shared, reports) = (Arc::clone(&self.shared), self.reports.clone());
+        let (shared, reports, look) = (Arc::clone(&self.shared), self.reports.clone(), self.look.clone());
         self.tasks.spawn(async move {
             let opened = || async {
                 let _ = reports.send(Report::Event(SourceEvent::ChannelOpened { ticket })).await;
@@ -250,6 +264,7 @@ impl Half {
                 ChannelEnd::NotOpened(failure) => {
                     if let ChannelFailure::Ours(refusal) = &failure {
                         tracing::warn!(link = %shared.link, node = ?node.map(|n| n.0), %refusal, "channel not opened");
+                        look.notify_one(); // one broker may be down, or all
                     }
                     SourceEvent::ChannelFailed { ticket, failure }
                 }
@@ -262,19 +277,30 @@ impl Half {
         });
     }
 
-    /// Looks at the local cluster's brokers now and then.
+    /// Looks at the local cluster's brokers now and then, and when one of them was dialled in vain; while it does not
+    /// answer, at the pace of retries.
     fn spawn_refresh(&mut self) {
-        let (shared, reports) = (Arc::clone(&self.shared), self.reports.clone());
+        let (shared, reports, look) = (Arc::clone(&self.shared), self.reports.clone(), self.look.clone());
         self.tasks.spawn(async move {
+            let mut is_lost = false;
             loop {
-                tokio::time::sleep(shared.metadata_max_age.min(REFRESH_MAX)).await;
-                match shared.local.refresh().await {
-                    Ok(known) => {
-                        if reports.send(Report::Known(known)).await.is_err() {
-                            return;
+                tokio::time::sleep(LOCAL_RETRY).await;
+                if !is_lost {
+                    let rest = shared.metadata_max_age.min(REFRESH_MAX).saturating_sub(LOCAL_RETRY);
+                    let _ = tokio::time::timeout(rest, look.notified()).await; // whichever comes first
+                }
+                let report = match shared.local.refresh().await {
+                    Ok(known) => Report::Known(known),
+                    Err(error) => {
+                        if !is_lost {
+                            tracing::warn!(link = %shared.link, %error, "local cluster not reachable");
                         }
+                        Report::LocalLost(error.to_string())
                     }
-                    Err(error) => tracing::warn!(link = %shared.link, %error, "local cluster not reachable"),
+                };
+                is_lost = matches!(report, Report::LocalLost(_));
+                if reports.send(report).await.is_err() {
+                    return;
                 }
             }
         });

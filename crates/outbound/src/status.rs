@@ -12,9 +12,9 @@ use uuid::Uuid;
 pub struct OutboundStatus {
     /// Its state.
     pub state: OutboundState,
-    /// Why it is not open; `None` when it is.
+    /// Why it is not open, or open with nothing to lend; `None` when all is well.
     pub reason: Option<String>,
-    /// What kind of reason; `None` when it is open, or nothing failed yet.
+    /// What kind of reason; `None` when all is well, or nothing failed yet.
     pub cause: Option<Cause>,
     /// Since when it is in this state.
     pub since: SystemTime,
@@ -108,6 +108,7 @@ impl OutboundStatus {
         &mut self,
         machine: &SourceControl,
         obstacle: Option<Obstacle>,
+        local_lost: Option<&str>,
         source_cluster_id: &str,
         counts: &Counts,
     ) -> bool {
@@ -121,6 +122,9 @@ impl OutboundStatus {
         self.reason = machine.reason().map(str::to_owned);
         let failed = || obstacle.map_or(Cause::Lost, Cause::Dial);
         self.cause = machine.reason().map(|_| machine.refusal().map_or_else(failed, Cause::Refused));
+        if let (Some(why), SourcePhase::Open) = (local_lost, machine.phase()) {
+            (self.reason, self.cause) = (Some(why.to_owned()), Some(Cause::Local));
+        }
         self.link_id = machine.link_id();
         self.destination_cluster_id = machine.remote_cluster_id().map(str::to_owned);
         self.source_cluster_id = Some(source_cluster_id.to_owned());

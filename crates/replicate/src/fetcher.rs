@@ -26,7 +26,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -346,6 +345,7 @@ impl<S: Store> Fetcher<S> {
             Ok((client, fetch_version, round_trip)) => {
                 debug!(link = %self.config.link, node = %self.core.broker.node(), fetch_version, ?round_trip, "connected");
                 self.sizer.saw_round_trip(round_trip);
+                self.beat.regain();
                 self.core.broker.connected(fetch_version);
                 self.line = Line::Up(client);
             }
@@ -362,6 +362,7 @@ impl<S: Store> Fetcher<S> {
         let patience = self.config.patience;
         let wait = patience.retry_backoff.saturating_mul(1 << attempts.min(10)).min(patience.fetch_backoff);
         self.line = Line::Down { retry_at: now() + wait, attempts: attempts.saturating_add(1) };
+        self.beat.lose(error);
         self.asker = None;
         self.core.broker.fetch_failed();
         self.outbox.ask_for(self.core.sides.keys().map(|id| id.topic.clone()));
@@ -400,7 +401,7 @@ impl<S: Store> Fetcher<S> {
             }
         };
         let beat_ms = now_ms();
-        self.beat.store(beat_ms, Ordering::Relaxed);
+        self.beat.answered(beat_ms);
         let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
         let bytes: usize = partitions.filter_map(|data| data.records.as_ref().map(bytes::Bytes::len)).sum();
         self.counters.fetch_bytes.increment(bytes as u64);
@@ -434,7 +435,7 @@ impl<S: Store> Fetcher<S> {
             debug_assert!(more.is_none(), "a write orders no other");
             if let (Some(side), Some(machine)) = (self.core.sides.get(&id), self.core.broker.partition(&id)) {
                 let batch_ms = write.append.last().map(|batch| batch.header.max_timestamp);
-                side.place.moved(machine, write.bytes(), batch_ms, self.beat.load(Ordering::Relaxed));
+                side.place.moved(machine, write.bytes(), batch_ms, self.beat.answered_ms());
             }
         }
     }

@@ -44,6 +44,8 @@ pub struct Trouble {
 /// Kinds of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TroubleKind {
+    /// The leader's broker cannot be reached.
+    Unreachable,
     /// The broker asked is not the leader, or its epoch and ours differ; metadata is asked for.
     Leadership,
     /// The broker does not know the topic (any more, or yet).
@@ -75,7 +77,8 @@ impl TroubleKind {
             Self::EpochFell => Some(Reason::NonMonotonicLogAppendEpoch),
             Self::EpochBehind => Some(Reason::NonMonotonicSourceEpoch),
             Self::LineageUnknown => Some(Reason::UnexpectedTruncation),
-            Self::Leadership
+            Self::Unreachable
+            | Self::Leadership
             | Self::UnknownTopic
             | Self::Unauthorized
             | Self::Source
@@ -89,6 +92,7 @@ impl TroubleKind {
     /// A short name, also the value of metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Unreachable => "unreachable",
             Self::Leadership => "leadership",
             Self::UnknownTopic => "unknown_topic",
             Self::Unauthorized => "unauthorized",

@@ -5,7 +5,7 @@
 //! time-out above that (the daemon's has one) drops what is no longer set.
 
 use crate::partition::{Partition, Phase, Report};
-use crate::reason::{Failure, Trouble};
+use crate::reason::{Failure, Trouble, TroubleKind};
 use hawser_transport::{ClientError, LeaseError, Panicked};
 use hawser_wire::Offset;
 use metrics::{Counter, Gauge, counter, gauge};
@@ -16,6 +16,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often gauges are set.
 pub const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How old the last answer of a broker may be for a copy that held everything then to count as one that does now: ten
+/// polls of the default `replica.fetch.wait.max.ms`.
+const ANSWER_AGE_MS_MAX: i64 = 5_000;
 
 /// The state of a mirror topic on this link, as far as replication knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +78,8 @@ pub struct PartitionStatus {
     pub source_high_watermark: Option<Offset>,
     /// Records (offsets) that are still to come.
     pub lag_records: Option<i64>,
-    /// Milliseconds since the copy was last known to hold everything; 0 if it does.
+    /// Milliseconds since the copy was last known to hold everything; 0 if it does. A source that does not answer may have
+    /// more: from then on it counts from its last answer.
     pub lag_ms: Option<i64>,
     /// When the source last answered for this partition, ms since 1970.
     pub last_fetch_ms: Option<i64>,
@@ -144,8 +149,42 @@ struct PartitionState {
     beat: Option<Beat>,
 }
 
-/// When a fetcher's broker last answered, ms since 1970; 0 for never.
-pub(crate) type Beat = Arc<AtomicI64>;
+/// What a fetcher hears of its broker; every partition that it fetches shows it.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    /// When it last answered, ms since 1970; 0 for never.
+    answered_ms: AtomicI64,
+    /// Why it cannot be reached, until it can.
+    lost: Mutex<Option<Trouble>>,
+}
+
+/// A fetcher's, for everybody who shows it.
+pub(crate) type Beat = Arc<Pulse>;
+
+impl Pulse {
+    /// It answered a fetch.
+    pub(crate) fn answered(&self, at_ms: i64) {
+        self.answered_ms.store(at_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn answered_ms(&self) -> i64 {
+        self.answered_ms.load(Ordering::Relaxed)
+    }
+
+    /// It cannot be reached.
+    pub(crate) fn lose(&self, why: &dyn std::fmt::Display) {
+        *lock(&self.lost) = Some(Trouble { kind: TroubleKind::Unreachable, detail: why.to_string() });
+    }
+
+    /// It answers again.
+    pub(crate) fn regain(&self) {
+        *lock(&self.lost) = None;
+    }
+
+    fn lost(&self) -> Option<Trouble> {
+        lock(&self.lost).clone()
+    }
+}
 
 /// Counters of a link.
 #[derive(Clone)]
@@ -304,30 +343,41 @@ impl PartitionBoard {
         let state = lock(&self.state);
         let high_watermark = self.high_watermark.load(Ordering::Relaxed);
         let log_end = self.log_end.load(Ordering::Relaxed);
-        let beat = state.beat.as_ref().map(|beat| beat.load(Ordering::Relaxed)).filter(|&ms| ms > 0);
+        let beat = state.beat.as_ref().map(|beat| beat.answered_ms()).filter(|&ms| ms > 0);
+        let is_asking = matches!(state.phase, Phase::Starting | Phase::Fetching);
+        let lost = state.beat.as_ref().filter(|_| is_asking).and_then(|beat| beat.lost());
         let known = high_watermark >= 0;
         PartitionStatus {
             partition,
-            phase: state.phase,
-            trouble: state.trouble.clone(),
+            phase: if lost.is_some() { Phase::Waiting } else { state.phase },
+            lag_ms: self.lag_ms(now_ms, high_watermark, log_end, beat, lost.is_some()),
+            trouble: lost.or_else(|| state.trouble.clone()),
             failure: state.failure.clone(),
             log_start: Offset(self.log_start.load(Ordering::Relaxed)),
             log_end: Offset(log_end),
             source_high_watermark: known.then_some(Offset(high_watermark)),
             lag_records: known.then(|| (high_watermark - log_end).max(0)),
-            lag_ms: self.lag_ms(now_ms, high_watermark, log_end),
             last_fetch_ms: beat.filter(|_| known),
             bytes: self.bytes.load(Ordering::Relaxed),
         }
     }
 
-    fn lag_ms(&self, now_ms: i64, high_watermark: i64, log_end: i64) -> Option<i64> {
+    fn lag_ms(
+        &self,
+        now_ms: i64,
+        high_watermark: i64,
+        log_end: i64,
+        answered_ms: Option<i64>,
+        is_lost: bool,
+    ) -> Option<i64> {
+        let unheard_ms = answered_ms.map_or(0, |at| (now_ms - at).max(0));
         let last_known_whole = match self.caught_up_ms.load(Ordering::Relaxed) {
             0 => self.batch_ms.load(Ordering::Relaxed), // never so far: as old as the newest record held
             ms => ms,
         };
         match high_watermark {
             ..0 => None,
+            _ if log_end >= high_watermark && (is_lost || unheard_ms > ANSWER_AGE_MS_MAX) => Some(unheard_ms),
             _ if log_end >= high_watermark => Some(0),
             _ if last_known_whole <= 0 => None,
             _ => Some((now_ms - last_known_whole).max(0)),
@@ -341,11 +391,13 @@ impl PartitionBoard {
         if high_watermark >= 0 {
             self.lag_records.set((high_watermark - log_end).max(0) as f64);
         }
-        if let Some(lag_ms) = self.lag_ms(now_ms, high_watermark, log_end) {
+        let beat = lock(&self.state).beat.clone();
+        let answered_ms = beat.as_ref().map(|beat| beat.answered_ms()).filter(|&ms| ms > 0);
+        let is_lost = beat.is_some_and(|beat| beat.lost().is_some());
+        if let Some(lag_ms) = self.lag_ms(now_ms, high_watermark, log_end, answered_ms, is_lost) {
             self.lag_seconds.set(lag_ms as f64 / 1_000.0);
         }
-        let beat = lock(&self.state).beat.as_ref().map_or(0, |beat| beat.load(Ordering::Relaxed));
-        if beat > 0 {
+        if let Some(beat) = answered_ms {
             self.fetch_age_seconds.set((now_ms - beat).max(0) as f64 / 1_000.0);
         }
     }
@@ -353,4 +405,35 @@ impl PartitionBoard {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_is_lost_shows_on_its_partitions() {
+        let (place, beat) = (PartitionBoard::new("l", "t", 0), Beat::default());
+        place.follow(Some(beat.clone()));
+        place.high_watermark.store(50, Ordering::Relaxed);
+        place.log_end.store(50, Ordering::Relaxed);
+        lock(&place.state).phase = Phase::Fetching;
+        let at = |now_ms| {
+            let seen = place.snapshot(0, now_ms);
+            (seen.phase, seen.lag_ms, seen.trouble.map(|trouble| trouble.to_string()))
+        };
+        beat.answered(10_000);
+        assert_eq!(at(10_400), (Phase::Fetching, Some(0), None));
+        // It hangs: nobody knows what it has by now.
+        assert_eq!(at(15_001), (Phase::Fetching, Some(5_001), None));
+        beat.lose(&"refused");
+        assert_eq!(at(10_400), (Phase::Waiting, Some(400), Some("unreachable: refused".to_owned())));
+        // Who does not ask waits for nobody.
+        lock(&place.state).phase = Phase::Paused;
+        assert_eq!(at(10_400).0, Phase::Paused);
+        lock(&place.state).phase = Phase::Fetching;
+        beat.regain();
+        beat.answered(20_000);
+        assert_eq!(at(20_100), (Phase::Fetching, Some(0), None));
+    }
 }

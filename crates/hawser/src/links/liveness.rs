@@ -1,7 +1,7 @@
 //! How a link stands, from what its parts see. Nothing here asks anybody: what was seen comes in, what is shown comes out.
 //!
 //! Unlike the reference's, `ACTIVE` means that the other side answers: beats on a control connection, answers on a
-//! dialled one.
+//! dialled one; and the source cluster, as far as anybody asked it.
 
 use crate::operations::{LinkState, MemberView};
 use hawser_inbound::InboundStatus;
@@ -75,6 +75,7 @@ impl Liveness {
     fn of_source(status: &OutboundStatus, now: Instant) -> Self {
         let is_open = status.state == OutboundState::Open;
         let state = match (status.state, status.cause) {
+            (OutboundState::Open, Some(Cause::Local)) => LinkState::Unavailable, // there, with nothing to lend
             (OutboundState::Open, _) => LinkState::Active,
             (_, Some(Cause::Panicked)) => LinkState::Failed,
             (_, _) => LinkState::Unavailable,
@@ -102,6 +103,10 @@ impl Liveness {
         let stands = match (fetchers, &half.parted) {
             (Some(why @ Unreachable::Panicked(_)), _) => {
                 Self::in_state(LinkState::Failed, UNKNOWN, Some(why.to_string()))
+            }
+            // The source half is there, its cluster is not.
+            (Some(why), _) if !members.is_empty() => {
+                Self::in_state(LinkState::Unavailable, unreachable_error(why), Some(why.to_string()))
             }
             _ if !members.is_empty() => Self::in_state(LinkState::Active, NO_ERROR, None).kept_by(keeper),
             (_, Some(parted)) => Self::in_state(LinkState::Unavailable, parted_error(parted), Some(parted.to_string())),

@@ -143,6 +143,7 @@ impl<S: Store> Coordinator<S> {
                 Err(panic) => {
                     error!(link = %self.config.link, %panic, "replication of the link failed; it starts over");
                     self.board.set_unreachable(Some(panic.into()));
+                    self.probe_at = Some(now()); // an answer takes that back
                 }
             }
             panics = if now().saturating_duration_since(begun) > RESTART_AFTER_MAX { 0 } else { panics };

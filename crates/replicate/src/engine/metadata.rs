@@ -67,8 +67,8 @@ impl<S: Store> Coordinator<S> {
                     warn!(link = %self.config.link, %error, "no metadata from the source");
                 }
                 self.failures = self.failures.saturating_add(1);
-                // From now on it is asked again at the pace of retries, until it answers.
-                self.probe_at = self.probe_at.map(|_| now());
+                // From now on it is asked again at the pace of retries, until it answers, whether or not a topic needs it.
+                self.probe_at = Some(now());
                 if self.failures >= self.config.availability_failures_max {
                     self.board.set_unreachable(Some(error));
                 }
