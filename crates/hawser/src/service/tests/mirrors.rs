@@ -620,3 +620,18 @@ async fn a_bidirectional_link_is_refused_by_name() {
     assert_eq!(refusal.code, RefusalCode::InvalidLinkConfig);
     assert!(refusal.message.contains("BIDIRECTIONAL is not supported yet"), "{}", refusal.message);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn syncs_that_do_not_run_are_not_settled() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    let topics = BTreeSet::from(["m-t".into()]);
+    assert_eq!(bed.service.settle_syncs("l", topics.clone()).await, BTreeMap::new());
+    // As between the two steps of a change of settings.
+    bed.service.forget_link("l").await;
+    let open = bed.service.settle_syncs("l", topics.clone()).await;
+    assert!(open.contains_key("m-t"), "{open:?}");
+    bed.service.follow_link(&bed.service.state.link("l").unwrap()).await;
+    assert_eq!(bed.service.settle_syncs("l", topics).await, BTreeMap::new());
+}
