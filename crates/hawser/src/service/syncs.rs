@@ -23,7 +23,7 @@ use std::sync::{Arc, Weak};
 pub(super) struct RunningSyncs(std::sync::Mutex<BTreeMap<String, Syncs>>);
 
 /// This daemon as the destination of one link.
-struct LinkDestination {
+pub(super) struct LinkDestination {
     service: Weak<Service>,
     link: String,
     /// `cluster.link.prefix`.
@@ -44,9 +44,14 @@ impl Service {
         self.forget_link(&record.name).await;
         let (Ok(config), Some(source)) = (self.link_config(record), self.links.source(&record.name)) else { return };
         let MirrorConfig { prefix, .. } = &config.mirrors;
-        let to = LinkDestination { service: self.me.clone(), link: record.name.clone(), prefix: prefix.clone() };
+        let to = self.destination(&record.name, prefix);
         let syncs = Syncs::spawn(SyncConfig::new(&record.name, &config.mirrors), source.connector(), Arc::new(to));
         lock(&self.syncs.0).insert(record.name.clone(), syncs);
+    }
+
+    /// What the syncs of link `name` write to.
+    pub(super) fn destination(&self, name: &str, prefix: &str) -> LinkDestination {
+        LinkDestination { service: self.me.clone(), link: name.to_owned(), prefix: prefix.to_owned() }
     }
 
     /// Ends the syncs of link `name`: when this returns they write nothing any more.
@@ -155,11 +160,16 @@ impl Destination for LinkDestination {
             let service = self.service().map_err(WriteError::Failed)?;
             let broker = service.broker.get().and_then(Weak::upgrade);
             let broker = broker.ok_or_else(|| WriteError::Failed("the daemon stops".to_owned()))?;
+            // A mirror that was stopped since the pass compared is its consumers' own. Nobody stops one during the turn.
+            let _turn = service.changes.lock().await;
+            let following: BTreeSet<_> = self.following().iter().map(|(topic, _)| topic.name.clone()).collect();
             let (busy, groups): (Vec<_>, Vec<_>) =
                 groups.into_iter().partition(|(group, _)| broker.group_has_members(group));
             let now = super::now_ms();
             let changes = groups.into_iter().flat_map(|(group, offsets)| {
-                offsets.into_iter().map(move |((topic, partition), committed)| GroupChange::PutOffset {
+                let following = &following;
+                let offsets = offsets.into_iter().filter(move |((topic, _), _)| following.contains(&**topic));
+                offsets.map(move |((topic, partition), committed)| GroupChange::PutOffset {
                     group: group.clone(),
                     topic: topic.to_string(),
                     partition,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::operations::{AlteredMirror, MirrorAction, MirrorStop, MirrorView};
 use hawser_state::{MirrorStatus, TopicRecord};
+use hawser_sync::{CommittedOffset, Destination, GroupOffsets};
 use hawser_testkit::batches::BatchBuilder;
 use hawser_testkit::fake_source::FakeSource;
 use hawser_wire::{Offset, TopicPartition};
@@ -634,4 +635,61 @@ async fn syncs_that_do_not_run_are_not_settled() {
     assert!(open.contains_key("m-t"), "{open:?}");
     bed.service.follow_link(&bed.service.state.link("l").unwrap()).await;
     assert_eq!(bed.service.settle_syncs("l", topics).await, BTreeMap::new());
+}
+
+/// Serves nobody; the syncs write committed offsets through it.
+fn broker(service: &Service) -> Arc<hawser_broker::Broker> {
+    let parts = hawser_broker::Parts {
+        state: service.state.clone(),
+        logs: service.logs.clone(),
+        topics: service.topics.clone(),
+        authorizer: service.authorizer.clone(),
+        users: Arc::new(hawser_broker::StoredUsers::load(&service.state).unwrap()),
+        private: Arc::new(NoPrivateApis),
+        config: BrokerConfig::default(),
+    };
+    hawser_broker::Broker::new(parts).unwrap()
+}
+
+struct NoPrivateApis;
+
+impl hawser_broker::PrivateApis for NoPrivateApis {
+    fn link_open(
+        &self,
+        _: hawser_wire::RequestFrame,
+        _: hawser_transport::ServerConnection,
+    ) -> hawser_broker::BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn operate(&self, _: &Principal, _: bytes::Bytes) -> hawser_broker::BoxFuture<'_, bytes::Bytes> {
+        Box::pin(std::future::ready(bytes::Bytes::new()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_of_a_mirror_that_was_stopped_meanwhile_are_left_alone() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.create("u", 1).await;
+    for topic in ["m-t", "m-u"] {
+        bed.caught_up(topic, 50).await;
+    }
+    let broker = broker(&bed.service);
+    bed.service.start_syncs(&broker).await;
+    let to = bed.service.destination("l", "m-");
+    let commit = async |offset| {
+        let at = |topic: &str| {
+            let committed = CommittedOffset { offset: Offset(offset), leader_epoch: -1, metadata: String::new() };
+            ((Arc::from(topic), 0), committed)
+        };
+        let offsets = GroupOffsets::from([at("m-t"), at("m-u")]);
+        to.commit(BTreeMap::from([("g".to_owned(), offsets)])).await.unwrap();
+        let committed = to.committed(vec!["g".to_owned()]).await.unwrap();
+        ["m-t", "m-u"].map(|topic| committed["g"][&(topic.into(), 0)].offset.0)
+    };
+    assert_eq!(commit(7).await, [7, 7]);
+    // A pass that has compared both, and then one of them is failed over.
+    bed.alter(MirrorAction::Failover, &["m-t"]).await;
+    assert_eq!(commit(3).await, [7, 3]);
 }
