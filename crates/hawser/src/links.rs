@@ -284,6 +284,12 @@ impl Links {
         self.replicator(name).map(|(replicator, _)| replicator.status())
     }
 
+    /// Whether the source has answered for a partition of mirror `topic` of `link` since it runs.
+    pub(crate) fn has_fetched(&self, link: &str, topic: &str, partition: i32) -> bool {
+        let replicator = self.replicator(link);
+        replicator.is_some_and(|(replicator, _)| replicator.source_high_watermark(topic, partition).is_some())
+    }
+
     /// The source of link `name`, if it holds mirrors.
     pub(crate) fn source(&self, name: &str) -> Option<RemoteCluster> {
         match lock(&self.running).get(name)? {

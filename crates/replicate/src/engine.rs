@@ -228,6 +228,12 @@ impl Replicator {
         self.board.snapshot()
     }
 
+    /// The source's high watermark of one partition of mirror `topic`; `None` before its first answer, since the
+    /// replication was started. The copy has taken it over by then, as far as it reaches.
+    pub fn source_high_watermark(&self, topic: &str, partition: i32) -> Option<Offset> {
+        self.board.source_high_watermark(topic, partition)
+    }
+
     /// Why the source gives no metadata, if it gives none. Costs nothing beside [`Replicator::status`].
     pub fn unreachable(&self) -> Option<Unreachable> {
         self.board.unreachable()

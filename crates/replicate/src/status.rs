@@ -265,6 +265,12 @@ impl Board {
         place
     }
 
+    pub(crate) fn source_high_watermark(&self, topic: &str, partition: i32) -> Option<Offset> {
+        let topics = lock(&self.topics);
+        let place = topics.get(topic)?.partitions.get(&partition)?;
+        Some(Offset(place.high_watermark.load(Ordering::Relaxed))).filter(|offset| *offset >= Offset(0))
+    }
+
     pub(crate) fn snapshot(&self) -> LinkStatus {
         let now = now_ms();
         let topics = lock(&self.topics);

@@ -65,7 +65,7 @@ pub trait Destination: Send + Sync + 'static {
     /// The link's mirrors that follow their source.
     fn mirrors(&self) -> Vec<Mirror>;
 
-    /// Where readers of a partition must stop; `None`: no such partition, or nothing in it yet.
+    /// Where readers of a partition must stop; `None`: no such partition, or not known until its next fetch is answered.
     fn high_watermark(&self, topic: &str, partition: i32) -> Option<Offset>;
 
     /// What the groups have committed here for any topic; a group without offsets may be missing.

@@ -53,7 +53,9 @@ pub(crate) fn plan(
         for (topic, partition, mut committed) in offsets {
             let Some(mirror) = by_source.get(&*topic).filter(|mirror| partition < mirror.partitions) else { continue };
             let Some(end) = high_watermark(&mirror.name, partition) else {
-                let why = format!("partition {partition} holds nothing yet, group '{at_source}' has an offset in it");
+                let why = format!(
+                    "partition {partition} was not fetched since the start, group '{at_source}' has an offset in it"
+                );
                 plan.unsettled.insert(mirror.name.clone(), why);
                 continue;
             };
@@ -143,7 +145,7 @@ mod tests {
         // Other topics, further partitions.
         let other = plan(vec![source("g", &[("x", 0, 1), ("orders", 2, 1)])], "", &mirrors(), &none, end, |_| false);
         assert_eq!(other, Plan::default());
-        // Nothing mirrored yet.
+        // Not known how far it reaches: nothing is cut to a guess.
         let early = plan(vec![source("g", &[("empty", 0, 1)])], "", &mirrors(), &none, end, |_| false);
         assert!(early.commit.is_empty() && early.unsettled.contains_key("empty"));
         // Members here.

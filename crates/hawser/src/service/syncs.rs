@@ -126,6 +126,10 @@ impl Destination for LinkDestination {
 
     fn high_watermark(&self, topic: &str, partition: i32) -> Option<Offset> {
         let service = self.service().ok()?;
+        // After a kill the log's own is that of a checkpoint, below what was served, and what was committed, before.
+        if !service.links.has_fetched(&self.link, topic, partition) {
+            return None;
+        }
         let log = service.logs.partition(&TopicPartition::new(topic, partition))?;
         Some(log.watermarks().high_watermark)
     }

@@ -637,6 +637,20 @@ async fn syncs_that_do_not_run_are_not_settled() {
     assert_eq!(bed.service.settle_syncs("l", topics).await, BTreeMap::new());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn where_readers_stop_is_unknown_until_a_fetch_was_answered() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    let known = |bed: &Bed| bed.service.destination("l", "m-").high_watermark("m-t", 0);
+    until("fetched", async || known(&bed) == Some(Offset(50))).await;
+    let bed = bed.restarted(|_, source| source.stall(1, true)).await;
+    let log = bed.service.logs.partition(&TopicPartition::new("m-t", 0)).unwrap();
+    assert_eq!(log.watermarks().log_end, Offset(50));
+    assert_eq!(known(&bed), None, "what a checkpoint says");
+    bed.source.stall(1, false);
+    until("fetched again", async || known(&bed) == Some(Offset(50))).await;
+}
+
 /// Serves nobody; the syncs write committed offsets through it.
 fn broker(service: &Service) -> Arc<hawser_broker::Broker> {
     let parts = hawser_broker::Parts {
