@@ -94,7 +94,7 @@ impl Endpoint {
         let links = self.service.links();
         gauge.head("hawser_link_up", "Whether the other side of the link answers.");
         for link in &links {
-            let up = i64::from(link.state == crate::operations::LinkState::Active);
+            let up = i64::from(link.remote_is_available);
             gauge.sample("hawser_link_up", &[("link", &link.link_name), ("mode", &link.link_mode)], up);
         }
         gauge.head("hawser_link_members", "Control connections of the link.");

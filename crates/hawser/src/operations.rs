@@ -183,6 +183,9 @@ pub(crate) struct LinkView {
     pub(crate) destination_cluster: Option<String>,
     pub(crate) remote_cluster: Option<String>,
     pub(crate) state: LinkState,
+    /// Whether the other side answers, on a paused link as well.
+    #[serde(default)]
+    pub(crate) remote_is_available: bool,
     /// `NO_ERROR` shows as blank.
     pub(crate) error: String,
     pub(crate) error_message: Option<String>,

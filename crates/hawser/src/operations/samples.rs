@@ -15,6 +15,7 @@ pub(crate) fn link() -> LinkView {
         destination_cluster: None,
         remote_cluster: Some("onprem".into()),
         state: LinkState::Active,
+        remote_is_available: true,
         error: "NO_ERROR".into(),
         error_message: None,
         last_beat_ms: Some(900),

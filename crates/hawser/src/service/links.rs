@@ -159,6 +159,7 @@ impl Service {
             source_cluster: remote.clone().filter(|_| holds_mirrors),
             destination_cluster: remote.clone().filter(|_| half.is_some() && !holds_mirrors),
             remote_cluster: remote,
+            remote_is_available: liveness.state == LinkState::Active,
             state: if paused { LinkState::Paused } else { liveness.state },
             error: liveness.error.to_owned(),
             error_message: liveness.error_message,

@@ -187,7 +187,8 @@ async fn settings_take_effect_while_the_link_runs() {
 
     // A pause holds what is not fetched yet.
     alter("cluster.link.paused", "true").await.expect("paused");
-    assert_eq!(link().await.state, LinkState::Paused);
+    let paused = link().await;
+    assert_eq!((paused.state, paused.remote_is_available), (LinkState::Paused, true));
     let fetches = source.requests(1);
     append(10);
     until("nothing is fetched", async || {
@@ -223,6 +224,12 @@ async fn settings_take_effect_while_the_link_runs() {
     alter("bootstrap.servers", &nowhere).await.expect("taken");
     let shown = setting(&service, &anonymous, "bootstrap.servers").await.expect("a setting");
     assert_eq!(shown.value.as_deref(), Some(nowhere.as_str()));
+    alter("cluster.link.paused", "true").await.expect("paused");
+    until("paused, and nobody there", async || {
+        let link = link().await;
+        (link.state, link.remote_is_available) == (LinkState::Paused, false)
+    })
+    .await;
     service.stop().await;
     service.links.stop_all().await;
 }

@@ -3,7 +3,7 @@
 use super::{Server, java_list};
 use crate::client::{DaemonClient, read_properties};
 use crate::commands::{Exit, owned, pairs, print, unexpected};
-use crate::operations::{LinkConfigView, LinkState, LinkView, MirrorView, Operation, Outcome, RemoteCluster};
+use crate::operations::{LinkConfigView, LinkView, MirrorView, Operation, Outcome, RemoteCluster};
 use anyhow::{Context, anyhow};
 use clap::{ArgGroup, Args};
 use std::collections::BTreeMap;
@@ -224,13 +224,13 @@ fn described(
 
 fn identity(link: &LinkView) -> String {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let is_available = matches!(link.state, LinkState::Active | LinkState::Paused);
     format!(
-        "Link name: '{}', link ID: '{}', remote cluster ID: '{}', local cluster ID: '{}', remote cluster available: '{is_available}'",
+        "Link name: '{}', link ID: '{}', remote cluster ID: '{}', local cluster ID: '{}', remote cluster available: '{}'",
         link.link_name,
         text(&link.link_id),
         text(&link.remote_cluster),
         link.local_cluster,
+        link.remote_is_available,
     )
 }
 

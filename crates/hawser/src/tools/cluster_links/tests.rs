@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cli::{Cli, Command};
-use crate::operations::samples;
+use crate::operations::{LinkState, samples};
 use clap::Parser;
 
 fn flags(args: &[&str]) -> Result<Flags, clap::Error> {
@@ -31,6 +31,10 @@ fn links_are_listed_as_a4_shows_them() {
     );
     let mirrors = vec![mirror("from-on-prem-link", "a"), mirror("other", "x"), mirror("from-on-prem-link", "b")];
     assert!(listed(&link, Some(&mirrors)).ends_with("link state: 'ACTIVE', topics: [a, b]"));
+    link.state = LinkState::Paused;
+    assert!(listed(&link, None).ends_with("available: 'true', link state: 'PAUSED'"));
+    link.remote_is_available = false;
+    assert!(listed(&link, None).ends_with("available: 'false', link state: 'PAUSED'"));
     link.state = LinkState::Unavailable;
     (link.link_id, link.remote_cluster) = (None, None);
     assert_eq!(
