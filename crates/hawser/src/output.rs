@@ -116,10 +116,11 @@ pub(crate) fn link_configs(configs: &[LinkConfigView]) -> String {
 
 /// `link task list`: a task a row.
 pub(crate) fn link_tasks(tasks: &[TaskView]) -> String {
-    let mut table = table(&["Task Name", "State", "Errors"]);
+    let mut table = table(&["Task Name", "State", "Errors", "Last Run Ms"]);
     for task in tasks {
         let errors: Vec<_> = task.errors.iter().map(|e| format!("{}: {}", e.error_code, e.error_message)).collect();
-        table.add_row([task.task_name.clone(), task.state.clone(), errors.join("\n")]);
+        let last_run_ms = task.last_run_ms.map_or_else(|| "-".to_owned(), |ms| ms.to_string());
+        table.add_row([task.task_name.clone(), task.state.clone(), errors.join("\n"), last_run_ms]);
     }
     table.to_string()
 }
@@ -169,8 +170,17 @@ pub(crate) fn link(link: &LinkView) -> String {
     row("State", link.state.to_string());
     row("Error", shown_error(&link.error));
     row("Error Message", text(link.error_message.as_ref()));
+    let ago = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms ago"));
+    // A link that dials its source has no control connection, and a fetcher for itself.
+    if let Some(connections) = link.connections {
+        row("Last Beat", ago(link.last_beat_ms));
+        row("Connections", connections.to_string());
+    }
+    if link.mirror_partition_states_count.is_some() {
+        row("Last Fetch", ago(link.last_fetch_ms));
+    }
     for member in &link.members {
-        let beat = member.last_beat_ms.map_or("never".to_owned(), |ms| format!("{ms} ms ago"));
+        let beat = ago(member.last_beat_ms);
         row("Member", format!("{} (last beat {beat}, {} channels)", member.member, member.channels));
     }
     for task in link.tasks.iter().filter(|task| task.state != "NOT_CONFIGURED") {
@@ -226,6 +236,7 @@ pub(crate) fn mirror(mirror: &MirrorView) -> String {
         "Status Time (ms)",
         "Partition",
         "Partition Mirror Lag",
+        "Lag Seconds",
         "Last Source Fetch Offset",
         "Log End Offset",
         "Source High Watermark",
@@ -243,6 +254,7 @@ pub(crate) fn mirror(mirror: &MirrorView) -> String {
             mirror.status_time_ms.to_string(),
             partition.partition.to_string(),
             partition.partition_mirror_lag.to_string(),
+            partition.partition_mirror_lag_ms.map_or_else(|| "-".to_owned(), seconds),
             partition.last_source_fetch_offset.to_string(),
             partition.log_end_offset.to_string(),
             partition.last_source_high_watermark.to_string(),
@@ -251,7 +263,12 @@ pub(crate) fn mirror(mirror: &MirrorView) -> String {
             text(partition.reason.as_ref()),
         ]);
     }
-    table.to_string()
+    let waits = mirror.waits_for.iter().map(|wait| format!("\nWaits for {}: {}", wait.condition, wait.reason));
+    table.to_string() + &waits.collect::<String>()
+}
+
+fn seconds(ms: i64) -> String {
+    format!("{}.{:03}", ms / 1_000, ms % 1_000)
 }
 
 /// The summary of `verify`.

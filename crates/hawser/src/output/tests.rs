@@ -1,7 +1,7 @@
 //! The shapes that people and scripts see.
 
 use super::*;
-use crate::operations::{MirrorLag, samples};
+use crate::operations::{MirrorLag, WaitView, samples};
 
 #[test]
 fn link_list_has_the_references_columns() {
@@ -14,7 +14,14 @@ fn link_list_has_the_references_columns() {
 #[test]
 fn link_describe_is_a_property_a_row() {
     let text = squeeze(link(&samples::link()));
-    for expected in ["Name from-on-prem-link", "State ACTIVE", "Mirror Partition States Count ACTIVE: 2"] {
+    for expected in [
+        "Name from-on-prem-link",
+        "State ACTIVE",
+        "Last Beat 900 ms ago",
+        "Connections 3",
+        "Last Fetch 40 ms ago",
+        "Mirror Partition States Count ACTIVE: 2",
+    ] {
         assert!(text.contains(expected), "{text}");
     }
     assert!(!text.contains("NO_ERROR"), "{text}");
@@ -50,8 +57,8 @@ fn link_list_with_topics_has_a_row_for_each() {
 #[test]
 fn tasks_have_the_references_columns() {
     let lines: Vec<_> = link_tasks(&[samples::task()]).lines().map(squeeze).collect();
-    assert_eq!(lines[1], "Task Name State Errors");
-    assert_eq!(lines[3], "ConsumerOffsetSync IN_ERROR CONSUMER_GROUP_IN_USE_ERROR: group g has members");
+    assert_eq!(lines[1], "Task Name State Errors Last Run Ms");
+    assert_eq!(lines[3], "ConsumerOffsetSync IN_ERROR CONSUMER_GROUP_IN_USE_ERROR: group g has members 1704110400123");
     let described = squeeze(link(&samples::link()));
     assert!(described.contains("ConsumerOffsetSync IN_ERROR: group g has members (3 runs, 2 changes)"), "{described}");
 }
@@ -93,7 +100,13 @@ fn a_promotion_is_a_partition_a_row_and_an_error_one_row() {
 #[test]
 fn mirror_describe_is_a_partition_a_row() {
     let lines: Vec<_> = mirror(&samples::mirror()).lines().map(squeeze).collect();
-    assert_eq!(lines[3], "from-on-prem-link from-on-prem from-on-prem ACTIVE 1704110400123 0 0 5 5 5 12 FETCHING");
+    assert_eq!(
+        lines[3],
+        "from-on-prem-link from-on-prem from-on-prem ACTIVE 1704110400123 0 0 0.000 5 5 5 12 FETCHING"
+    );
+    let wait = WaitView { condition: "MIRROR_LAG".into(), reason: "3 records are missing".into() };
+    let promoted = MirrorView { waits_for: vec![wait], ..samples::mirror() };
+    assert!(mirror(&promoted).ends_with("\nWaits for MIRROR_LAG: 3 records are missing"));
 }
 
 #[test]
