@@ -124,7 +124,7 @@ impl Inbound {
         links.get(link).map(Handle::status)
     }
 
-    /// Ends a link's connections: its members are told `reason` (`LinkDeleted`, `LinkPaused`, `Stopping`). If the link
+    /// Ends a link's connections: its members are told `reason` (`LinkDeleted`, `Stopping`). If the link
     /// still stands in the directory it begins anew with the next half or lease.
     pub fn end(&self, link: &LinkName, reason: RefusalCode) {
         let handle = self.shared.links.lock().unwrap_or_else(PoisonError::into_inner).remove(link);

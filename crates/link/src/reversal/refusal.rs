@@ -84,8 +84,6 @@ codes! {
     StaleMember = 8, "a newer life of this member is known: an old process or a copied state directory", Fenced;
     /// A newer life of the member has connected.
     Superseded = 9, "a newer life of this member has connected", Fenced;
-    /// A channel of a member that has no control connection.
-    UnknownMember = 10, "the member has no control connection", Retry;
     /// Never issued here.
     UnknownTicket = 11, "the channel ticket was never issued here", Retry;
     /// Too late, or revoked.
@@ -96,8 +94,6 @@ codes! {
     TicketMismatch = 14, "the channel ticket was issued to another member or for another broker", Retry;
     /// The link was deleted at the destination.
     LinkDeleted = 15, "the link was deleted at the destination", Operator;
-    /// The link is paused.
-    LinkPaused = 16, "the link is paused at the destination", Operator;
     /// A bound of the destination is reached.
     TooMany = 17, "the destination has as many members or connections as it takes", Retry;
     /// The daemon stops.
@@ -110,8 +106,6 @@ codes! {
     SourceHalfDeleted = 21, "the source half of the link was deleted", Operator;
     /// The frame makes no sense in this place.
     ProtocolViolation = 22, "a frame came that has no place there", Retry;
-    /// A request on the channel was one that the source does not let through.
-    Forbidden = 23, "the source half does not let that request through", Operator;
     /// Nothing was heard for too long.
     Silent = 24, "nothing was heard for too long", Retry;
     /// The dial back to the destination failed.
