@@ -16,12 +16,12 @@ pub use status::InboundStatus;
 
 use connector::Reversed;
 use hawser_link::reversal::{LinkOpen, OpenAnswer, PROTOCOL_VERSION, Refusal, RefusalCode};
-use hawser_link::{Half, LinkName};
+use hawser_link::{Half, LinkName, RefusalLog};
 use hawser_transport::{Connector, ServerConnection};
 use hawser_wire::RequestFrame;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use task::{Handle, Message};
 use tokio::sync::Semaphore;
 
@@ -53,6 +53,7 @@ pub(crate) struct Shared {
     options: InboundOptions,
     links: Mutex<HashMap<LinkName, Handle>>,
     refusing: Arc<Semaphore>,
+    log: Mutex<RefusalLog<RefusalCode>>,
 }
 
 impl Default for InboundOptions {
@@ -65,7 +66,9 @@ impl Inbound {
     /// An acceptor for the links of `directory`.
     pub fn new(directory: Arc<dyn LinkDirectory>, options: InboundOptions) -> Self {
         let refusing = Arc::new(Semaphore::new(REFUSING_MAX));
-        Self { shared: Arc::new(Shared { directory, options, links: Mutex::default(), refusing }) }
+        Self {
+            shared: Arc::new(Shared { directory, options, links: Mutex::default(), refusing, log: Mutex::default() }),
+        }
     }
 
     /// Takes a `LinkOpen` request and the connection that it came on. Returns at once; the answer, or the refusal, is sent
@@ -102,9 +105,14 @@ impl Inbound {
     }
 
     fn refuse(&self, connection: ServerConnection, correlation_id: i32, refusal: Refusal) {
-        let (peer, code) = (connection.peer(), refusal.code.name());
-        tracing::warn!(%peer, principal = connection.principal().as_str(), %refusal, "source half refused");
-        metrics::counter!("hawser_inbound_refused_total", "reason" => code).increment(1);
+        metrics::counter!("hawser_inbound_refused_total", "reason" => refusal.code.name()).increment(1);
+        // Anybody who may log in comes here, as often as he likes.
+        let admitted =
+            self.shared.log.lock().unwrap_or_else(PoisonError::into_inner).admit(refusal.code, Instant::now());
+        if let Some(suppressed) = admitted {
+            let (peer, principal) = (connection.peer(), connection.principal().as_str());
+            tracing::warn!(%peer, principal, %refusal, suppressed, "source half refused");
+        }
         let Ok(permit) = Arc::clone(&self.shared.refusing).try_acquire_owned() else { return };
         tokio::spawn(async move {
             let _permit = permit;

@@ -3,11 +3,11 @@
 use crate::connection;
 use crate::status::InboundStatus;
 use crate::{InboundOptions, LinkDirectory, LinkFacts};
-use hawser_link::LinkName;
 use hawser_link::reversal::{
     ConnId, ControlFrame, DestinationAction, DestinationEvent, DestinationLink, DestinationSettings, Entropy,
     LeaseFailure, LeaseId, LinkOpen, OpenAnswer, Purpose, RefusalCode,
 };
+use hawser_link::{LinkName, RefusalLog};
 use hawser_transport::{ClientOptions, KafkaClient, RESPONSE_BYTES_MAX, ServerConnection};
 use hawser_wire::NodeId;
 use std::collections::HashMap;
@@ -110,6 +110,7 @@ pub(crate) fn spawn(
         channels: HashMap::new(),
         leases: HashMap::new(),
         tasks: JoinSet::new(),
+        refusals: RefusalLog::default(),
         connections: 0,
     };
     tokio::spawn(task.run(messages, shutting));
@@ -131,6 +132,7 @@ struct Task {
     channels: HashMap<ConnId, oneshot::Sender<()>>,
     leases: HashMap<LeaseId, Reply>,
     tasks: JoinSet<()>,
+    refusals: RefusalLog<RefusalCode>,
     connections: u64,
 }
 
@@ -279,8 +281,10 @@ impl Task {
             OpenAnswer::Refused(refusal) => {
                 let Some(arriving) = self.arriving.remove(&conn) else { return };
                 let Arriving { connection, open, correlation_id, .. } = arriving;
-                let (peer, member) = (connection.peer(), open.member);
-                tracing::warn!(link = %self.link, %peer, %member, %refusal, "source half refused");
+                if let Some(suppressed) = self.refusals.admit(refusal.code, Instant::now()) {
+                    let (peer, member) = (connection.peer(), open.member);
+                    tracing::warn!(link = %self.link, %peer, %member, %refusal, suppressed, "source half refused");
+                }
                 metrics::counter!("hawser_inbound_refused_total", "reason" => refusal.code.name()).increment(1);
                 let frame = OpenAnswer::Refused(refusal).encode(correlation_id);
                 self.tasks.spawn(connection::refuse(connection, frame));

@@ -11,6 +11,7 @@ pub mod mode;
 pub mod name;
 pub mod promotion;
 pub mod properties;
+pub mod refusals;
 pub mod reversal;
 pub mod topic_configs;
 
@@ -20,3 +21,4 @@ pub use filter::{FilterError, TopicFilters};
 pub use mode::{ConnectionMode, Half, LinkMode, UnknownMode};
 pub use name::{InvalidName, LinkName};
 pub use properties::{ConfigError, ConfigErrors, Properties};
+pub use refusals::RefusalLog;

@@ -13,7 +13,6 @@ mod guard;
 mod local;
 mod pass;
 mod policy;
-mod refusals;
 mod refuse;
 mod rewrite;
 mod sessions;

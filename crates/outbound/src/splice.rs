@@ -12,12 +12,13 @@
 
 use crate::guard::{Forbidden, Guard, Treatment, Verdict};
 use crate::pass::{BUSY_BYTES, Pass};
-use crate::refusals::RefusalLog;
 use crate::rewrite::{Rewrite, Rewritten};
 use crate::sessions;
 use crate::throttle::Throttle;
 use bytes::Bytes;
+use hawser_link::RefusalLog;
 use hawser_transport::{DialError, FrameReader, Reauthentication};
+use hawser_wire::ApiKey;
 use metrics::Counter;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,7 +49,7 @@ pub(crate) struct Counts {
     /// Requests that were not let through.
     pub(crate) refused: AtomicU64,
     bytes_metric: Counter,
-    log: Mutex<RefusalLog>,
+    log: Mutex<RefusalLog<Option<ApiKey>>>,
     link: Arc<str>,
 }
 

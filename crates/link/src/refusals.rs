@@ -1,17 +1,18 @@
-//! Keeps the log readable, and the disk free, when a destination sends nothing but what is refused: one line a second for
-//! each API. Everything is counted.
+//! Keeps the log readable, and the disk free, when a peer sends nothing but what is refused: one line a second for each
+//! kind of it. Everything is counted. Both halves keep one.
 
-use hawser_wire::ApiKey;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// How long a line about one API keeps others about it back.
+/// How long a line about one kind keeps others about it back.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What was logged of the refusals of a link. As large as Kafka has APIs, at most.
-#[derive(Debug, Default)]
-pub(crate) struct RefusalLog {
-    apis: HashMap<Option<ApiKey>, Last>,
+/// What was logged of the refusals of a link, by their kind `K`. A kind has few values, whatever a peer sends: they are
+/// all kept.
+#[derive(Debug)]
+pub struct RefusalLog<K> {
+    kinds: HashMap<K, Last>,
 }
 
 #[derive(Debug)]
@@ -20,11 +21,17 @@ struct Last {
     suppressed: u64,
 }
 
-impl RefusalLog {
+impl<K> Default for RefusalLog<K> {
+    fn default() -> Self {
+        Self { kinds: HashMap::new() }
+    }
+}
+
+impl<K: Eq + Hash> RefusalLog<K> {
     /// Notes a refusal. When it is to be logged: how many were not since the last that was.
-    pub(crate) fn admit(&mut self, api: Option<ApiKey>, now: Instant) -> Option<u64> {
-        let Some(last) = self.apis.get_mut(&api) else {
-            self.apis.insert(api, Last { at: now, suppressed: 0 });
+    pub fn admit(&mut self, kind: K, now: Instant) -> Option<u64> {
+        let Some(last) = self.kinds.get_mut(&kind) else {
+            self.kinds.insert(kind, Last { at: now, suppressed: 0 });
             return Some(0);
         };
         if now.saturating_duration_since(last.at) < QUIET {
@@ -41,10 +48,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_a_second_for_each_api_says_how_many_it_stands_for() {
+    fn one_line_a_second_for_each_kind_says_how_many_it_stands_for() {
         let mut log = RefusalLog::default();
         let begun = Instant::now();
-        let produce = Some(ApiKey::Produce);
+        let produce = Some("Produce");
         assert_eq!(log.admit(produce, begun), Some(0));
         for ms in 1..1000 {
             assert_eq!(log.admit(produce, begun + Duration::from_millis(ms)), None);
