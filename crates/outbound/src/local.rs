@@ -116,6 +116,16 @@ impl LocalCluster {
                 known().ok_or(LocalError::NoSuchBroker(node))?
             }
         };
+        let source = match self.security.dial(&at, self.dial_timeout).await {
+            Ok(stream) => return Ok(stream),
+            Err(source) => source,
+        };
+        let failed = LocalError::Dial { at: at.clone(), source };
+        if failed.is_authentication() || self.refresh().await.is_err() {
+            return Err(failed);
+        }
+        // It may have moved since its address was learnt.
+        let Some(at) = known().filter(|moved| *moved != at) else { return Err(failed) };
         let dialled = self.security.dial(&at, self.dial_timeout).await;
         dialled.map_err(|source| LocalError::Dial { at, source })
     }
@@ -129,5 +139,30 @@ impl LocalCluster {
             }
         }
         Err(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hawser_testkit::fake_source::FakeSource;
+    use hawser_transport::{Listener, ServerSecurity};
+
+    #[tokio::test]
+    async fn a_broker_that_has_moved_is_found_at_its_new_address() {
+        let bind = || Listener::bind("127.0.0.1:0".parse().expect("an address"), ServerSecurity::plaintext());
+        let (gone, listener) = (bind().await.expect("binds"), bind().await.expect("binds"));
+        let host_port = |at: std::net::SocketAddr| HostPort::new(at.ip().to_string(), at.port());
+        let source = FakeSource::start(vec![listener]);
+        let bootstrap = vec![host_port(source.addresses()[0])];
+        let patience = Duration::from_secs(30);
+        let local = LocalCluster::new(bootstrap, ClientSecurity::plaintext(), patience, patience, None);
+        let node = local.refresh().await.expect("answers").nodes[0].id;
+        let old = host_port(gone.local_addr());
+        drop(gone);
+        local.brokers.lock().expect("whole").insert(node, old);
+        local.connect(Some(node)).await.expect("looked up again");
+        let now = local.brokers.lock().expect("whole").get(&node).cloned();
+        assert_eq!(now, Some(host_port(source.addresses()[0])));
     }
 }
