@@ -28,9 +28,8 @@ fn fetching(now: Instant) -> (Broker, TopicPartition, Uuid, Position) {
 /// A fetch would continue a session on another channel than its own, which the source half refuses and counts.
 #[test]
 fn a_lost_connection_takes_its_fetch_session_with_it() {
-    let losses: [(&str, fn(&mut Broker)); 2] =
-        [("reconnected", |broker| broker.connected(FETCH_BY_ID)), ("taken over", Broker::fetch_failed)];
-    for (name, lose) in losses {
+    let reconnect = |broker: &mut Broker| broker.connected(FETCH_BY_ID);
+    for (name, lose) in [("reconnected", reconnect as fn(&mut Broker)), ("taken over", Broker::fetch_failed)] {
         let now = Instant::now();
         let (mut broker, ..) = fetching(now);
         broker.fetch_request().expect("a partition to fetch");
