@@ -32,15 +32,11 @@ pub(crate) async fn serve(
 ) {
     let _counted = Counted::new();
     let caller = Caller { principal: connection.principal().clone(), peer: connection.peer(), advertised };
-    let mut ahead = None;
     let outcome = loop {
-        let frame = match ahead.take() {
-            Some(frame) => frame,
-            None => match next(&mut connection, &shutdown).await {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break Ok(()),
-                Err(hangup) => break Err(hangup),
-            },
+        let frame = match next(&mut connection, &shutdown).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break Ok(()),
+            Err(hangup) => break Err(hangup),
         };
         let frame = match RequestFrame::parse(frame) {
             Ok(frame) => frame,
@@ -54,7 +50,7 @@ pub(crate) async fn serve(
             broker.private.link_open(frame, connection).await;
             return;
         }
-        let reply = match handle(broker, &caller, frame, &mut connection, &mut ahead, &shutdown).await {
+        let reply = match handle(broker, &caller, frame, &mut connection, &shutdown).await {
             Ok(Some(reply)) => reply,
             Ok(None) => break Ok(()),
             Err(hangup) => break Err(hangup),
@@ -74,8 +70,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// The next frame, or `None` when the peer left, was idle for too long, or the daemon stops. Cancel-safe, as
-/// `next_frame` is.
+/// The next frame, or `None` when the peer left, was idle for too long, or the daemon stops.
 async fn next(connection: &mut ServerConnection, shutdown: &CancellationToken) -> Result<Option<Bytes>, Hangup> {
     tokio::select! {
         biased;
@@ -84,16 +79,17 @@ async fn next(connection: &mut ServerConnection, shutdown: &CancellationToken) -
     }
 }
 
-/// Handles `frame` while reading at most one more into `ahead`; `None` when the peer left meanwhile.
+/// Handles `frame` while reading at most one more ahead, which is looked at only after the answer: it may be a repeated
+/// login, whose answer comes behind. `None` when the peer left meanwhile.
 async fn handle(
     broker: &Arc<Broker>,
     caller: &Caller,
     frame: RequestFrame,
     connection: &mut ServerConnection,
-    ahead: &mut Option<Bytes>,
     shutdown: &CancellationToken,
 ) -> Result<Option<Reply>, Hangup> {
     // Boxed, so that an idle connection does not keep room for the largest of all handlers.
+    let mut is_ahead = false;
     let mut handling = Box::pin(broker.handle(caller, frame, shutdown));
     loop {
         tokio::select! {
@@ -102,9 +98,9 @@ async fn handle(
             () = shutdown.cancelled() => {
                 return timeout(STOP_GRACE, handling).await.map_or(Ok(None), |reply| reply.map(Some));
             }
-            next = connection.next_frame(), if ahead.is_none() => match next? {
-                Some(frame) => *ahead = Some(frame),
-                None => return Ok(None),
+            read = connection.read_ahead(), if !is_ahead => match read? {
+                true => is_ahead = true,
+                false => return Ok(None),
             },
         }
     }

@@ -28,7 +28,7 @@ pub(crate) struct Bench {
     pub(crate) ended: Arc<Ended>,
     pub(crate) address: SocketAddr,
     /// Of the listener that asks for a login.
-    sasl_address: SocketAddr,
+    pub(crate) sasl_address: SocketAddr,
     pub(crate) stop: CancellationToken,
     dir: PathBuf,
     _folder: Arc<tempfile::TempDir>,

@@ -9,7 +9,9 @@ use hawser_transport::KafkaClient;
 use hawser_wire::api::encode_request;
 use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use hawser_wire::messages::fetch_response::PartitionData;
-use hawser_wire::messages::{FetchRequest, FetchResponse, ListGroupsRequest, TopicName};
+use hawser_wire::messages::{
+    FetchRequest, FetchResponse, ListGroupsRequest, SaslAuthenticateRequest, SaslHandshakeRequest, TopicName,
+};
 use hawser_wire::{Batch, Offset, ResponseError, StrBytes};
 use std::pin::pin;
 use std::sync::Arc;
@@ -330,4 +332,26 @@ async fn a_batch_larger_than_what_was_asked_for_is_charged() {
     let mut rest = vec![0; u32::from_be_bytes(length) as usize];
     stalled.read_exact(&mut rest).await.unwrap();
     assert!(records(&at(&client, 12, &ask().with_max_wait_ms(5000)).await).len() > 16 << 20);
+}
+
+#[tokio::test]
+async fn a_repeated_login_is_answered_behind_the_request_before_it() {
+    let bench = Bench::new().await;
+    let _logs = bench.mirror("t", 1);
+    let mut socket = TcpStream::connect(bench.sasl_address).await.unwrap();
+    let handshake = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str("PLAIN"));
+    let token = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_static(b"\0root\0root"));
+    let login = |id| [encode_request(1, id, "", &handshake).unwrap(), encode_request(2, id + 1, "", &token).unwrap()];
+    let waits = fetch(vec![partition(0, 0)]).with_max_wait_ms(1000);
+    let pipelined = [&login(1)[..], &[encode_request(4, 3, "", &waits).unwrap()], &login(4)[..]].concat();
+    for frame in &pipelined {
+        socket.write_all(frame).await.unwrap();
+    }
+    let mut answered = Vec::new();
+    for _ in &pipelined {
+        let mut answer = vec![0; usize::try_from(socket.read_i32().await.unwrap()).unwrap()];
+        socket.read_exact(&mut answer).await.unwrap();
+        answered.push(i32::from_be_bytes(answer[..4].try_into().unwrap()));
+    }
+    assert_eq!(answered, [1, 2, 3, 4, 5]);
 }

@@ -77,6 +77,8 @@ pub struct ServerConnection {
     principal: Principal,
     session: Option<Session>,
     limits: ListenerLimits,
+    /// What [`read_ahead`](Self::read_ahead) read, and when.
+    ahead: Option<(Bytes, Instant)>,
     /// The answer to a step of a repeated login that is still to be written.
     unsent: Bytes,
     flushed: bool,
@@ -90,7 +92,7 @@ impl ServerConnection {
         session: Option<Session>,
         limits: ListenerLimits,
     ) -> Self {
-        Self { stream, frames, principal, session, limits, unsent: Bytes::new(), flushed: true }
+        Self { stream, frames, principal, session, limits, ahead: None, unsent: Bytes::new(), flushed: true }
     }
 
     /// Who logged in.
@@ -110,7 +112,8 @@ impl ServerConnection {
 
     /// The next request frame without its length prefix; `None` when the peer closed or was silent for
     /// `connections.max.idle.ms`. A repeated login (KIP-368) is answered here and never seen by the caller, who must
-    /// therefore have answered all earlier frames: answers go out in order. Cancel-safe.
+    /// therefore have answered all earlier frames: answers go out in order. Cancel-safe, but for the refusal of a repeated
+    /// login, which a cancelled call does not send.
     ///
     /// # Errors
     /// I/O errors, frames above `socket.request.max.bytes`, and a session that ended without a new login: the connection
@@ -118,24 +121,37 @@ impl ServerConnection {
     pub async fn next_frame(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             self.write_unsent().await?;
-            let next = self.frames.frame(&mut self.stream);
-            let frame = match timeout_at(Instant::now() + self.limits.idle, next).await {
-                Ok(frame) => frame?,
-                Err(_) => return Ok(None),
-            };
-            let Some(frame) = frame else { return Ok(None) };
+            if !self.read_ahead().await? {
+                return Ok(None);
+            }
+            let Some((frame, arrived)) = self.ahead.take() else { return Ok(None) };
             let Some(session) = &mut self.session else { return Ok(Some(frame)) };
             let key = frame.first_chunk::<2>().map(|b| i16::from_be_bytes(*b));
             if key.is_some_and(|k| k == ApiKey::SaslHandshake as i16 || k == ApiKey::SaslAuthenticate as i16) {
                 self.log_in_again(frame).await?;
             } else if !session.login.is_over() {
                 return Err(io::Error::other("a request in the middle of a repeated login"));
-            } else if session.ends.is_some_and(|ends| ends <= Instant::now()) {
+            } else if session.ends.is_some_and(|ends| ends <= arrived) {
                 return Err(io::Error::other("the session has ended and the client did not log in again"));
             } else {
                 return Ok(Some(frame));
             }
         }
+    }
+
+    /// Reads the frame that [`next_frame`](Self::next_frame) will take up, while an earlier one is still to be answered;
+    /// one that is there already is kept. So a peer that hangs up is noticed: false when it closed or was silent for
+    /// `connections.max.idle.ms`. Nothing is answered here. Cancel-safe.
+    ///
+    /// # Errors
+    /// I/O errors, frames above `socket.request.max.bytes`.
+    pub async fn read_ahead(&mut self) -> io::Result<bool> {
+        if self.ahead.is_none() {
+            let next = self.frames.frame(&mut self.stream);
+            let frame = timeout_at(Instant::now() + self.limits.idle, next).await.unwrap_or(Ok(None))?;
+            self.ahead = frame.map(|frame| (frame, Instant::now()));
+        }
+        Ok(self.ahead.is_some())
     }
 
     async fn log_in_again(&mut self, frame: Bytes) -> io::Result<()> {
