@@ -108,12 +108,6 @@ impl PartitionLog {
         self.lock().leading.as_ref().map(|leading| leading.epoch)
     }
 
-    /// The largest leader epoch that this log ever noted, `NONE` if there was none.
-    pub fn latest_epoch(&self) -> LeaderEpoch {
-        let state = self.lock();
-        state.epochs.latest().max(state.epoch_floor)
-    }
-
     /// What this log goes by.
     pub fn config(&self) -> Arc<TopicConfig> {
         self.lock().config.clone()

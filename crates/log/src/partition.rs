@@ -157,12 +157,6 @@ impl PartitionLog {
         state.epochs.end_of(epoch, state.log_end)
     }
 
-    /// What Kafka answers to `OffsetForLeaderEpoch` (`LeaderEpochFileCache.endOffsetFor`): `None` for an epoch above all.
-    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        let state = self.lock();
-        state.epochs.end_offset_for(epoch, state.log_end)
-    }
-
     /// The epoch of the batch that holds `offset`.
     pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
         self.lock().epochs.epoch_at(offset)

@@ -218,11 +218,6 @@ impl Replicator {
         self.call(|done| Call::Configure(Box::new(config), connector, done)).await
     }
 
-    /// Changes the rate limit of the link; `None` lifts it.
-    pub fn set_throttle(&self, bytes_per_second: Option<u64>) {
-        self.throttle.set(bytes_per_second);
-    }
-
     /// How everything stands. Proportional to the number of partitions.
     pub fn status(&self) -> LinkStatus {
         self.board.snapshot()

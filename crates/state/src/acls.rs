@@ -192,11 +192,6 @@ impl State {
         self.cache().acls.all.iter().filter(|acl| filter.matches(acl)).map(|acl| AclRecord::clone(acl)).collect()
     }
 
-    /// How many ACLs there are.
-    pub fn acls_len(&self) -> usize {
-        self.cache().acls.all.len()
-    }
-
     /// Shows `look` every ACL about this resource that names `principal` or everyone; whether there is any ACL about the
     /// resource at all. `look` must be quick: it holds up changes.
     pub fn acls_about(

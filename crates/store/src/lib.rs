@@ -1,8 +1,7 @@
 #![forbid(unsafe_code)]
 //! The `Store` trait: what a mirror partition needs of whatever holds it. Three stores are planned:
-//! `embedded` (here, over `hawser-log`), `kraft` (a stock cluster that Hawser joins) and `produce`.
-//!
-//! SKELETON written by the lead; the log helper owns the embedded store and the conformance suite, the seam is the trait.
+//! `embedded` (here, over `hawser-log`), `kraft` (a stock cluster that Hawser joins) and `produce`. What every one of them must
+//! pass is in [`conformance`].
 
 pub mod conformance;
 mod embedded;
