@@ -48,17 +48,6 @@ pub enum TopicHere {
     Other,
 }
 
-/// Why something was not written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    /// The group has members here.
-    #[error("consumer group '{0}' has members at the destination")]
-    GroupInUse(String),
-    /// It could not be made durable.
-    #[error("{0}")]
-    Failed(String),
-}
-
 /// The side that the syncs write to, for one link. Reads are cheap and do not block; futures may be dropped at any point:
 /// what they have begun is done whole or not at all.
 pub trait Destination: Send + Sync + 'static {
@@ -69,13 +58,13 @@ pub trait Destination: Send + Sync + 'static {
     fn high_watermark(&self, topic: &str, partition: i32) -> Option<Offset>;
 
     /// What the groups have committed here for any topic; a group without offsets may be missing.
-    fn committed(&self, groups: Vec<String>) -> BoxFuture<'_, Result<BTreeMap<String, GroupOffsets>, WriteError>>;
+    fn committed(&self, groups: Vec<String>) -> BoxFuture<'_, Result<BTreeMap<String, GroupOffsets>, TaskError>>;
 
     /// Whether `group` has members here.
     fn group_has_members(&self, group: &str) -> bool;
 
     /// Commits for all of `groups` at once; gives those that got members in the meantime and were left alone.
-    fn commit(&self, groups: BTreeMap<String, GroupOffsets>) -> BoxFuture<'_, Result<Vec<String>, WriteError>>;
+    fn commit(&self, groups: BTreeMap<String, GroupOffsets>) -> BoxFuture<'_, Result<Vec<String>, TaskError>>;
 
     /// The configs set on mirror topic `topic`.
     fn topic_configs(&self, topic: &str) -> BTreeMap<String, String>;

@@ -17,6 +17,6 @@ mod syncs;
 mod topics;
 
 pub use acls::Acl;
-pub use destination::{AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, TopicHere, WriteError};
+pub use destination::{AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, TopicHere};
 pub use status::{Task, TaskError, TaskErrorCode, TaskState, TaskStatus};
 pub use syncs::{SyncConfig, Syncs};

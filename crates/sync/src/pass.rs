@@ -1,7 +1,7 @@
 //! One pass of each task: ask, decide, write. A pass keeps nothing for the next one, so what somebody changed by hand is
 //! seen; the cost of one that finds nothing to do is asking.
 
-use crate::destination::{Destination, GroupOffsets, WriteError};
+use crate::destination::{Destination, GroupOffsets};
 use crate::offsets::Plan;
 use crate::source::{Source, SourceError};
 use crate::status::{Task, TaskError, TaskErrorCode};
@@ -82,7 +82,7 @@ async fn consumer_offsets(config: &SyncConfig, source: &Source, to: &dyn Destina
             }
             report.errors.extend(errors);
             let names = found.iter().map(|g| offsets::name_here(&config.group_prefix, &g.group)).collect();
-            let here = to.committed(names).await.map_err(failed)?;
+            let here = to.committed(names).await.map_err(Stop::Error)?;
             let plan = offsets::plan(
                 found,
                 &config.group_prefix,
@@ -102,7 +102,7 @@ async fn commit(mut plan: Plan, to: &dyn Destination, report: &mut Report) -> Re
     if !plan.commit.is_empty() {
         let topics_of =
             |offsets: &GroupOffsets| offsets.keys().map(|(topic, _)| topic.clone()).collect::<BTreeSet<_>>();
-        let left = to.commit(plan.commit.clone()).await.map_err(failed)?;
+        let left = to.commit(plan.commit.clone()).await.map_err(Stop::Error)?;
         for group in left {
             if let Some(offsets) = plan.commit.remove(&group) {
                 let topics = topics_of(&offsets);
@@ -195,8 +195,4 @@ fn stop<'a>(what: &'a str, right: &'a str) -> impl Fn(SourceError) -> Stop + 'a 
         true => Stop::Unavailable(format!("{what}: {error}")),
         false => Stop::Error(error.shown(what, right)),
     }
-}
-
-fn failed(error: WriteError) -> Stop {
-    Stop::Error(TaskError::new(TaskErrorCode::Internal, error.to_string()))
 }

@@ -12,7 +12,7 @@ use hawser_state::{
 };
 use hawser_sync::{
     Acl, AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, SyncConfig, Syncs, Task, TaskError,
-    TaskErrorCode, TaskStatus, TopicHere, WriteError,
+    TaskErrorCode, TaskStatus, TopicHere,
 };
 use hawser_wire::{Offset, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,8 +94,12 @@ impl Service {
 }
 
 impl LinkDestination {
-    fn service(&self) -> Result<Arc<Service>, String> {
-        self.service.upgrade().ok_or_else(|| "the daemon stops".to_owned())
+    fn service(&self) -> Result<Arc<Service>, TaskError> {
+        self.service.upgrade().ok_or_else(|| failed("the daemon stops"))
+    }
+
+    fn broker(&self) -> Result<Arc<Broker>, TaskError> {
+        self.service()?.broker.get().and_then(Weak::upgrade).ok_or_else(|| failed("the daemon stops"))
     }
 
     /// The mirrors of the link that follow their source.
@@ -134,9 +138,9 @@ impl Destination for LinkDestination {
         Some(log.watermarks().high_watermark)
     }
 
-    fn committed(&self, groups: Vec<String>) -> BoxFuture<'_, Result<BTreeMap<String, GroupOffsets>, WriteError>> {
+    fn committed(&self, groups: Vec<String>) -> BoxFuture<'_, Result<BTreeMap<String, GroupOffsets>, TaskError>> {
         Box::pin(async move {
-            let service = self.service().map_err(WriteError::Failed)?;
+            let service = self.service()?;
             let read = persist(&service.state, move |state| {
                 let mut found = BTreeMap::new();
                 for group in groups {
@@ -150,20 +154,17 @@ impl Destination for LinkDestination {
                 }
                 Ok(found)
             });
-            read.await.map_err(|error| WriteError::Failed(error.to_string()))
+            read.await.map_err(failed)
         })
     }
 
     fn group_has_members(&self, group: &str) -> bool {
-        let broker = self.service().ok().and_then(|service| service.broker.get()?.upgrade());
-        broker.is_some_and(|broker| broker.group_has_members(group))
+        self.broker().is_ok_and(|broker| broker.group_has_members(group))
     }
 
-    fn commit(&self, groups: BTreeMap<String, GroupOffsets>) -> BoxFuture<'_, Result<Vec<String>, WriteError>> {
+    fn commit(&self, groups: BTreeMap<String, GroupOffsets>) -> BoxFuture<'_, Result<Vec<String>, TaskError>> {
         Box::pin(async move {
-            let service = self.service().map_err(WriteError::Failed)?;
-            let broker = service.broker.get().and_then(Weak::upgrade);
-            let broker = broker.ok_or_else(|| WriteError::Failed("the daemon stops".to_owned()))?;
+            let (service, broker) = (self.service()?, self.broker()?);
             // A mirror that was stopped since the pass compared is its consumers' own. Nobody stops one during the turn.
             let _turn = service.changes.lock().await;
             let following: BTreeSet<_> = self.following().iter().map(|(topic, _)| topic.name.clone()).collect();
@@ -187,7 +188,7 @@ impl Destination for LinkDestination {
             });
             match broker.write_offsets(changes.collect()).await {
                 true => Ok(busy.into_iter().map(|(group, _)| group).collect()),
-                false => Err(WriteError::Failed("the offsets could not be written; the log says why".to_owned())),
+                false => Err(failed("the offsets could not be written; the log says why")),
             }
         })
     }
@@ -203,9 +204,7 @@ impl Destination for LinkDestination {
         changes: BTreeMap<String, Option<String>>,
     ) -> BoxFuture<'_, Result<(), TaskError>> {
         Box::pin(async move {
-            let failed = |message: String| TaskError::new(TaskErrorCode::Internal, message);
-            let service = self.service().map_err(failed)?;
-            service.topics.sync_configs(&topic, changes).await.map_err(|error| failed(error.message))
+            self.service()?.topics.sync_configs(&topic, changes).await.map_err(failed)
         })
     }
 
@@ -222,7 +221,7 @@ impl Destination for LinkDestination {
 
     fn create_mirror(&self, source_topic: Arc<str>) -> BoxFuture<'_, Result<(), TaskError>> {
         Box::pin(async move {
-            let service = self.service().map_err(|why| TaskError::new(TaskErrorCode::Internal, why))?;
+            let service = self.service()?;
             let wanted = WantedMirror {
                 mirror_topic: Some(format!("{}{source_topic}", self.prefix)),
                 source_topic: Some(source_topic.to_string()),
@@ -256,8 +255,7 @@ impl Destination for LinkDestination {
 
     fn change_acls(&self, add: Vec<Acl>, remove: Vec<Acl>) -> BoxFuture<'_, Result<(), TaskError>> {
         Box::pin(async move {
-            let failed = |message: String| TaskError::new(TaskErrorCode::Internal, message);
-            let service = self.service().map_err(failed)?;
+            let service = self.service()?;
             // An ACL of a type that is younger than this program cannot be enforced here, so it is not taken.
             let (add, remove) = (stored(&add), stored(&remove));
             let link = self.link.clone();
@@ -274,9 +272,14 @@ impl Destination for LinkDestination {
                 note(&|acls| acls.retain(|acl| !remove.contains(acl)))?;
                 Ok(())
             };
-            persist(&service.state, write).await.map_err(|error| failed(error.to_string()))
+            persist(&service.state, write).await.map_err(failed)
         })
     }
+}
+
+/// This side failed.
+fn failed(error: impl ToString) -> TaskError {
+    TaskError::new(TaskErrorCode::Internal, error.to_string())
 }
 
 fn shown(acl: &AclRecord) -> Acl {
