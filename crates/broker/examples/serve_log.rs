@@ -4,7 +4,7 @@
 
 use hawser_broker::{Authorizer, BoxFuture, Broker, BrokerConfig, Mirrors, Parts, PrivateApis, StoredUsers, Topics};
 use hawser_log::{LogConfig, Logs};
-use hawser_state::{MirrorRecord, MirrorStatus, State, TopicRecord};
+use hawser_state::{MirrorRecord, State, TopicRecord};
 use hawser_transport::{HostPort, Listener, Principal, ServerConnection, ServerSecurity};
 use hawser_wire::{RequestFrame, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,17 +96,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn mirror(name: String, partitions: i32) -> TopicRecord {
-    let mirror = MirrorRecord {
-        link: "none".into(),
-        source_topic: name.clone(),
-        source_topic_id: Uuid::new_v4(),
-        start_offset_spec: "earliest".into(),
-        started: [].into(),
-        status: MirrorStatus::Active,
-        stop: None,
-        stopped_at: Vec::new(),
-        error: None,
-        status_since_ms: 0,
-    };
+    let mirror = MirrorRecord::new("none", &name, Uuid::new_v4(), 0);
     TopicRecord { name, id: Uuid::new_v4(), partitions, configs: BTreeMap::new(), mirror: Some(mirror) }
 }

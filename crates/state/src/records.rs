@@ -89,6 +89,22 @@ pub struct MirrorRecord {
 }
 
 impl MirrorRecord {
+    /// Of `source_topic` over `link`, from its beginning; ACTIVE since `now_ms`.
+    pub fn new(link: &str, source_topic: &str, source_topic_id: Uuid, now_ms: i64) -> Self {
+        Self {
+            link: link.to_owned(),
+            source_topic: source_topic.to_owned(),
+            source_topic_id,
+            start_offset_spec: "earliest".to_owned(),
+            started: BTreeSet::new(),
+            status: MirrorStatus::Active,
+            stop: None,
+            stopped_at: Vec::new(),
+            error: None,
+            status_since_ms: now_ms,
+        }
+    }
+
     /// Sets the status, decided `now_ms`.
     pub fn set_status(&mut self, status: MirrorStatus, now_ms: i64) {
         if self.status != status {

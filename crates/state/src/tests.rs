@@ -7,18 +7,7 @@ fn file(dir: &tempfile::TempDir) -> std::path::PathBuf {
 }
 
 fn topic(name: &str, id: u128) -> TopicRecord {
-    let mirror = MirrorRecord {
-        link: "dr".into(),
-        source_topic: name.into(),
-        source_topic_id: Uuid::from_u128(id + 1000),
-        start_offset_spec: "earliest".into(),
-        started: [].into(),
-        status: MirrorStatus::Active,
-        stop: None,
-        stopped_at: Vec::new(),
-        error: None,
-        status_since_ms: 7,
-    };
+    let mirror = MirrorRecord::new("dr", name, Uuid::from_u128(id + 1000), 7);
     let configs = BTreeMap::from([("retention.ms".into(), "-1".into())]);
     TopicRecord { name: name.into(), id: Uuid::from_u128(id), partitions: 3, configs, mirror: Some(mirror) }
 }

@@ -6,7 +6,7 @@ use hawser_broker::{
 };
 use hawser_link::Properties;
 use hawser_log::{LogConfig, Logs, PartitionLog};
-use hawser_state::{AclOperation, MirrorRecord, MirrorStatus, State, TopicRecord};
+use hawser_state::{AclOperation, MirrorRecord, State, TopicRecord};
 use hawser_testkit::batches::BatchBuilder;
 use hawser_transport::{
     ClientOptions, ClientSecurity, DialError, HostPort, KafkaClient, Listener, Principal, SecurityProtocol,
@@ -176,18 +176,7 @@ impl Bench {
 
     /// A mirror of `partitions` empty partitions.
     pub(crate) fn mirror(&self, name: &str, partitions: i32) -> Vec<Arc<PartitionLog>> {
-        let mirror = MirrorRecord {
-            link: "dr".into(),
-            source_topic: name.into(),
-            source_topic_id: Uuid::from_u128(77),
-            start_offset_spec: "earliest".into(),
-            started: [].into(),
-            status: MirrorStatus::Active,
-            stop: None,
-            stopped_at: Vec::new(),
-            error: None,
-            status_since_ms: 0,
-        };
+        let mirror = MirrorRecord::new("dr", name, Uuid::from_u128(77), 0);
         let configs = BTreeMap::from([
             ("retention.ms".to_owned(), "1234".to_owned()),
             ("brand.new".to_owned(), "yes".to_owned()),

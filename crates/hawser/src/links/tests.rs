@@ -21,18 +21,8 @@ fn a_refusal_is_told_from_unreachability_whatever_its_words() {
 fn a_partition_that_began_does_not_look_for_its_beginning_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let state = State::open(&dir.path().join("state.redb")).expect("opens");
-    let mirror = MirrorRecord {
-        link: "dr".into(),
-        source_topic: "t".into(),
-        source_topic_id: Uuid::from_u128(1),
-        start_offset_spec: "latest".into(),
-        started: [].into(),
-        status: MirrorStatus::Active,
-        stop: None,
-        stopped_at: Vec::new(),
-        error: None,
-        status_since_ms: 0,
-    };
+    let mirror = MirrorRecord::new("dr", "t", Uuid::from_u128(1), 0);
+    let mirror = MirrorRecord { start_offset_spec: "latest".into(), ..mirror };
     let id = Uuid::from_u128(2);
     let topic = TopicRecord { name: "t".into(), id, partitions: 2, configs: BTreeMap::new(), mirror: Some(mirror) };
     state.put_topic(topic).expect("stored");

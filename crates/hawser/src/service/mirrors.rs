@@ -6,7 +6,7 @@ use crate::remote::{self, RemoteError};
 use hawser_broker::{Layout, NewTopic, TopicError, check_topic_name};
 use hawser_link::config::StartOffset;
 use hawser_link::topic_configs;
-use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus};
+use hawser_state::{LinkRecord, MirrorRecord};
 use hawser_transport::{ClientError, Target};
 use hawser_wire::ResponseError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,23 +54,9 @@ impl Service {
             .collect();
         kept.extend(configs);
         let partitions = i32::try_from(found.leaders.len()).map_err(|_| invalid("too many partitions".into()))?;
-        let topic = NewTopic {
-            name,
-            layout: Layout::count(partitions),
-            configs: kept,
-            mirror: Some(MirrorRecord {
-                link: link.to_owned(),
-                source_topic: source,
-                source_topic_id: found.id,
-                start_offset_spec: start,
-                started: [].into(),
-                status: MirrorStatus::Active,
-                stop: None,
-                stopped_at: Vec::new(),
-                error: None,
-                status_since_ms: now_ms(),
-            }),
-        };
+        let mirror = MirrorRecord::new(link, &source, found.id, now_ms());
+        let mirror = MirrorRecord { start_offset_spec: start, ..mirror };
+        let topic = NewTopic { name, layout: Layout::count(partitions), configs: kept, mirror: Some(mirror) };
         // Asking the source took its time: what was checked before may have changed.
         let _one_at_a_time = self.changes.lock().await;
         self.link(link)?;
