@@ -3,20 +3,8 @@
 use crate::{Broker, Operation, Resource, apis, fetch, transactions};
 use bytes::{BufMut, Bytes, BytesMut};
 use hawser_transport::{HostPort, Principal};
-use hawser_wire::api::{encode_response, private};
-use hawser_wire::messages::{
-    AlterConfigsRequest, AlterPartitionReassignmentsRequest, AlterUserScramCredentialsRequest, ApiKey,
-    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreateAclsRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest, DeleteGroupsRequest, DeleteRecordsRequest,
-    DeleteTopicsRequest, DescribeAclsRequest, DescribeClientQuotasRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
-    DescribeQuorumRequest, DescribeTopicPartitionsRequest, DescribeTransactionsRequest,
-    DescribeUserScramCredentialsRequest, ElectLeadersRequest, FindCoordinatorRequest, HeartbeatRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-    ListOffsetsRequest, ListPartitionReassignmentsRequest, ListTransactionsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    SyncGroupRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
-};
+use hawser_wire::api::{self, encode_response, private};
+use hawser_wire::messages::{ApiKey, ApiVersionsRequest, ProduceRequest};
 use hawser_wire::{DecodeError, Request, RequestFrame};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -106,152 +94,70 @@ impl Broker {
             return Err(unsupported());
         }
         let version = frame.api_version;
+        let client_id = frame.client_id.as_deref().unwrap_or_default();
         let reply = match api {
             ApiKey::Fetch => return self.fetch(caller, frame, frame.decode()?, shutdown).await,
             ApiKey::Produce => {
                 return match self.produce(caller, frame.decode()?).await? {
-                    Some(response) => Ok(encode::<ProduceRequest>(frame, &response)?.into()),
+                    Some(response) => {
+                        Ok(encode_response::<ProduceRequest>(version, frame.correlation_id, &response)?.into())
+                    }
                     None => Ok(Reply { slices: Vec::new(), memory: None, charge: None }),
                 };
             }
-            ApiKey::InitProducerId => {
-                Ok(encode::<InitProducerIdRequest>(frame, &self.init_producer_id(caller, &frame.decode()?).await))
-            }
+            ApiKey::InitProducerId => later(frame, |r| self.init_producer_id(caller, r)).await,
+
+            ApiKey::Metadata => later(frame, |r| self.metadata(caller, version, r)).await,
+            ApiKey::DescribeCluster => now(frame, |r| self.describe_cluster(caller, r)),
+            ApiKey::DescribeTopicPartitions => now(frame, |r| self.describe_topic_partitions(caller, r)),
+            ApiKey::ListOffsets => later(frame, |r| self.list_offsets(caller, version, r)).await,
+            ApiKey::OffsetForLeaderEpoch => now(frame, |r| self.offset_for_leader_epoch(caller, r)),
+
+            ApiKey::CreateTopics => later(frame, |r| self.create_topics(caller, r)).await,
+            ApiKey::CreatePartitions => later(frame, |r| self.create_partitions(caller, r)).await,
+            ApiKey::DeleteTopics => later(frame, |r| self.delete_topics(caller, version, r)).await,
+            ApiKey::DeleteRecords => later(frame, |r| self.delete_records(caller, r)).await,
+            ApiKey::DescribeConfigs => now(frame, |r| self.describe_configs(caller, r)),
+            ApiKey::IncrementalAlterConfigs => later(frame, |r| self.incremental_alter_configs(caller, r)).await,
+            ApiKey::AlterConfigs => later(frame, |r| self.alter_configs(caller, r)).await,
+            ApiKey::DescribeLogDirs => later(frame, |r| self.describe_log_dirs(caller, r)).await,
+
+            ApiKey::ElectLeaders => now(frame, |r| self.elect_leaders(caller, version, r)),
+            ApiKey::AlterPartitionReassignments => now(frame, |r| self.alter_partition_reassignments(caller, r)),
+            ApiKey::ListPartitionReassignments => now(frame, |r| self.list_partition_reassignments(caller, &r)),
+            ApiKey::DescribeQuorum => now(frame, |r| self.describe_quorum(caller, &r)),
+            ApiKey::UnregisterBroker => now(frame, |r| self.unregister_broker(caller, &r)),
+            ApiKey::UpdateFeatures => now(frame, |r| self.update_features(caller, version, r)),
+
+            ApiKey::DescribeProducers => now(frame, |r| self.describe_producers(caller, r)),
+            ApiKey::DescribeTransactions => now(frame, |r| self.describe_transactions(caller, r)),
+            ApiKey::ListTransactions => now(frame, transactions::list_transactions),
+
+            ApiKey::FindCoordinator => now(frame, |r| self.find_coordinator(caller, version, r)),
+            ApiKey::JoinGroup => later(frame, |r| self.join_group(caller, version, client_id, r)).await,
+            ApiKey::SyncGroup => later(frame, |r| self.sync_group(caller, version, r)).await,
+            ApiKey::Heartbeat => now(frame, |r| self.heartbeat(caller, r)),
+            ApiKey::LeaveGroup => now(frame, |r| self.leave_group(caller, version, r)),
             ApiKey::ConsumerGroupHeartbeat => {
-                let client_id = frame.client_id.as_deref().unwrap_or_default();
-                let response = self.consumer_group_heartbeat(caller, client_id, frame.decode()?).await;
-                Ok(encode::<ConsumerGroupHeartbeatRequest>(frame, &response))
+                later(frame, |r| self.consumer_group_heartbeat(caller, client_id, r)).await
             }
-            ApiKey::ConsumerGroupDescribe => {
-                let response = self.consumer_group_describe(caller, frame.decode()?);
-                Ok(encode::<ConsumerGroupDescribeRequest>(frame, &response))
-            }
-            ApiKey::Metadata => {
-                Ok(encode::<MetadataRequest>(frame, &self.metadata(caller, version, frame.decode()?).await))
-            }
-            ApiKey::DescribeCluster => {
-                Ok(encode::<DescribeClusterRequest>(frame, &self.describe_cluster(caller, frame.decode()?)))
-            }
-            ApiKey::CreateTopics => {
-                Ok(encode::<CreateTopicsRequest>(frame, &self.create_topics(caller, frame.decode()?).await))
-            }
-            ApiKey::DeleteTopics => {
-                Ok(encode::<DeleteTopicsRequest>(frame, &self.delete_topics(caller, version, frame.decode()?).await))
-            }
-            ApiKey::AlterConfigs => {
-                Ok(encode::<AlterConfigsRequest>(frame, &self.alter_configs(caller, frame.decode()?).await))
-            }
-            ApiKey::AlterPartitionReassignments => Ok(encode::<AlterPartitionReassignmentsRequest>(
-                frame,
-                &self.alter_partition_reassignments(caller, frame.decode()?),
-            )),
-            ApiKey::CreatePartitions => {
-                Ok(encode::<CreatePartitionsRequest>(frame, &self.create_partitions(caller, frame.decode()?).await))
-            }
-            ApiKey::DeleteRecords => {
-                Ok(encode::<DeleteRecordsRequest>(frame, &self.delete_records(caller, frame.decode()?).await))
-            }
-            ApiKey::DescribeLogDirs => {
-                Ok(encode::<DescribeLogDirsRequest>(frame, &self.describe_log_dirs(caller, frame.decode()?).await))
-            }
-            ApiKey::DescribeProducers => {
-                Ok(encode::<DescribeProducersRequest>(frame, &self.describe_producers(caller, frame.decode()?)))
-            }
-            ApiKey::DescribeQuorum => Ok(encode::<DescribeQuorumRequest>(frame, &self.describe_quorum(caller))),
-            ApiKey::DescribeTopicPartitions => Ok(encode::<DescribeTopicPartitionsRequest>(
-                frame,
-                &self.describe_topic_partitions(caller, frame.decode()?),
-            )),
-            ApiKey::DescribeTransactions => {
-                Ok(encode::<DescribeTransactionsRequest>(frame, &self.describe_transactions(caller, frame.decode()?)))
-            }
-            ApiKey::ElectLeaders => {
-                Ok(encode::<ElectLeadersRequest>(frame, &self.elect_leaders(caller, version, frame.decode()?)))
-            }
-            ApiKey::IncrementalAlterConfigs => Ok(encode::<IncrementalAlterConfigsRequest>(
-                frame,
-                &self.incremental_alter_configs(caller, frame.decode()?).await,
-            )),
-            ApiKey::ListPartitionReassignments => {
-                Ok(encode::<ListPartitionReassignmentsRequest>(frame, &self.list_partition_reassignments(caller)))
-            }
-            ApiKey::ListTransactions => {
-                Ok(encode::<ListTransactionsRequest>(frame, &transactions::list_transactions(frame.decode()?)))
-            }
-            ApiKey::UnregisterBroker => {
-                Ok(encode::<UnregisterBrokerRequest>(frame, &self.unregister_broker(caller, &frame.decode()?)))
-            }
-            ApiKey::UpdateFeatures => {
-                Ok(encode::<UpdateFeaturesRequest>(frame, &self.update_features(caller, version, frame.decode()?)))
-            }
-            ApiKey::DescribeConfigs => {
-                Ok(encode::<DescribeConfigsRequest>(frame, &self.describe_configs(caller, frame.decode()?)))
-            }
-            ApiKey::FindCoordinator => {
-                Ok(encode::<FindCoordinatorRequest>(frame, &self.find_coordinator(caller, version, frame.decode()?)))
-            }
-            ApiKey::ListOffsets => {
-                Ok(encode::<ListOffsetsRequest>(frame, &self.list_offsets(caller, version, frame.decode()?).await))
-            }
-            ApiKey::OffsetForLeaderEpoch => {
-                let response = self.offset_for_leader_epoch(caller, frame.decode()?);
-                Ok(encode::<OffsetForLeaderEpochRequest>(frame, &response))
-            }
-            ApiKey::JoinGroup => {
-                let client_id = frame.client_id.as_deref().unwrap_or_default();
-                let response = self.join_group(caller, version, client_id, frame.decode()?).await;
-                Ok(encode::<JoinGroupRequest>(frame, &response))
-            }
-            ApiKey::SyncGroup => {
-                Ok(encode::<SyncGroupRequest>(frame, &self.sync_group(caller, version, frame.decode()?).await))
-            }
-            ApiKey::Heartbeat => Ok(encode::<HeartbeatRequest>(frame, &self.heartbeat(caller, frame.decode()?))),
-            ApiKey::LeaveGroup => {
-                Ok(encode::<LeaveGroupRequest>(frame, &self.leave_group(caller, version, frame.decode()?)))
-            }
-            ApiKey::OffsetCommit => {
-                Ok(encode::<OffsetCommitRequest>(frame, &self.offset_commit(caller, version, frame.decode()?).await))
-            }
-            ApiKey::OffsetFetch => {
-                Ok(encode::<OffsetFetchRequest>(frame, &self.offset_fetch(caller, version, frame.decode()?).await))
-            }
-            ApiKey::ListGroups => {
-                Ok(encode::<ListGroupsRequest>(frame, &self.list_groups(caller, frame.decode()?).await))
-            }
-            ApiKey::DescribeGroups => {
-                let response = self.describe_groups(caller, version, frame.decode()?).await;
-                Ok(encode::<DescribeGroupsRequest>(frame, &response))
-            }
-            ApiKey::DeleteGroups => {
-                Ok(encode::<DeleteGroupsRequest>(frame, &self.delete_groups(caller, frame.decode()?).await))
-            }
-            ApiKey::OffsetDelete => {
-                Ok(encode::<OffsetDeleteRequest>(frame, &self.offset_delete(caller, frame.decode()?).await))
-            }
-            ApiKey::DescribeAcls => {
-                Ok(encode::<DescribeAclsRequest>(frame, &self.describe_acls(caller, frame.decode()?)))
-            }
-            ApiKey::CreateAcls => {
-                Ok(encode::<CreateAclsRequest>(frame, &self.create_acls(caller, frame.decode()?).await))
-            }
-            ApiKey::DeleteAcls => {
-                Ok(encode::<DeleteAclsRequest>(frame, &self.delete_acls(caller, frame.decode()?).await))
-            }
-            ApiKey::DescribeUserScramCredentials => {
-                let response = self.describe_user_scram_credentials(caller, frame.decode()?);
-                Ok(encode::<DescribeUserScramCredentialsRequest>(frame, &response))
-            }
-            ApiKey::AlterUserScramCredentials => {
-                let response = self.alter_user_scram_credentials(caller, frame.decode()?).await;
-                Ok(encode::<AlterUserScramCredentialsRequest>(frame, &response))
-            }
-            ApiKey::DescribeClientQuotas => {
-                let response = self.describe_client_quotas(caller, &frame.decode()?);
-                Ok(encode::<DescribeClientQuotasRequest>(frame, &response))
-            }
+            ApiKey::ConsumerGroupDescribe => now(frame, |r| self.consumer_group_describe(caller, r)),
+            ApiKey::OffsetCommit => later(frame, |r| self.offset_commit(caller, version, r)).await,
+            ApiKey::OffsetFetch => later(frame, |r| self.offset_fetch(caller, version, r)).await,
+            ApiKey::OffsetDelete => later(frame, |r| self.offset_delete(caller, r)).await,
+            ApiKey::ListGroups => later(frame, |r| self.list_groups(caller, r)).await,
+            ApiKey::DescribeGroups => later(frame, |r| self.describe_groups(caller, version, r)).await,
+            ApiKey::DeleteGroups => later(frame, |r| self.delete_groups(caller, r)).await,
+
+            ApiKey::DescribeAcls => now(frame, |r| self.describe_acls(caller, r)),
+            ApiKey::CreateAcls => later(frame, |r| self.create_acls(caller, r)).await,
+            ApiKey::DeleteAcls => later(frame, |r| self.delete_acls(caller, r)).await,
+            ApiKey::DescribeUserScramCredentials => now(frame, |r| self.describe_user_scram_credentials(caller, r)),
+            ApiKey::AlterUserScramCredentials => later(frame, |r| self.alter_user_scram_credentials(caller, r)).await,
+            ApiKey::DescribeClientQuotas => now(frame, |r| self.describe_client_quotas(caller, &r)),
             _ => Err(unsupported()),
         };
-        Ok(reply??.into())
+        Ok(reply?.into())
     }
 
     pub(crate) fn may(&self, caller: &Caller, operation: Operation, resource: Resource<'_>) -> bool {
@@ -259,8 +165,17 @@ impl Broker {
     }
 }
 
-fn encode<M: Request>(frame: &RequestFrame, response: &M::Response) -> Result<Bytes, DecodeError> {
-    encode_response::<M>(frame.api_version, frame.correlation_id, response)
+/// The frame that answers the request in `frame`, as `handle` does.
+fn now<M: Request>(frame: &RequestFrame, handle: impl FnOnce(M) -> M::Response) -> Result<Bytes, Hangup> {
+    Ok(encode_response::<M>(frame.api_version, frame.correlation_id, &handle(frame.decode()?))?)
+}
+
+/// The same for a handler that waits for something.
+async fn later<M: Request, F>(frame: &RequestFrame, handle: impl FnOnce(M) -> F) -> Result<Bytes, Hangup>
+where
+    F: Future<Output = M::Response>,
+{
+    Ok(encode_response::<M>(frame.api_version, frame.correlation_id, &handle(frame.decode()?).await)?)
 }
 
 /// Private keys have a v0 response head: the correlation id alone.
@@ -273,53 +188,5 @@ fn private_reply(correlation_id: i32, body: &Bytes) -> Reply {
 
 /// A name for metrics; few and fixed, whatever a peer sends.
 fn api_name(key: i16) -> &'static str {
-    match ApiKey::try_from(key) {
-        Ok(ApiKey::Produce) => "Produce",
-        Ok(ApiKey::Fetch) => "Fetch",
-        Ok(ApiKey::ListOffsets) => "ListOffsets",
-        Ok(ApiKey::Metadata) => "Metadata",
-        Ok(ApiKey::OffsetCommit) => "OffsetCommit",
-        Ok(ApiKey::OffsetFetch) => "OffsetFetch",
-        Ok(ApiKey::FindCoordinator) => "FindCoordinator",
-        Ok(ApiKey::JoinGroup) => "JoinGroup",
-        Ok(ApiKey::Heartbeat) => "Heartbeat",
-        Ok(ApiKey::LeaveGroup) => "LeaveGroup",
-        Ok(ApiKey::SyncGroup) => "SyncGroup",
-        Ok(ApiKey::DescribeGroups) => "DescribeGroups",
-        Ok(ApiKey::ListGroups) => "ListGroups",
-        Ok(ApiKey::ApiVersions) => "ApiVersions",
-        Ok(ApiKey::OffsetForLeaderEpoch) => "OffsetForLeaderEpoch",
-        Ok(ApiKey::DescribeConfigs) => "DescribeConfigs",
-        Ok(ApiKey::CreateTopics) => "CreateTopics",
-        Ok(ApiKey::DeleteTopics) => "DeleteTopics",
-        Ok(ApiKey::AlterConfigs) => "AlterConfigs",
-        Ok(ApiKey::AlterPartitionReassignments) => "AlterPartitionReassignments",
-        Ok(ApiKey::CreatePartitions) => "CreatePartitions",
-        Ok(ApiKey::DeleteRecords) => "DeleteRecords",
-        Ok(ApiKey::DescribeLogDirs) => "DescribeLogDirs",
-        Ok(ApiKey::DescribeProducers) => "DescribeProducers",
-        Ok(ApiKey::DescribeQuorum) => "DescribeQuorum",
-        Ok(ApiKey::DescribeTopicPartitions) => "DescribeTopicPartitions",
-        Ok(ApiKey::DescribeTransactions) => "DescribeTransactions",
-        Ok(ApiKey::ElectLeaders) => "ElectLeaders",
-        Ok(ApiKey::IncrementalAlterConfigs) => "IncrementalAlterConfigs",
-        Ok(ApiKey::ListPartitionReassignments) => "ListPartitionReassignments",
-        Ok(ApiKey::ListTransactions) => "ListTransactions",
-        Ok(ApiKey::UnregisterBroker) => "UnregisterBroker",
-        Ok(ApiKey::UpdateFeatures) => "UpdateFeatures",
-        Ok(ApiKey::DeleteGroups) => "DeleteGroups",
-        Ok(ApiKey::OffsetDelete) => "OffsetDelete",
-        Ok(ApiKey::DescribeCluster) => "DescribeCluster",
-        Ok(ApiKey::InitProducerId) => "InitProducerId",
-        Ok(ApiKey::ConsumerGroupHeartbeat) => "ConsumerGroupHeartbeat",
-        Ok(ApiKey::ConsumerGroupDescribe) => "ConsumerGroupDescribe",
-        Ok(ApiKey::DescribeAcls) => "DescribeAcls",
-        Ok(ApiKey::CreateAcls) => "CreateAcls",
-        Ok(ApiKey::DeleteAcls) => "DeleteAcls",
-        Ok(ApiKey::DescribeUserScramCredentials) => "DescribeUserScramCredentials",
-        Ok(ApiKey::AlterUserScramCredentials) => "AlterUserScramCredentials",
-        Ok(ApiKey::DescribeClientQuotas) => "DescribeClientQuotas",
-        _ if key == private::OPERATE => "Operate",
-        _ => "other",
-    }
+    if key == private::OPERATE { "Operate" } else { api::name(key).unwrap_or("other") }
 }

@@ -10,9 +10,10 @@ use hawser_wire::messages::alter_partition_reassignments_response::{
 use hawser_wire::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use hawser_wire::messages::update_features_response::UpdatableFeatureResult;
 use hawser_wire::messages::{
-    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, DescribeQuorumResponse,
-    ElectLeadersRequest, ElectLeadersResponse, ListPartitionReassignmentsResponse, UnregisterBrokerRequest,
-    UnregisterBrokerResponse, UpdateFeaturesRequest, UpdateFeaturesResponse,
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, DescribeQuorumRequest,
+    DescribeQuorumResponse, ElectLeadersRequest, ElectLeadersResponse, ListPartitionReassignmentsRequest,
+    ListPartitionReassignmentsResponse, UnregisterBrokerRequest, UnregisterBrokerResponse, UpdateFeaturesRequest,
+    UpdateFeaturesResponse,
 };
 use hawser_wire::{ResponseError, StrBytes};
 
@@ -101,7 +102,11 @@ impl Broker {
         }
     }
 
-    pub(crate) fn list_partition_reassignments(&self, caller: &Caller) -> ListPartitionReassignmentsResponse {
+    pub(crate) fn list_partition_reassignments(
+        &self,
+        caller: &Caller,
+        _request: &ListPartitionReassignmentsRequest,
+    ) -> ListPartitionReassignmentsResponse {
         let code = self.cluster_refusal(caller, Operation::Describe).unwrap_or_default();
         ListPartitionReassignmentsResponse::default().with_error_code(code).with_error_message(None)
     }
@@ -154,7 +159,7 @@ impl Broker {
         response.with_results(request.feature_updates.into_iter().map(result).collect())
     }
 
-    pub(crate) fn describe_quorum(&self, caller: &Caller) -> DescribeQuorumResponse {
+    pub(crate) fn describe_quorum(&self, caller: &Caller, _request: &DescribeQuorumRequest) -> DescribeQuorumResponse {
         let message =
             StrBytes::from_static_str("There is no KRaft quorum here: this cluster is one node without controllers.");
         let code = self.cluster_refusal(caller, Operation::Describe);

@@ -94,7 +94,7 @@ impl Broker {
     pub(crate) async fn init_producer_id(
         &self,
         caller: &Caller,
-        request: &InitProducerIdRequest,
+        request: InitProducerIdRequest,
     ) -> InitProducerIdResponse {
         let refused = |error: ResponseError| {
             InitProducerIdResponse::default()

@@ -103,6 +103,12 @@ pub fn supported_versions<M: Request>() -> Option<(i16, i16)> {
     (min <= max).then_some((min, max))
 }
 
+/// Kafka's name of the API with this key, for what is shown and counted; `None` for private keys and those that Kafka does not
+/// have.
+pub fn name(key: i16) -> Option<&'static str> {
+    guard::request(key)?.name.strip_suffix("Request")
+}
+
 /// Decodes a request body of `M` behind the guard. Bytes after the request are left alone, as Kafka's own broker does:
 /// librdkafka's Metadata request for all topics carries three.
 ///
