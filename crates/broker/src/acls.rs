@@ -3,7 +3,7 @@
 
 use crate::authorizer::CLUSTER_NAME;
 use crate::dispatch::Caller;
-use crate::{Broker, Operation, Resource};
+use crate::{ApiError, Broker, Operation, Resource};
 use hawser_state::{
     AclFilter, AclOperation, AclPatternType, AclPermission, AclRecord, AclResourceType, AclsChanged, PatternFilter,
 };
@@ -23,9 +23,6 @@ use tracing::{error, info};
 const ANY: i8 = 1;
 const MATCH: i8 = 2;
 
-/// An error as a response carries it.
-type Refusal = (ResponseError, String);
-
 impl Broker {
     pub(crate) fn describe_acls(&self, caller: &Caller, request: DescribeAclsRequest) -> DescribeAclsResponse {
         let asked = DeleteAclsFilter::default()
@@ -39,10 +36,10 @@ impl Broker {
         let filter = self.check_cluster(caller, Operation::Describe).and_then(|()| parse_filter(asked));
         let acls = match filter {
             Ok(filter) => self.state.acls(&filter),
-            Err((error, message)) => {
+            Err(error) => {
                 return DescribeAclsResponse::default()
-                    .with_error_code(error.code())
-                    .with_error_message(Some(StrBytes::from_string(message)));
+                    .with_error_code(error.code.code())
+                    .with_error_message(Some(StrBytes::from_string(error.message)));
             }
         };
         let mut resources: Vec<DescribeAclsResource> = Vec::new();
@@ -75,14 +72,14 @@ impl Broker {
     pub(crate) async fn create_acls(&self, caller: &Caller, request: CreateAclsRequest) -> CreateAclsResponse {
         let allowed = self.check_cluster(caller, Operation::Alter);
         let parsed = request.creations.into_iter().map(|creation| allowed.clone().and_then(|()| parse_acl(creation)));
-        let parsed: Vec<Result<AclRecord, Refusal>> = parsed.collect();
+        let parsed: Vec<Result<AclRecord, ApiError>> = parsed.collect();
         let add = parsed.iter().filter_map(|acl| acl.as_ref().ok().cloned()).collect();
         let written = self.change_acls(caller, add, Vec::new()).await;
         let results = parsed.into_iter().map(|acl| match acl.and(written.clone()) {
             Ok(_) => AclCreationResult::default(),
-            Err((error, message)) => AclCreationResult::default()
-                .with_error_code(error.code())
-                .with_error_message(Some(StrBytes::from_string(message))),
+            Err(error) => AclCreationResult::default()
+                .with_error_code(error.code.code())
+                .with_error_message(Some(StrBytes::from_string(error.message))),
         });
         CreateAclsResponse::default().with_results(results.collect())
     }
@@ -93,25 +90,25 @@ impl Broker {
             let filter = allowed.clone().and_then(|()| parse_filter(filter))?;
             Ok(self.state.acls(&filter))
         });
-        let found: Vec<Result<Vec<AclRecord>, Refusal>> = found.collect();
+        let found: Vec<Result<Vec<AclRecord>, ApiError>> = found.collect();
         let remove = found.iter().flatten().flatten().cloned().collect();
         let written = self.change_acls(caller, Vec::new(), remove).await;
         let results = found.into_iter().map(|found| match written.clone().and(found) {
             Ok(acls) => DeleteAclsFilterResult::default().with_matching_acls(acls.into_iter().map(matching).collect()),
-            Err((error, message)) => DeleteAclsFilterResult::default()
-                .with_error_code(error.code())
-                .with_error_message(Some(StrBytes::from_string(message))),
+            Err(error) => DeleteAclsFilterResult::default()
+                .with_error_code(error.code.code())
+                .with_error_message(Some(StrBytes::from_string(error.message))),
         });
         DeleteAclsResponse::default().with_filter_results(results.collect())
     }
 
     /// Whether the caller may do `operation` to the cluster.
-    pub(crate) fn check_cluster(&self, caller: &Caller, operation: Operation) -> Result<(), Refusal> {
+    pub(crate) fn check_cluster(&self, caller: &Caller, operation: Operation) -> Result<(), ApiError> {
         if self.may(caller, operation, Resource::Cluster) {
             return Ok(());
         }
         let message = format!("not authorized: {} on the cluster is needed", operation.as_str());
-        Err((ResponseError::ClusterAuthorizationFailed, message))
+        Err(ApiError::new(ResponseError::ClusterAuthorizationFailed, message))
     }
 
     async fn change_acls(
@@ -119,15 +116,15 @@ impl Broker {
         caller: &Caller,
         add: Vec<AclRecord>,
         remove: Vec<AclRecord>,
-    ) -> Result<AclsChanged, Refusal> {
+    ) -> Result<AclsChanged, ApiError> {
         let state = self.state.clone();
         let changed = match tokio::task::spawn_blocking(move || state.change_acls(&add, &remove)).await {
             Ok(Ok(changed)) => changed,
             Ok(Err(error)) => {
                 error!(%error, "ACLs not written");
-                return Err((ResponseError::KafkaStorageError, "the ACLs could not be kept".into()));
+                return Err(ApiError::new(ResponseError::KafkaStorageError, "the ACLs could not be kept"));
             }
-            Err(_) => return Err((ResponseError::UnknownServerError, "the write was not finished".into())),
+            Err(_) => return Err(ApiError::new(ResponseError::UnknownServerError, "the write was not finished")),
         };
         let principal = caller.principal.as_str();
         if changed != AclsChanged::default() {
@@ -138,8 +135,8 @@ impl Broker {
 }
 
 /// `AclApis.handleCreateAcls` and `AclControlManager.validateNewAcl`.
-fn parse_acl(creation: AclCreation) -> Result<AclRecord, Refusal> {
-    let invalid = |message: String| (ResponseError::InvalidRequest, message);
+fn parse_acl(creation: AclCreation) -> Result<AclRecord, ApiError> {
+    let invalid = |message: String| ApiError::new(ResponseError::InvalidRequest, message);
     let unknown = |what: &str, code: i8| invalid(format!("Invalid {what} {code}"));
     let resource_type = AclResourceType::of_code(creation.resource_type)
         .ok_or_else(|| unknown("resourceType", creation.resource_type))?;
@@ -172,10 +169,12 @@ fn parse_acl(creation: AclCreation) -> Result<AclRecord, Refusal> {
     })
 }
 
-fn parse_filter(asked: DeleteAclsFilter) -> Result<AclFilter, Refusal> {
-    fn one<T>(what: &str, code: i8, of_code: impl Fn(i8) -> Option<T>) -> Result<Option<T>, Refusal> {
+fn parse_filter(asked: DeleteAclsFilter) -> Result<AclFilter, ApiError> {
+    fn one<T>(what: &str, code: i8, of_code: impl Fn(i8) -> Option<T>) -> Result<Option<T>, ApiError> {
         match of_code(code) {
-            None if code != ANY => Err((ResponseError::InvalidRequest, format!("Unknown {what} {code} in the filter"))),
+            None if code != ANY => {
+                Err(ApiError::new(ResponseError::InvalidRequest, format!("Unknown {what} {code} in the filter")))
+            }
             known => Ok(known),
         }
     }

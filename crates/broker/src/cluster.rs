@@ -126,8 +126,7 @@ impl Broker {
             Ok(found) => {
                 partition.with_leader_id(node).with_leader_epoch(found.leader_epoch.0).with_isr_nodes(vec![node])
             }
-            // Its log is offline, or not opened by the mirror
-            // yet: clients ask again.
+            // Its log is offline, or not opened by the mirror yet: clients ask again.
             Err(error) => partition
                 .with_offline_replicas(if error == ResponseError::KafkaStorageError { vec![node] } else { vec![] })
                 .with_error_code(ResponseError::LeaderNotAvailable.code())

@@ -1,10 +1,11 @@
 #![forbid(unsafe_code)]
-//! The Kafka face of the embedded store: what stock clients and tools speak to. Topics and their configs, produce and fetch,
-//! consumer groups with committed offsets; a mirror is read-only.
+//! The Kafka face of the embedded store: what stock clients and tools speak to. Topics and their configs, produce and
+//! fetch, consumer groups with committed offsets, ACLs and SCRAM users; a mirror is read-only.
 //!
 //! [`Broker::serve`] owns one connection at a time: requests are answered in the order in which they came, one is
-//! handled while at most one more is read ahead. Large ones wait for a process-wide budget of memory. Bodies are decoded behind the guard of `hawser_wire`; what cannot be
-//! decoded ends that connection and nothing else. Record bytes go from the log to the socket as slices.
+//! handled while at most one more is read ahead. Large ones wait for a process-wide budget of memory. Bodies are decoded
+//! behind the guard of `hawser_wire`; what cannot be decoded ends that connection and nothing else. Record bytes go from
+//! the log to the socket as slices.
 
 mod acls;
 mod apis;
@@ -14,6 +15,7 @@ mod config;
 mod configs;
 mod connection;
 mod dispatch;
+mod error;
 mod fetch;
 mod groups;
 mod log_dirs;
@@ -32,8 +34,9 @@ pub use apis::{ApiRange, advertised_apis, api_versions_before_login};
 pub use authorizer::{Authorizer, Operation, Resource};
 pub use config::BrokerConfig;
 pub use configs::BrokerSetting;
+pub use error::ApiError;
 pub use producer_ids::ProducerIds;
-pub use topics::{ConfigChange, ConfigOp, Layout, Mirrors, NewTopic, TopicError, Topics, check_topic_name};
+pub use topics::{ConfigChange, ConfigOp, Layout, Mirrors, NewTopic, Topics, check_topic_name};
 pub use users::StoredUsers;
 
 use bytes::Bytes;
@@ -105,9 +108,9 @@ impl Broker {
         Ok(Arc::new(Self { state, topics, authorizer, users, private, config, partitions, fetch, requests, groups }))
     }
 
-    /// Serves `connection` until the peer leaves, breaks the protocol, is idle for too long (the listener's rule), or `shutdown` is cancelled
-    /// (the request at hand then has a moment to finish). `advertised` is what clients of this listener are told to
-    /// connect to.
+    /// Serves `connection` until the peer leaves, breaks the protocol, is idle for too long (the listener's rule), or
+    /// `shutdown` is cancelled (the request at hand then has a moment to finish). `advertised` is what clients of this
+    /// listener are told to connect to.
     pub async fn serve(
         self: &Arc<Self>,
         connection: ServerConnection,

@@ -2,7 +2,7 @@
 //! KRaft quorum and no features that change (`ControllerApis`, `ReplicationControlManager`).
 
 use crate::dispatch::Caller;
-use crate::{Broker, Operation, Resource, TopicError};
+use crate::{ApiError, Broker, Operation, Resource};
 use hawser_wire::messages::alter_partition_reassignments_request::ReassignablePartition;
 use hawser_wire::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
@@ -36,10 +36,10 @@ impl Broker {
                     return PartitionResult::default().with_partition_id(partition).with_error_code(code);
                 }
                 let error = if self.has_partition(&topic.topic, partition) {
-                    TopicError::new(ResponseError::ElectionNotNeeded, "Leader election not needed for topic partition.")
+                    ApiError::new(ResponseError::ElectionNotNeeded, "Leader election not needed for topic partition.")
                 } else {
                     let message = format!("No such partition as {}-{partition}", topic.topic.as_str());
-                    TopicError::new(ResponseError::UnknownTopicOrPartition, message)
+                    ApiError::new(ResponseError::UnknownTopicOrPartition, message)
                 };
                 PartitionResult::default()
                     .with_partition_id(partition)
@@ -70,7 +70,7 @@ impl Broker {
                 let outcome = if self.has_partition(&topic.name, index) {
                     self.reassign(partition)
                 } else {
-                    Err(TopicError::of(ResponseError::UnknownTopicOrPartition))
+                    Err(ApiError::of(ResponseError::UnknownTopicOrPartition))
                 };
                 match outcome {
                     Ok(()) => answer,
@@ -87,17 +87,17 @@ impl Broker {
     }
 
     /// Where every partition is, it may be moved to.
-    fn reassign(&self, partition: ReassignablePartition) -> Result<(), TopicError> {
+    fn reassign(&self, partition: ReassignablePartition) -> Result<(), ApiError> {
         let node_id = self.config.node_id.0;
         match partition.replicas {
             None => {
                 let message = "No partition reassignment is in progress.";
-                Err(TopicError::new(ResponseError::NoReassignmentInProgress, message))
+                Err(ApiError::new(ResponseError::NoReassignmentInProgress, message))
             }
             Some(nodes) if matches!(nodes.as_slice(), [node] if node.0 == node_id) => Ok(()),
             Some(_) => {
                 let message = format!("The only broker is {node_id}: a partition has one replica, there.");
-                Err(TopicError::new(ResponseError::InvalidReplicaAssignment, message))
+                Err(ApiError::new(ResponseError::InvalidReplicaAssignment, message))
             }
         }
     }

@@ -1,9 +1,8 @@
 //! AlterUserScramCredentials and DescribeUserScramCredentials (`ScramControlManager`, `ScramImage`): users that the stock
 //! `kafka-configs --entity-type users` makes. Kept salted only; listeners let them in from the next login on.
 
-use crate::Broker;
-use crate::Operation;
 use crate::dispatch::Caller;
+use crate::{ApiError, Broker, Operation};
 use hawser_state::{ScramKey, State, StoredCredential};
 use hawser_transport::{ScramCredential, ScramMechanism, ScramUsers};
 use hawser_wire::messages::alter_user_scram_credentials_request::ScramCredentialUpsertion;
@@ -83,17 +82,17 @@ impl Broker {
     ) -> AlterUserScramCredentialsResponse {
         let names = request.deletions.iter().map(|deletion| &deletion.name);
         let names: Vec<StrBytes> = names.chain(request.upsertions.iter().map(|to| &to.name)).cloned().collect();
-        if let Err((error, message)) = self.check_cluster(caller, Operation::Alter) {
-            let refused = names.into_iter().map(|user| result(user, Err::<(), _>((error, message.clone()))));
+        if let Err(error) = self.check_cluster(caller, Operation::Alter) {
+            let refused = names.into_iter().map(|user| result(user, Err::<(), _>(error.clone())));
             return AlterUserScramCredentialsResponse::default().with_results(refused.collect());
         }
-        let mut outcomes: BTreeMap<StrBytes, Result<Change, Refusal>> = BTreeMap::new();
-        let mut add = |user: StrBytes, outcome: Result<Change, Refusal>| {
+        let mut outcomes: BTreeMap<StrBytes, Result<Change, ApiError>> = BTreeMap::new();
+        let mut add = |user: StrBytes, outcome: Result<Change, ApiError>| {
             let outcome = if outcomes.get(&user).is_some_and(Result::is_err) {
                 return;
             } else if outcomes.contains_key(&user) {
-                let message = "A user credential cannot be altered twice in the same request".to_owned();
-                Err((ResponseError::DuplicateResource, message))
+                let message = "A user credential cannot be altered twice in the same request";
+                Err(ApiError::new(ResponseError::DuplicateResource, message))
             } else {
                 outcome
             };
@@ -111,17 +110,17 @@ impl Broker {
         AlterUserScramCredentialsResponse::default().with_results(results.collect())
     }
 
-    fn deletion(&self, user: &str, mechanism: i8) -> Result<Change, Refusal> {
+    fn deletion(&self, user: &str, mechanism: i8) -> Result<Change, ApiError> {
         let key = key(user, mechanism)?.0;
         if self.state.scram_credential(&key.0, &key.1).is_none() {
-            let message = "Attempt to delete a user credential that does not exist".to_owned();
-            return Err((ResponseError::ResourceNotFound, message));
+            let message = "Attempt to delete a user credential that does not exist";
+            return Err(ApiError::new(ResponseError::ResourceNotFound, message));
         }
         Ok((key, None))
     }
 
-    fn upsertion(&self, to: &ScramCredentialUpsertion) -> Result<Change, Refusal> {
-        let unacceptable = |message: &str| (ResponseError::UnacceptableCredential, message.to_owned());
+    fn upsertion(&self, to: &ScramCredentialUpsertion) -> Result<Change, ApiError> {
+        let unacceptable = |message: &str| ApiError::new(ResponseError::UnacceptableCredential, message);
         let (key, mechanism) = key(&to.name, to.mechanism)?;
         if to.iterations < *ITERATIONS.start() {
             return Err(unacceptable("Too few iterations"));
@@ -136,7 +135,7 @@ impl Broker {
             && self.state.scram_credential(&key.0, &key.1).is_none()
         {
             let message = format!("No room for more than {CREDENTIALS_MAX} credentials: delete some");
-            return Err((ResponseError::PolicyViolation, message));
+            return Err(ApiError::new(ResponseError::PolicyViolation, message));
         }
         let iterations = to.iterations.unsigned_abs();
         let credential =
@@ -144,7 +143,7 @@ impl Broker {
         Ok((key, Some((mechanism, credential))))
     }
 
-    async fn write_users(&self, caller: &Caller, changes: Vec<Change>) -> Result<(), Refusal> {
+    async fn write_users(&self, caller: &Caller, changes: Vec<Change>) -> Result<(), ApiError> {
         let users = std::sync::Arc::clone(&self.users);
         let keys: Vec<ScramKey> = changes.iter().map(|(key, _)| key.clone()).collect();
         match tokio::task::spawn_blocking(move || users.change(changes)).await {
@@ -154,9 +153,9 @@ impl Broker {
             }
             Ok(Err(error)) => {
                 error!(%error, "SCRAM credentials not written");
-                Err((ResponseError::KafkaStorageError, "the credentials could not be kept".into()))
+                Err(ApiError::new(ResponseError::KafkaStorageError, "the credentials could not be kept"))
             }
-            Err(_) => Err((ResponseError::UnknownServerError, "the write was not finished".into())),
+            Err(_) => Err(ApiError::new(ResponseError::UnknownServerError, "the write was not finished")),
         }
     }
 
@@ -166,8 +165,9 @@ impl Broker {
         request: DescribeUserScramCredentialsRequest,
     ) -> DescribeUserScramCredentialsResponse {
         let response = DescribeUserScramCredentialsResponse::default();
-        if let Err((error, message)) = self.check_cluster(caller, Operation::Describe) {
-            return response.with_error_code(error.code()).with_error_message(Some(StrBytes::from_string(message)));
+        if let Err(error) = self.check_cluster(caller, Operation::Describe) {
+            let message = Some(StrBytes::from_string(error.message));
+            return response.with_error_code(error.code.code()).with_error_message(message);
         }
         let mut known: BTreeMap<String, Vec<CredentialInfo>> = BTreeMap::new();
         for ((user, name), StoredCredential(text)) in self.state.scram_credentials() {
@@ -217,33 +217,32 @@ impl Broker {
         let response = DescribeClientQuotasResponse::default();
         match self.check_cluster(caller, Operation::DescribeConfigs) {
             Ok(()) => response.with_entries(Some(Vec::new())),
-            Err((error, message)) => response
-                .with_error_code(error.code())
-                .with_error_message(Some(StrBytes::from_string(message)))
+            Err(error) => response
+                .with_error_code(error.code.code())
+                .with_error_message(Some(StrBytes::from_string(error.message)))
                 .with_entries(None),
         }
     }
 }
 
-type Refusal = (ResponseError, String);
-
-fn result(user: StrBytes, outcome: Result<impl Sized, Refusal>) -> AlterUserScramCredentialsResult {
+fn result(user: StrBytes, outcome: Result<impl Sized, ApiError>) -> AlterUserScramCredentialsResult {
     let result = AlterUserScramCredentialsResult::default().with_user(user);
     match outcome {
         Ok(_) => result.with_error_message(None),
-        Err((error, message)) => {
-            result.with_error_code(error.code()).with_error_message(Some(StrBytes::from_string(message)))
+        Err(error) => {
+            result.with_error_code(error.code.code()).with_error_message(Some(StrBytes::from_string(error.message)))
         }
     }
 }
 
-fn key(user: &str, mechanism: i8) -> Result<(ScramKey, ScramMechanism), Refusal> {
+fn key(user: &str, mechanism: i8) -> Result<(ScramKey, ScramMechanism), ApiError> {
     if user.is_empty() || user.len() > NAME_BYTES_MAX {
         let message = if user.is_empty() { "Username must not be empty" } else { "Username is too long" };
-        return Err((ResponseError::UnacceptableCredential, message.to_owned()));
+        return Err(ApiError::new(ResponseError::UnacceptableCredential, message));
     }
     let known = [ScramMechanism::Sha256, ScramMechanism::Sha512].into_iter().find(|known| code(*known) == mechanism);
-    let known = known.ok_or_else(|| (ResponseError::UnsupportedSaslMechanism, "Unknown SCRAM mechanism".to_owned()))?;
+    let unknown = || ApiError::new(ResponseError::UnsupportedSaslMechanism, "Unknown SCRAM mechanism");
+    let known = known.ok_or_else(unknown)?;
     Ok(((user.to_owned(), name(known).to_owned()), known))
 }
 

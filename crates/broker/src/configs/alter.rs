@@ -3,8 +3,8 @@
 
 use super::{BROKER, TOPIC};
 use crate::dispatch::Caller;
-use crate::topics::{ConfigChange, ConfigOp};
-use crate::{Broker, Operation, Resource, TopicError};
+use crate::topics::{ConfigChange, ConfigOp, repeated};
+use crate::{ApiError, Broker, Operation, Resource};
 use hawser_wire::messages::alter_configs_response::AlterConfigsResourceResponse as ReplaceAnswer;
 use hawser_wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as AlterAnswer;
 use hawser_wire::messages::{
@@ -19,7 +19,6 @@ struct Asked {
     name: String,
     /// Key, operation, value.
     changes: Vec<(String, i8, Option<String>)>,
-    is_repeated: bool,
 }
 
 /// `AlterConfigOp.OpType`.
@@ -37,11 +36,45 @@ impl Broker {
         let asked = request.resources.into_iter().map(|resource| {
             let changes = resource.configs.into_iter();
             let changes = changes.map(|c| (c.name.to_string(), c.config_operation, c.value.map(|v| v.to_string())));
-            Asked::new(resource.resource_type, &resource.resource_name, changes.collect())
+            let name = resource.resource_name.to_string();
+            Asked { resource_type: resource.resource_type, name, changes: changes.collect() }
         });
+        let answers = self.alter_each(caller, asked.collect(), true, request.validate_only).await;
+        IncrementalAlterConfigsResponse::default().with_responses(answers)
+    }
+
+    pub(crate) async fn alter_configs(&self, caller: &Caller, request: AlterConfigsRequest) -> AlterConfigsResponse {
+        let asked = request.resources.into_iter().map(|resource| {
+            let changes = resource.configs.into_iter();
+            let changes = changes.map(|c| (c.name.to_string(), SET, c.value.map(|v| v.to_string())));
+            let name = resource.resource_name.to_string();
+            Asked { resource_type: resource.resource_type, name, changes: changes.collect() }
+        });
+        let answers = self.alter_each(caller, asked.collect(), false, request.validate_only).await;
+        let answers = answers.into_iter().map(|answer| {
+            ReplaceAnswer::default()
+                .with_resource_type(answer.resource_type)
+                .with_resource_name(answer.resource_name)
+                .with_error_code(answer.error_code)
+                .with_error_message(answer.error_message)
+        });
+        AlterConfigsResponse::default().with_responses(answers.collect())
+    }
+
+    async fn alter_each(
+        &self,
+        caller: &Caller,
+        asked: Vec<Asked>,
+        is_incremental: bool,
+        validate_only: bool,
+    ) -> Vec<AlterAnswer> {
+        let repeated = repeated(asked.iter().map(|asked| (asked.resource_type, asked.name.clone())));
         let mut answers = Vec::new();
-        for asked in with_repeated(asked.collect()) {
-            let outcome = self.alter(caller, &asked, true, request.validate_only).await;
+        for asked in asked {
+            let outcome = match repeated.contains(&(asked.resource_type, asked.name.clone())) {
+                true => Err(ApiError::new(ResponseError::InvalidRequest, "Each resource must appear at most once.")),
+                false => self.alter(caller, &asked, is_incremental, validate_only).await,
+            };
             let answer = AlterAnswer::default()
                 .with_resource_type(asked.resource_type)
                 .with_resource_name(StrBytes::from_string(asked.name));
@@ -52,29 +85,7 @@ impl Broker {
                     .with_error_message(Some(StrBytes::from_string(error.message))),
             });
         }
-        IncrementalAlterConfigsResponse::default().with_responses(answers)
-    }
-
-    pub(crate) async fn alter_configs(&self, caller: &Caller, request: AlterConfigsRequest) -> AlterConfigsResponse {
-        let asked = request.resources.into_iter().map(|resource| {
-            let changes = resource.configs.into_iter();
-            let changes = changes.map(|c| (c.name.to_string(), SET, c.value.map(|v| v.to_string())));
-            Asked::new(resource.resource_type, &resource.resource_name, changes.collect())
-        });
-        let mut answers = Vec::new();
-        for asked in with_repeated(asked.collect()) {
-            let outcome = self.alter(caller, &asked, false, request.validate_only).await;
-            let answer = ReplaceAnswer::default()
-                .with_resource_type(asked.resource_type)
-                .with_resource_name(StrBytes::from_string(asked.name));
-            answers.push(match outcome {
-                Ok(()) => answer.with_error_message(None),
-                Err(error) => answer
-                    .with_error_code(error.code.code())
-                    .with_error_message(Some(StrBytes::from_string(error.message))),
-            });
-        }
-        AlterConfigsResponse::default().with_responses(answers)
+        answers
     }
 
     async fn alter(
@@ -83,11 +94,8 @@ impl Broker {
         asked: &Asked,
         is_incremental: bool,
         validate_only: bool,
-    ) -> Result<(), TopicError> {
-        let invalid = |message: String| Err(TopicError::new(ResponseError::InvalidRequest, message));
-        if asked.is_repeated {
-            return invalid("Each resource must appear at most once.".to_owned());
-        }
+    ) -> Result<(), ApiError> {
+        let invalid = |message: String| Err(ApiError::new(ResponseError::InvalidRequest, message));
         let mut keys = BTreeSet::new();
         if !asked.changes.iter().all(|(key, ..)| keys.insert(key)) {
             return invalid("Error due to duplicate config keys".to_owned());
@@ -100,14 +108,14 @@ impl Broker {
         match asked.resource_type {
             TOPIC => {
                 if !self.may(caller, Operation::AlterConfigs, Resource::Topic(&asked.name)) {
-                    return Err(TopicError::of(ResponseError::TopicAuthorizationFailed));
+                    return Err(ApiError::of(ResponseError::TopicAuthorizationFailed));
                 }
                 let change = asked.change(is_incremental)?;
                 self.topics.alter_configs(&asked.name, change, validate_only).await
             }
             BROKER => {
                 if !self.may(caller, Operation::AlterConfigs, Resource::Cluster) {
-                    return Err(TopicError::of(ResponseError::ClusterAuthorizationFailed));
+                    return Err(ApiError::of(ResponseError::ClusterAuthorizationFailed));
                 }
                 let keys: Vec<&str> = asked.changes.iter().map(|(key, ..)| key.as_str()).collect();
                 invalid(format!(
@@ -121,11 +129,7 @@ impl Broker {
 }
 
 impl Asked {
-    fn new(resource_type: i8, name: &str, changes: Vec<(String, i8, Option<String>)>) -> Self {
-        Self { resource_type, name: name.to_owned(), changes, is_repeated: false }
-    }
-
-    fn change(&self, is_incremental: bool) -> Result<ConfigChange, TopicError> {
+    fn change(&self, is_incremental: bool) -> Result<ConfigChange, ApiError> {
         let mut operations = Vec::new();
         for (key, operation, value) in &self.changes {
             let value = value.clone().unwrap_or_default();
@@ -136,25 +140,11 @@ impl Asked {
                 SUBTRACT => ConfigOp::Subtract(value),
                 other => {
                     let message = format!("Unknown operations type {other}");
-                    return Err(TopicError::new(ResponseError::InvalidRequest, message));
+                    return Err(ApiError::new(ResponseError::InvalidRequest, message));
                 }
             };
             operations.push((key.clone(), operation));
         }
         Ok(if is_incremental { ConfigChange::Incremental(operations) } else { ConfigChange::Replace(operations) })
     }
-}
-
-/// Marks resources that stand there more than once.
-fn with_repeated(mut asked: Vec<Asked>) -> Vec<Asked> {
-    let mut seen = BTreeSet::new();
-    let repeated: BTreeSet<_> = asked
-        .iter()
-        .map(|asked| (asked.resource_type, asked.name.clone()))
-        .filter(|resource| !seen.insert(resource.clone()))
-        .collect();
-    for asked in &mut asked {
-        asked.is_repeated = repeated.contains(&(asked.resource_type, asked.name.clone()));
-    }
-    asked
 }

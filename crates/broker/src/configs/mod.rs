@@ -8,7 +8,7 @@ pub(crate) use table::{Type, find};
 
 use crate::dispatch::Caller;
 use crate::requests::distinct;
-use crate::{Broker, Operation, Resource, TopicError};
+use crate::{ApiError, Broker, Operation, Resource};
 use hawser_log::LogConfig;
 use hawser_state::TopicRecord;
 use hawser_wire::messages::create_topics_response::CreatableTopicConfigs;
@@ -51,10 +51,8 @@ impl Broker {
             let outcome = match resource.resource_type {
                 TOPIC => self.topic_configs(caller, &resource),
                 BROKER => self.broker_configs(caller, &resource),
-                BROKER_LOGGER => {
-                    Err(TopicError::new(ResponseError::InvalidRequest, "There are no loggers to set here."))
-                }
-                _ => Err(TopicError::new(ResponseError::InvalidRequest, "Only topics and brokers have configs here.")),
+                BROKER_LOGGER => Err(ApiError::new(ResponseError::InvalidRequest, "There are no loggers to set here.")),
+                _ => Err(ApiError::new(ResponseError::InvalidRequest, "Only topics and brokers have configs here.")),
             };
             let result = DescribeConfigsResult::default()
                 .with_resource_type(resource.resource_type)
@@ -75,9 +73,9 @@ impl Broker {
         DescribeConfigsResponse::default().with_results(results.collect())
     }
 
-    fn topic_configs(&self, caller: &Caller, asked: &DescribeConfigsResource) -> Result<Vec<Entry>, TopicError> {
+    fn topic_configs(&self, caller: &Caller, asked: &DescribeConfigsResource) -> Result<Vec<Entry>, ApiError> {
         let topic = self.topic_for(caller, Operation::DescribeConfigs, &asked.resource_name, Uuid::nil());
-        let topic = topic.map_err(TopicError::of)?;
+        let topic = topic.map_err(ApiError::of)?;
         let mut entries = entries_of(&topic, self.topics.log_config());
         let copied = self.topics.copied_configs(&topic);
         for entry in &mut entries {
@@ -86,9 +84,9 @@ impl Broker {
         Ok(entries)
     }
 
-    fn broker_configs(&self, caller: &Caller, asked: &DescribeConfigsResource) -> Result<Vec<Entry>, TopicError> {
+    fn broker_configs(&self, caller: &Caller, asked: &DescribeConfigsResource) -> Result<Vec<Entry>, ApiError> {
         if !self.may(caller, Operation::DescribeConfigs, Resource::Cluster) {
-            return Err(TopicError::of(ResponseError::ClusterAuthorizationFailed));
+            return Err(ApiError::of(ResponseError::ClusterAuthorizationFailed));
         }
         match asked.resource_name.as_str() {
             // The cluster-wide dynamic defaults: none is ever set.
@@ -97,7 +95,7 @@ impl Broker {
             name => {
                 let expected = self.config.node_id;
                 let message = format!("Unexpected broker id, expected {expected} or empty string, but received {name}");
-                Err(TopicError::new(ResponseError::InvalidRequest, message))
+                Err(ApiError::new(ResponseError::InvalidRequest, message))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Changes of a topic's configs: what the configs are afterwards is a decision without I/O; the logs go by them from then on.
 
-use super::{TopicError, Topics};
-use crate::configs;
+use super::Topics;
+use crate::{ApiError, configs};
 use hawser_log::{InvalidTopicConfig, LogConfig, TopicConfig};
 use hawser_state::TopicRecord;
 use hawser_wire::{ResponseError, TopicPartition};
@@ -32,7 +32,7 @@ pub enum ConfigOp {
 
 impl ConfigChange {
     /// The configs after this change.
-    fn apply(self, current: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, TopicError> {
+    fn apply(self, current: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, ApiError> {
         let (mut configs, operations) = match self {
             Self::Incremental(operations) => (current.clone(), operations),
             Self::Replace(operations) => (BTreeMap::new(), operations),
@@ -66,8 +66,8 @@ impl ConfigChange {
 }
 
 /// The items of list `key`, as set or by default.
-fn items(configs: &BTreeMap<String, String>, key: &str, operation: &str) -> Result<Vec<String>, TopicError> {
-    let invalid = |message| TopicError::new(ResponseError::InvalidConfig, message);
+fn items(configs: &BTreeMap<String, String>, key: &str, operation: &str) -> Result<Vec<String>, ApiError> {
+    let invalid = |message| ApiError::new(ResponseError::InvalidConfig, message);
     let known = configs::find(key).ok_or_else(|| invalid(format!("Unknown topic config name: {key}")))?;
     if known.config_type != configs::Type::List {
         return Err(invalid(format!("Can't {operation} to key {key} because its type is not LIST.")));
@@ -77,7 +77,7 @@ fn items(configs: &BTreeMap<String, String>, key: &str, operation: &str) -> Resu
 }
 
 /// Parses configs that somebody set, telling all that is wrong with them.
-pub(super) fn parse(configs: &BTreeMap<String, String>, log: &LogConfig) -> Result<TopicConfig, TopicError> {
+pub(super) fn parse(configs: &BTreeMap<String, String>, log: &LogConfig) -> Result<TopicConfig, ApiError> {
     TopicConfig::parse(configs, log).map_err(|errors| {
         let said = |error: &InvalidTopicConfig| {
             let mut said = error.to_string();
@@ -87,7 +87,7 @@ pub(super) fn parse(configs: &BTreeMap<String, String>, log: &LogConfig) -> Resu
             said
         };
         let errors: Vec<_> = errors.iter().map(said).collect();
-        TopicError::new(ResponseError::InvalidConfig, errors.join("; "))
+        ApiError::new(ResponseError::InvalidConfig, errors.join("; "))
     })
 }
 
@@ -103,10 +103,10 @@ impl Topics {
         name: &str,
         change: ConfigChange,
         validate_only: bool,
-    ) -> Result<(), TopicError> {
+    ) -> Result<(), ApiError> {
         let name = name.to_owned();
         self.change(move |topics| {
-            let unknown = || TopicError::of(ResponseError::UnknownTopicOrPartition);
+            let unknown = || ApiError::of(ResponseError::UnknownTopicOrPartition);
             let topic = topics.state.topic(&name).ok_or_else(unknown)?;
             let configs = change.apply(&topic.configs)?;
             let config = topics.check_configs(&topic, &configs)?;
@@ -127,11 +127,11 @@ impl Topics {
         self: &Arc<Self>,
         name: &str,
         changes: BTreeMap<String, Option<String>>,
-    ) -> Result<(), TopicError> {
+    ) -> Result<(), ApiError> {
         let name = name.to_owned();
         self.change(move |topics| {
             let mirror = topics.state.topic(&name).filter(|topic| topic.is_read_only());
-            let topic = mirror.ok_or_else(|| TopicError::of(ResponseError::UnknownTopicOrPartition))?;
+            let topic = mirror.ok_or_else(|| ApiError::of(ResponseError::UnknownTopicOrPartition))?;
             let mut configs = topic.configs.clone();
             for (key, value) in changes {
                 match value {
@@ -157,15 +157,11 @@ impl Topics {
     ///
     /// # Errors
     /// `InvalidConfig` naming every key that cannot be so.
-    pub fn check_new_configs(&self, configs: &BTreeMap<String, String>) -> Result<(), TopicError> {
+    pub fn check_new_configs(&self, configs: &BTreeMap<String, String>) -> Result<(), ApiError> {
         parse(configs, self.logs.config()).map(drop)
     }
 
-    fn check_configs(
-        &self,
-        topic: &TopicRecord,
-        configs: &BTreeMap<String, String>,
-    ) -> Result<TopicConfig, TopicError> {
+    fn check_configs(&self, topic: &TopicRecord, configs: &BTreeMap<String, String>) -> Result<TopicConfig, ApiError> {
         let log = self.logs.config();
         let keys: BTreeSet<&String> = topic.configs.keys().chain(configs.keys()).collect();
         let changed = || keys.iter().filter(|key| topic.configs.get(**key) != configs.get(**key));
@@ -177,7 +173,7 @@ impl Topics {
                 topic.name,
                 copied.join(", ")
             );
-            return Err(TopicError::new(ResponseError::InvalidRequest, message));
+            return Err(ApiError::new(ResponseError::InvalidRequest, message));
         }
         // What was copied from a source is not held against what this release knows, also after the promotion: what stood
         // there before counts as far as it is good.
@@ -194,12 +190,12 @@ impl Topics {
         topic: &TopicRecord,
         configs: BTreeMap<String, String>,
         config: TopicConfig,
-    ) -> Result<(), TopicError> {
+    ) -> Result<(), ApiError> {
         let replace = |topic: &mut TopicRecord| {
             topic.configs = configs;
             true
         };
-        self.state.update_topic(&topic.name, replace).map_err(|error| TopicError::storage(&error))?;
+        self.state.update_topic(&topic.name, replace).map_err(|error| ApiError::storage(&error))?;
         let config = Arc::new(config);
         for partition in 0..topic.partitions {
             // A mirror's that is not open yet is opened with them.

@@ -1,7 +1,8 @@
 //! More partitions for an ordinary topic (`ReplicationControlManager.createPartitions`).
 
 use super::new::{check_replicas, too_many_partitions};
-use super::{PARTITIONS_PER_REQUEST_MAX, TopicDefaults, TopicError, Topics};
+use super::{PARTITIONS_PER_REQUEST_MAX, TopicDefaults, Topics};
+use crate::ApiError;
 use hawser_state::TopicRecord;
 use hawser_wire::{ResponseError, TopicPartition};
 use std::sync::Arc;
@@ -19,10 +20,10 @@ impl Topics {
         count: i32,
         assignments: Option<Vec<Vec<i32>>>,
         validate_only: bool,
-    ) -> Result<(), TopicError> {
+    ) -> Result<(), ApiError> {
         let name = name.to_owned();
         self.change(move |topics| {
-            let unknown = || TopicError::of(ResponseError::UnknownTopicOrPartition);
+            let unknown = || ApiError::of(ResponseError::UnknownTopicOrPartition);
             let topic = topics.state.topic(&name).ok_or_else(unknown)?;
             check(&topic, count, assignments.as_deref(), &topics.defaults)?;
             if validate_only {
@@ -38,7 +39,7 @@ impl Topics {
             let opened = topics.open_logs(&grown, before);
             let written = opened.and_then(|()| {
                 let written = topics.state.update_topic(&name, grow);
-                written.map(drop).map_err(|error| TopicError::storage(&error))
+                written.map(drop).map_err(|error| ApiError::storage(&error))
             });
             if written.is_err() {
                 for partition in before..count {
@@ -61,9 +62,9 @@ fn check(
     count: i32,
     assignments: Option<&[Vec<i32>]>,
     defaults: &TopicDefaults,
-) -> Result<(), TopicError> {
+) -> Result<(), ApiError> {
     let (name, has) = (&topic.name, topic.partitions);
-    let refused = |code, message| Err(TopicError::new(code, message));
+    let refused = |code, message| Err(ApiError::new(code, message));
     if topic.is_read_only() {
         let message = format!("Cannot add partitions to mirror topic '{name}': it has those of its source topic.");
         return refused(ResponseError::InvalidRequest, message);

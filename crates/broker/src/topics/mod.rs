@@ -6,19 +6,18 @@
 //! folders that no topic names, never half a topic.
 
 mod configure;
-mod error;
 mod grow;
 mod name;
 mod new;
 mod requests;
 
 pub use configure::{ConfigChange, ConfigOp};
-pub use error::TopicError;
 pub use name::check_topic_name;
 pub use new::{Layout, NewTopic};
+pub(crate) use requests::repeated;
 
 use crate::producer_ids::ProducerIds;
-use crate::{BoxFuture, BrokerConfig};
+use crate::{ApiError, BoxFuture, BrokerConfig};
 use hawser_log::{LogConfig, Logs, TopicConfig};
 use hawser_state::{State, TopicRecord};
 use hawser_wire::{NodeId, ResponseError, TopicPartition, Uuid};
@@ -83,13 +82,13 @@ impl Topics {
     /// # Errors
     /// Kafka's, for what the name, the layout or a config breaks; `KafkaStorageError` when it could not be written, and
     /// then there is no such topic.
-    pub async fn create(self: &Arc<Self>, new: NewTopic, validate_only: bool) -> Result<Arc<TopicRecord>, TopicError> {
+    pub async fn create(self: &Arc<Self>, new: NewTopic, validate_only: bool) -> Result<Arc<TopicRecord>, ApiError> {
         self.change(move |topics| {
             let record = new.check(&topics.defaults, topics.logs.config(), &topics.state.topics())?;
             if validate_only {
                 return Ok(Arc::new(record));
             }
-            topics.state.put_topic(record.clone()).map_err(|error| TopicError::storage(&error))?;
+            topics.state.put_topic(record.clone()).map_err(|error| ApiError::storage(&error))?;
             if !record.is_read_only()
                 && let Err(error) = topics.open_logs(&record, 0)
             {
@@ -107,24 +106,24 @@ impl Topics {
     ///
     /// # Errors
     /// `UnknownTopicId`; `KafkaStorageError` when it could not be written.
-    pub async fn delete(self: &Arc<Self>, id: Uuid) -> Result<(), TopicError> {
+    pub async fn delete(self: &Arc<Self>, id: Uuid) -> Result<(), ApiError> {
         let topics = Arc::clone(self);
         let deleting = tokio::spawn(async move {
             let turn = Arc::clone(&topics.turn).lock_owned().await;
-            let topic = topics.state.topic_by_id(id).ok_or_else(|| TopicError::of(ResponseError::UnknownTopicId))?;
+            let topic = topics.state.topic_by_id(id).ok_or_else(|| ApiError::of(ResponseError::UnknownTopicId))?;
             if topic.is_read_only() {
                 topics.mirrors.end(&topic).await;
             }
             let remove = move || {
                 let _turn = turn;
-                topics.state.delete_topic(&topic.name).map_err(|error| TopicError::storage(&error))?;
+                topics.state.delete_topic(&topic.name).map_err(|error| ApiError::storage(&error))?;
                 topics.remove_logs(&topic);
                 info!(topic = topic.name, "topic deleted");
                 Ok(())
             };
-            tokio::task::spawn_blocking(remove).await.unwrap_or_else(|ended| Err(TopicError::unfinished(&ended)))
+            tokio::task::spawn_blocking(remove).await.unwrap_or_else(|ended| Err(ApiError::unfinished(&ended)))
         });
-        deleting.await.unwrap_or_else(|ended| Err(TopicError::unfinished(&ended)))
+        deleting.await.unwrap_or_else(|ended| Err(ApiError::unfinished(&ended)))
     }
 
     /// Ids for producers of these topics.
@@ -140,19 +139,19 @@ impl Topics {
     /// Does `change` on a thread for blocking work, when its turn has come.
     async fn change<T: Send + 'static>(
         self: &Arc<Self>,
-        change: impl FnOnce(&Self) -> Result<T, TopicError> + Send + 'static,
-    ) -> Result<T, TopicError> {
+        change: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let topics = Arc::clone(self);
         let changing = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             change(&topics)
         });
-        changing.await.unwrap_or_else(|ended| Err(TopicError::unfinished(&ended)))
+        changing.await.unwrap_or_else(|ended| Err(ApiError::unfinished(&ended)))
     }
 
     /// Opens the logs of an ordinary topic from partition `from` on, making those that are not there, and leads them.
-    fn open_logs(&self, topic: &TopicRecord, from: i32) -> Result<(), TopicError> {
+    fn open_logs(&self, topic: &TopicRecord, from: i32) -> Result<(), ApiError> {
         // Values were good when they were set; what is no longer good must not keep the topic away.
         let config = Arc::new(TopicConfig::of_mirror(&topic.configs, self.logs.config()));
         for partition in from..topic.partitions {
@@ -164,9 +163,9 @@ impl Topics {
                 }
                 opened => opened,
             };
-            let log = opened.map_err(|error| TopicError::storage(&error))?;
+            let log = opened.map_err(|error| ApiError::storage(&error))?;
             log.configure(Arc::clone(&config));
-            log.become_leader().map_err(|error| TopicError::storage(&error))?;
+            log.become_leader().map_err(|error| ApiError::storage(&error))?;
         }
         Ok(())
     }

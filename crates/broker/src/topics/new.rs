@@ -2,7 +2,8 @@
 
 use super::configure::parse;
 use super::name::{check_topic_name, collide};
-use super::{PARTITIONS_PER_REQUEST_MAX, TopicDefaults, TopicError};
+use super::{PARTITIONS_PER_REQUEST_MAX, TopicDefaults};
+use crate::ApiError;
 use hawser_log::LogConfig;
 use hawser_state::{MirrorRecord, TopicRecord};
 use hawser_wire::{ResponseError, Uuid};
@@ -46,8 +47,8 @@ impl Layout {
     }
 
     /// The number of partitions, if it can be had on the one node of `defaults`.
-    fn partitions(&self, defaults: &TopicDefaults) -> Result<i32, TopicError> {
-        let refused = |code, message: String| Err(TopicError::new(code, message));
+    fn partitions(&self, defaults: &TopicDefaults) -> Result<i32, ApiError> {
+        let refused = |code, message: String| Err(ApiError::new(code, message));
         match self {
             Self::Assigned(assignments) => {
                 let mut seen = BTreeSet::new();
@@ -88,8 +89,8 @@ impl Layout {
 }
 
 /// `ReplicationControlManager.validateManualPartitionAssignment`, with one node.
-pub(super) fn check_replicas(nodes: &[i32], defaults: &TopicDefaults) -> Result<(), TopicError> {
-    let refused = |message: String| Err(TopicError::new(ResponseError::InvalidReplicaAssignment, message));
+pub(super) fn check_replicas(nodes: &[i32], defaults: &TopicDefaults) -> Result<(), ApiError> {
+    let refused = |message: String| Err(ApiError::new(ResponseError::InvalidReplicaAssignment, message));
     let node_id = defaults.node_id.0;
     if let Some(other) = nodes.iter().find(|node| **node != node_id) {
         return refused(format!(
@@ -110,19 +111,19 @@ impl NewTopic {
         defaults: &TopicDefaults,
         log: &LogConfig,
         existing: &[Arc<TopicRecord>],
-    ) -> Result<TopicRecord, TopicError> {
+    ) -> Result<TopicRecord, ApiError> {
         let Self { name, layout, configs, mirror } = self;
         if name == CLUSTER_METADATA {
             let message = format!("Creation of internal topic {name} is prohibited.");
-            return Err(TopicError::new(ResponseError::InvalidRequest, message));
+            return Err(ApiError::new(ResponseError::InvalidRequest, message));
         }
         if existing.iter().any(|topic| topic.name == name) {
-            return Err(TopicError::new(ResponseError::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
+            return Err(ApiError::new(ResponseError::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
         }
-        check_topic_name(&name).map_err(|reason| TopicError::new(ResponseError::InvalidTopicException, reason))?;
+        check_topic_name(&name).map_err(|reason| ApiError::new(ResponseError::InvalidTopicException, reason))?;
         if let Some(other) = existing.iter().find(|topic| collide(&topic.name, &name)) {
             let message = format!("Topic '{name}' collides with existing topic: {}", other.name);
-            return Err(TopicError::new(ResponseError::InvalidTopicException, message));
+            return Err(ApiError::new(ResponseError::InvalidTopicException, message));
         }
         if mirror.is_none() {
             parse(&configs, log)?;
@@ -135,8 +136,8 @@ impl NewTopic {
     }
 }
 
-pub(super) fn too_many_partitions() -> TopicError {
-    TopicError::new(
+pub(super) fn too_many_partitions() -> ApiError {
+    ApiError::new(
         ResponseError::PolicyViolation,
         format!("Excessively large number of partitions per request: at most {PARTITIONS_PER_REQUEST_MAX}."),
     )

@@ -1,9 +1,9 @@
 //! CreateTopics, DeleteTopics, CreatePartitions: who may, in which words it is answered (`ControllerApis`).
 
-use super::{Layout, NewTopic, TopicError};
+use super::{Layout, NewTopic};
 use crate::cluster::topic_name;
 use crate::dispatch::Caller;
-use crate::{Broker, Operation, Resource, configs};
+use crate::{ApiError, Broker, Operation, Resource, configs};
 use hawser_state::TopicRecord;
 use hawser_wire::messages::create_partitions_request::CreatePartitionsAssignment;
 use hawser_wire::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -20,27 +20,24 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Broker {
     pub(crate) async fn create_topics(&self, caller: &Caller, request: CreateTopicsRequest) -> CreateTopicsResponse {
         let may_all = self.may(caller, Operation::Create, Resource::Cluster);
-        let repeated = repeated(request.topics.iter().map(|topic| topic.name.to_string()));
         let mut results = Vec::new();
-        let mut told = BTreeSet::new();
-        for topic in request.topics {
-            let name = topic.name.to_string();
-            let outcome = if repeated.contains(&name) {
-                if !told.insert(name.clone()) {
-                    continue;
+        for (name, topic) in each_once(request.topics, |topic| topic.name.to_string()) {
+            let new = topic.and_then(|topic| {
+                if !may_all && !self.may(caller, Operation::Create, Resource::Topic(&name)) {
+                    return Err(ApiError::new(ResponseError::TopicAuthorizationFailed, "Authorization failed."));
                 }
-                Err(TopicError::new(ResponseError::InvalidRequest, "Duplicate topic name."))
-            } else if !may_all && !self.may(caller, Operation::Create, Resource::Topic(&name)) {
-                Err(TopicError::new(ResponseError::TopicAuthorizationFailed, "Authorization failed."))
-            } else {
-                match wanted(topic) {
-                    Ok(new) => self.topics.create(new, request.validate_only).await,
-                    Err(error) => Err(error),
-                }
+                wanted(topic)
+            });
+            let outcome = match new {
+                Ok(new) => self.topics.create(new, request.validate_only).await,
+                Err(error) => Err(error),
             };
             results.push(match outcome {
                 Ok(record) => self.created(caller, &record),
-                Err(error) => refused_create(&name, error),
+                Err(error) => CreatableTopicResult::default()
+                    .with_name(topic_name(&name))
+                    .with_error_code(error.code.code())
+                    .with_error_message(Some(StrBytes::from_string(error.message))),
             });
         }
         CreateTopicsResponse::default().with_topics(results)
@@ -65,24 +62,20 @@ impl Broker {
         caller: &Caller,
         request: CreatePartitionsRequest,
     ) -> CreatePartitionsResponse {
-        let repeated = repeated(request.topics.iter().map(|topic| topic.name.to_string()));
         let mut results = Vec::new();
-        let mut told = BTreeSet::new();
-        for topic in request.topics {
-            let name = topic.name.to_string();
-            let outcome = if repeated.contains(&name) {
-                if !told.insert(name.clone()) {
-                    continue;
+        for (name, topic) in each_once(request.topics, |topic| topic.name.to_string()) {
+            let outcome = match topic {
+                Ok(_) if !self.may(caller, Operation::Alter, Resource::Topic(&name)) => {
+                    Err(ApiError::of(ResponseError::TopicAuthorizationFailed))
                 }
-                Err(TopicError::new(ResponseError::InvalidRequest, "Duplicate topic name."))
-            } else if !self.may(caller, Operation::Alter, Resource::Topic(&name)) {
-                Err(TopicError::of(ResponseError::TopicAuthorizationFailed))
-            } else {
-                let nodes = |assigned: CreatePartitionsAssignment| assigned.broker_ids.iter().map(|id| id.0).collect();
-                let assignments = topic.assignments.map(|assigned| assigned.into_iter().map(nodes).collect());
-                self.topics.add_partitions(&name, topic.count, assignments, request.validate_only).await
+                Ok(topic) => {
+                    let nodes = |on: CreatePartitionsAssignment| on.broker_ids.iter().map(|id| id.0).collect();
+                    let assignments = topic.assignments.map(|assigned| assigned.into_iter().map(nodes).collect());
+                    self.topics.add_partitions(&name, topic.count, assignments, request.validate_only).await
+                }
+                Err(error) => Err(error),
             };
-            let result = CreatePartitionsTopicResult::default().with_name(topic.name);
+            let result = CreatePartitionsTopicResult::default().with_name(topic_name(&name));
             results.push(match outcome {
                 Ok(()) => result.with_error_message(None),
                 Err(error) => result
@@ -128,7 +121,7 @@ impl Broker {
         let mut answers = Answers { version, results: Vec::new() };
         let mut names: Vec<String> = request.topic_names.iter().map(|name| name.to_string()).collect();
         let mut ids: Vec<Uuid> = Vec::new();
-        let invalid = |message| Err(TopicError::new(ResponseError::InvalidRequest, message));
+        let invalid = |message| Err(ApiError::new(ResponseError::InvalidRequest, message));
         for topic in request.topics {
             match (topic.name, topic.topic_id.is_nil()) {
                 (None, true) => answers.add(None, Uuid::nil(), invalid("Neither topic name nor id were specified.")),
@@ -152,12 +145,12 @@ impl Broker {
 
         let may_all = self.may(caller, Operation::Delete, Resource::Cluster);
         let may = |operation, name: &str| may_all || self.may(caller, operation, Resource::Topic(name));
-        let denied = || Err(TopicError::of(ResponseError::TopicAuthorizationFailed));
+        let denied = || Err(ApiError::of(ResponseError::TopicAuthorizationFailed));
         // By id, so that what is deleted is what was meant.
         let mut doomed: BTreeMap<Uuid, String> = BTreeMap::new();
         for id in ids {
             match self.state.topic_by_id(id) {
-                None => answers.add(None, id, Err(TopicError::of(ResponseError::UnknownTopicId))),
+                None => answers.add(None, id, Err(ApiError::of(ResponseError::UnknownTopicId))),
                 Some(topic) if may(Operation::Delete, &topic.name) => drop(doomed.insert(id, topic.name.clone())),
                 Some(topic) if may(Operation::Describe, &topic.name) => answers.add(Some(&topic.name), id, denied()),
                 Some(_) => answers.add(None, id, denied()),
@@ -170,7 +163,7 @@ impl Broker {
             }
             match self.state.topic(&name) {
                 None => {
-                    let unknown = Err(TopicError::of(ResponseError::UnknownTopicOrPartition));
+                    let unknown = Err(ApiError::of(ResponseError::UnknownTopicOrPartition));
                     answers.add(Some(&name), Uuid::nil(), unknown);
                 }
                 Some(_) if !may(Operation::Delete, &name) => answers.add(Some(&name), Uuid::nil(), denied()),
@@ -197,7 +190,7 @@ struct Answers {
 }
 
 impl Answers {
-    fn add(&mut self, name: Option<&str>, id: Uuid, outcome: Result<(), TopicError>) {
+    fn add(&mut self, name: Option<&str>, id: Uuid, outcome: Result<(), ApiError>) {
         // Only from version 6 on a name may be absent.
         let name = name.or((self.version < 6).then_some(""));
         let result = DeletableTopicResult::default().with_name(name.map(topic_name)).with_topic_id(id);
@@ -211,8 +204,8 @@ impl Answers {
 }
 
 /// What a request asks for, before it is held against what there is.
-fn wanted(topic: CreatableTopic) -> Result<NewTopic, TopicError> {
-    let invalid = |message: &str| Err(TopicError::new(ResponseError::InvalidRequest, message));
+fn wanted(topic: CreatableTopic) -> Result<NewTopic, ApiError> {
+    let invalid = |message: &str| Err(ApiError::new(ResponseError::InvalidRequest, message));
     let layout = if topic.assignments.is_empty() {
         Layout::Count { partitions: topic.num_partitions, replication_factor: topic.replication_factor }
     } else if topic.replication_factor != -1 {
@@ -227,7 +220,7 @@ fn wanted(topic: CreatableTopic) -> Result<NewTopic, TopicError> {
     let nulls: Vec<&str> = topic.configs.iter().filter(|c| c.value.is_none()).map(|c| c.name.as_str()).collect();
     if !nulls.is_empty() {
         let message = format!("Null value not supported for topic configs: {}", nulls.join(","));
-        return Err(TopicError::new(ResponseError::InvalidConfig, message));
+        return Err(ApiError::new(ResponseError::InvalidConfig, message));
     }
     let set = |config: hawser_wire::messages::create_topics_request::CreatableTopicConfig| {
         Some((config.name.to_string(), config.value?.to_string()))
@@ -236,15 +229,20 @@ fn wanted(topic: CreatableTopic) -> Result<NewTopic, TopicError> {
     Ok(NewTopic { name: topic.name.to_string(), layout, configs, mirror: None })
 }
 
-fn refused_create(name: &str, error: TopicError) -> CreatableTopicResult {
-    CreatableTopicResult::default()
-        .with_name(topic_name(name))
-        .with_error_code(error.code.code())
-        .with_error_message(Some(StrBytes::from_string(error.message)))
+/// `topics` by name, each name once; the refusal of those that are named more often.
+fn each_once<T>(topics: Vec<T>, name: impl Fn(&T) -> String) -> Vec<(String, Result<T, ApiError>)> {
+    let repeated = repeated(topics.iter().map(&name));
+    let mut seen = BTreeSet::new();
+    let named = topics.into_iter().map(|topic| (name(&topic), topic)).filter(|(name, _)| seen.insert(name.clone()));
+    let judged = named.map(|(name, topic)| match repeated.contains(&name) {
+        true => (name, Err(ApiError::new(ResponseError::InvalidRequest, "Duplicate topic name."))),
+        false => (name, Ok(topic)),
+    });
+    judged.collect()
 }
 
 /// What stands in `items` more than once.
-fn repeated<T: Ord + Clone>(items: impl Iterator<Item = T>) -> BTreeSet<T> {
+pub(crate) fn repeated<T: Ord + Clone>(items: impl Iterator<Item = T>) -> BTreeSet<T> {
     let mut seen = BTreeSet::new();
     let mut repeated = BTreeSet::new();
     for item in items {

@@ -73,7 +73,7 @@ async fn every_rule_of_creation_has_its_code() {
     }
     let configs = BTreeMap::from([("retention.mss".to_owned(), "1".to_owned())]);
     let refused = topics.create(NewTopic { configs, ..new("t", Layout::count(1)) }, false).await.unwrap_err();
-    assert_eq!(refused, TopicError::new(InvalidConfig, "Unknown topic config name: retention.mss"));
+    assert_eq!(refused, ApiError::new(InvalidConfig, "Unknown topic config name: retention.mss"));
     assert!(state.topic("t").is_none(), "only validated or refused");
     assert_eq!(logs.partitions().len(), 2);
 }

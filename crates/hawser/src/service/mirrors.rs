@@ -3,7 +3,7 @@
 use super::{Service, internal, now_ms, remote_refusal, unavailable};
 use crate::operations::{Outcome, Refusal, RefusalCode};
 use crate::remote::{self, RemoteError};
-use hawser_broker::{Layout, NewTopic, TopicError, check_topic_name};
+use hawser_broker::{ApiError, Layout, NewTopic, check_topic_name};
 use hawser_link::config::StartOffset;
 use hawser_link::topic_configs;
 use hawser_state::{LinkRecord, MirrorRecord};
@@ -116,7 +116,7 @@ fn start_offset_spec(record: &LinkRecord) -> String {
     spec.map_or("earliest", |s| s.trim()).to_owned()
 }
 
-fn topic_refusal(error: TopicError) -> Refusal {
+fn topic_refusal(error: ApiError) -> Refusal {
     let code = match error.code {
         ResponseError::TopicAlreadyExists => RefusalCode::TopicExists,
         ResponseError::InvalidConfig => RefusalCode::InvalidTopicConfig,

@@ -1,19 +1,19 @@
-//! Why a topic was not changed.
+//! Why something that was asked for was not done.
 
 use hawser_wire::ResponseError;
 use std::fmt::Display;
 
-/// A refusal: Kafka's code, and what is wrong in words that name it.
+/// A refusal: Kafka's code, and what is wrong in words that name it (`ApiError`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct TopicError {
+pub struct ApiError {
     /// As clients get it.
     pub code: ResponseError,
     /// As an operator reads it.
     pub message: String,
 }
 
-impl TopicError {
+impl ApiError {
     pub(crate) fn new(code: ResponseError, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
