@@ -5,6 +5,7 @@
 //! within the flush interval, as everything in the log is.
 
 use crate::dispatch::{Caller, Hangup};
+use crate::groups::wall_ms;
 use crate::{Broker, Operation, Resource};
 use bytes::Bytes;
 use hawser_log::{Appended, BadRecord, LeaderAppendError, PartitionLog};
@@ -18,7 +19,6 @@ use hawser_wire::messages::{
 };
 use hawser_wire::{ResponseError, StrBytes, Uuid};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::{debug, error, warn};
 
 /// `acks`: nobody waits for an answer.
@@ -54,7 +54,7 @@ impl Broker {
     ) -> Result<Option<ProduceResponse>, Hangup> {
         let acks = request.acks;
         let jobs: Vec<Job> = request.topic_data.into_iter().map(|topic| self.job(caller, acks, topic)).collect();
-        let now_ms = now_ms();
+        let now_ms = wall_ms();
         // Checking decompresses, appending writes: not for this thread. Dropped, it goes on to its end.
         let appending = tokio::task::spawn_blocking(move || jobs.into_iter().map(|job| job.append(now_ms)).collect());
         let topics: Vec<TopicProduceResponse> = appending.await.map_err(|_| Hangup::Unfinished)?;
@@ -205,10 +205,4 @@ impl From<ResponseError> for Refused {
     fn from(code: ResponseError) -> Self {
         Self::new(code, None)
     }
-}
-
-/// Milliseconds since 1970.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

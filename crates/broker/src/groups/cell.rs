@@ -117,7 +117,8 @@ impl Inner {
     }
 }
 
-pub(super) fn wall_ms() -> i64 {
+/// Milliseconds since 1970.
+pub(crate) fn wall_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -12,8 +12,10 @@ mod offsets;
 mod requests;
 mod writer;
 
+pub(crate) use cell::wall_ms;
+
 use crate::BrokerConfig;
-use cell::{Cell, Chores, wall_ms};
+use cell::{Cell, Chores};
 use hawser_state::{GroupChange, GroupRecord, State};
 use hawser_wire::ResponseError;
 use machine::{Answer, Event, Group, Identity, Rules, Ticket};

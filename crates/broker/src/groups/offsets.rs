@@ -252,7 +252,7 @@ fn change(group: &str, topic: &TopicName, asked: OffsetCommitRequestPartition) -
         offset: asked.committed_offset,
         leader_epoch: asked.committed_leader_epoch,
         metadata: asked.committed_metadata.map(|metadata| metadata.to_string()).unwrap_or_default(),
-        commit_timestamp_ms: super::cell::wall_ms(),
+        commit_timestamp_ms: super::wall_ms(),
     };
     GroupChange::PutOffset {
         group: group.to_owned(),
