@@ -8,8 +8,9 @@ mod liveness;
 pub(crate) use liveness::Liveness;
 
 use crate::cluster::Cluster;
+use crate::lock::lock;
 use crate::operations::LinkState;
-use crate::remote::{self, RemoteCluster};
+use crate::remote;
 use crate::service::link_properties;
 use hawser_broker::{BoxFuture, Mirrors};
 use hawser_inbound::Inbound;
@@ -28,7 +29,7 @@ use keeper::Keeper;
 use liveness::Seen;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long the making of a link waits for the other side's word.
@@ -61,7 +62,7 @@ enum Running {
     Broken(String),
 }
 
-struct Source {
+pub(crate) struct Source {
     outbound: Outbound,
     /// Of this life of the half; a change of its settings leaves it as it is.
     epoch: i64,
@@ -222,12 +223,6 @@ impl Links {
         }
     }
 
-    /// Ends the copying into mirror `topic`, which is about to be deleted.
-    async fn end_mirror(&self, link: &str, topic: &str) {
-        let Some((replicator, _)) = self.replicator(link) else { return };
-        let _ = replicator.remove(&[topic]).await; // a replicator that ended writes no more
-    }
-
     /// Ends the copying into mirrors of `link`. When this returns nobody writes to their logs any more.
     pub(crate) async fn end_mirrors(&self, link: &str, topics: &[String]) {
         let Some((replicator, _)) = self.replicator(link) else { return };
@@ -290,10 +285,10 @@ impl Links {
         replicator.is_some_and(|(replicator, _)| replicator.source_high_watermark(topic, partition).is_some())
     }
 
-    /// The source of link `name`, if it holds mirrors.
-    pub(crate) fn source(&self, name: &str) -> Option<RemoteCluster> {
+    /// The way to the source of link `name`, if it holds mirrors.
+    pub(crate) fn source(&self, name: &str) -> Option<Arc<dyn Connector>> {
         match lock(&self.running).get(name)? {
-            Running::Destination(destination) => Some(RemoteCluster::new(destination.connector.clone())),
+            Running::Destination(destination) => Some(destination.connector.clone()),
             Running::Source(_) | Running::Broken(_) => None,
         }
     }
@@ -410,7 +405,7 @@ impl Mirrors for Links {
         let (topic, link) = (topic.name.clone(), topic.mirror.as_ref().map(|mirror| mirror.link.clone()));
         Box::pin(async move {
             if let Some(link) = link {
-                self.end_mirror(&link, &topic).await;
+                self.end_mirrors(&link, &[topic]).await;
             }
         })
     }
@@ -485,8 +480,7 @@ async fn opened(outbound: &Outbound) -> Result<OutboundStatus, StartError> {
 /// A connection to the source, and the id of its cluster, which must be the one that is `expected`.
 async fn reached(connector: &Arc<dyn Connector>, expected: Option<&str>) -> Result<(KafkaClient, String), StartError> {
     let unavailable = |e: &dyn std::fmt::Display| StartError::Unavailable(e.to_string());
-    let source = RemoteCluster::new(connector.clone());
-    let client = source.lease(Target::Any).await.map_err(|e| unavailable(&e))?;
+    let client = connector.lease(Target::Any).await.map_err(|e| unavailable(&e))?;
     let seen = remote::cluster_id(&client).await.map_err(|e| unavailable(&e))?;
     match expected {
         Some(expected) if expected != seen => {
@@ -539,10 +533,6 @@ fn is_replicated(mirror: &MirrorRecord) -> bool {
 
 fn link_name(record: &LinkRecord) -> Result<LinkName, StartError> {
     LinkName::new(&record.name).map_err(|e| StartError::Refused(e.to_string()))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

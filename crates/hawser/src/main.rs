@@ -10,6 +10,7 @@ mod config;
 mod daemon;
 mod directory;
 mod links;
+mod lock;
 mod logging;
 mod metrics;
 mod operations;

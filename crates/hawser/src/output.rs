@@ -20,23 +20,7 @@ pub(crate) fn show<T: Serialize>(output: Output, value: &T, human: impl FnOnce(&
 
 /// `link list`.
 pub(crate) fn links(links: &[LinkView]) -> String {
-    if links.is_empty() {
-        return NO_LINKS.to_owned();
-    }
-    let mut table = table(&[
-        "Name",
-        "ID",
-        "Source Cluster",
-        "Destination Cluster",
-        "Remote Cluster",
-        "State",
-        "Error",
-        "Error Message",
-    ]);
-    for link in links {
-        table.add_row(link_row(link));
-    }
-    table.to_string()
+    listed(NO_LINKS, &LINK_COLUMNS, links.iter().map(link_row))
 }
 
 /// A link with one of its mirror topics; a link without any has one row.
@@ -63,27 +47,19 @@ pub(crate) fn links_with_topics<'a>(links: &'a [LinkView], mirrors: &'a [MirrorV
 
 /// `link list --include-topics`.
 pub(crate) fn link_topics(rows: &[LinkTopicRow<'_>]) -> String {
-    if rows.is_empty() {
-        return NO_LINKS.to_owned();
-    }
-    let mut table = table(&[
-        "Name",
-        "ID",
-        "Topic Name",
-        "Source Cluster",
-        "Destination Cluster",
-        "Remote Cluster",
-        "State",
-        "Error",
-        "Error Message",
-    ]);
-    for LinkTopicRow { topic_name, link } in rows {
+    const TOPIC_COLUMN: usize = 2;
+    let mut columns = LINK_COLUMNS.to_vec();
+    columns.insert(TOPIC_COLUMN, "Topic Name");
+    let row = |LinkTopicRow { topic_name, link }: &LinkTopicRow<'_>| {
         let mut row = link_row(link);
-        row.insert(2, (*topic_name).to_owned());
-        table.add_row(row);
-    }
-    table.to_string()
+        row.insert(TOPIC_COLUMN, (*topic_name).to_owned());
+        row
+    };
+    listed(NO_LINKS, &columns, rows.iter().map(row))
 }
+
+const LINK_COLUMNS: [&str; 8] =
+    ["Name", "ID", "Source Cluster", "Destination Cluster", "Remote Cluster", "State", "Error", "Error Message"];
 
 fn link_row(link: &LinkView) -> Vec<String> {
     vec![
@@ -199,10 +175,7 @@ pub(crate) fn link(link: &LinkView) -> String {
 
 /// `mirror list`.
 pub(crate) fn mirrors(mirrors: &[MirrorView]) -> String {
-    if mirrors.is_empty() {
-        return NO_MIRRORS.to_owned();
-    }
-    let mut table = table(&[
+    let columns = [
         "Link Name",
         "Mirror Topic Name",
         "Num Partition",
@@ -210,9 +183,9 @@ pub(crate) fn mirrors(mirrors: &[MirrorView]) -> String {
         "Source Topic Name",
         "Mirror Status",
         "Status Time Ms",
-    ]);
-    for mirror in mirrors {
-        table.add_row([
+    ];
+    let row = |mirror: &MirrorView| {
+        vec![
             mirror.link_name.clone(),
             mirror.mirror_topic_name.clone(),
             mirror.num_partition.to_string(),
@@ -220,9 +193,9 @@ pub(crate) fn mirrors(mirrors: &[MirrorView]) -> String {
             mirror.source_topic_name.clone(),
             mirror.mirror_status.clone(),
             mirror.status_time_ms.to_string(),
-        ]);
-    }
-    table.to_string()
+        ]
+    };
+    listed(NO_MIRRORS, &columns, mirrors.iter().map(row))
 }
 
 /// `mirror describe`: a partition a row.
@@ -317,6 +290,16 @@ pub(crate) fn bytes(n: u64) -> String {
         }
         None => format!("{n} B"),
     }
+}
+
+/// The table of `rows`, or `none` where there are none.
+fn listed(none: &str, header: &[&str], rows: impl ExactSizeIterator<Item = Vec<String>>) -> String {
+    if rows.len() == 0 {
+        return none.to_owned();
+    }
+    let mut table = table(header);
+    table.add_rows(rows);
+    table.to_string()
 }
 
 fn table(header: &[&str]) -> Table {

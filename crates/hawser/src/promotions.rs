@@ -11,6 +11,7 @@
 mod ask;
 
 use crate::links::Links;
+use crate::lock::lock;
 use crate::persist::persist;
 use crate::service::{Service, now_ms};
 use ask::Source;
@@ -22,7 +23,7 @@ use hawser_state::{MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_sync::Task;
 use hawser_wire::{LeaderEpoch, Offset, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -343,8 +344,4 @@ fn stop(
         tracing::info!(topic = topic.name, link, ?stop, "the mirror is an ordinary topic now");
     }
     Ok(failed)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

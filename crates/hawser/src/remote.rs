@@ -1,6 +1,6 @@
 //! What operations and `verify` ask of a link's source cluster, through whatever connection the link has.
 
-use hawser_transport::{ClientError, Connector, KafkaClient, LeaseError, Target};
+use hawser_transport::{ClientError, KafkaClient, LeaseError};
 use hawser_wire::messages::describe_configs_request::DescribeConfigsResource;
 use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use hawser_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -13,7 +13,6 @@ use hawser_wire::messages::{
 };
 use hawser_wire::{ApiKey, LeaderEpoch, NodeId, Offset, ResponseError, StrBytes, TopicPartition, Uuid};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// `ConfigResource.Type.TOPIC`.
@@ -31,12 +30,6 @@ const METADATA_MAX: i16 = 12;
 const LIST_OFFSETS_MAX: i16 = 7;
 const EPOCHS_MAX: i16 = 4;
 const DESCRIBE_CONFIGS_MAX: i16 = 4;
-
-/// A link's source cluster.
-#[derive(Clone)]
-pub(crate) struct RemoteCluster {
-    connector: Arc<dyn Connector>,
-}
 
 /// A topic of the source.
 #[derive(Clone, Debug)]
@@ -68,26 +61,6 @@ impl RemoteError {
             Self::Answer { error, .. } => error.is_retriable(),
             Self::Incomplete { .. } => false,
         }
-    }
-}
-
-impl RemoteCluster {
-    /// The cluster at the other end of `connector`.
-    pub(crate) fn new(connector: Arc<dyn Connector>) -> Self {
-        Self { connector }
-    }
-
-    /// Where connections to it come from.
-    pub(crate) fn connector(&self) -> Arc<dyn Connector> {
-        self.connector.clone()
-    }
-
-    /// A connection of the caller's own to `target`.
-    ///
-    /// # Errors
-    /// As [`Connector::lease`].
-    pub(crate) async fn lease(&self, target: Target) -> Result<KafkaClient, RemoteError> {
-        Ok(self.connector.lease(target).await?)
     }
 }
 

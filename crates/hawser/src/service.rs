@@ -13,7 +13,6 @@ use crate::cluster::Cluster;
 use crate::links::Links;
 use crate::operations::{ClusterView, Operation, Outcome, Refusal, RefusalCode, Reply, Right};
 use crate::promotions::Promotions;
-use crate::remote::RemoteError;
 use crate::verify::Verifications;
 use alter::Chosen;
 use bytes::Bytes;
@@ -24,7 +23,7 @@ use hawser_state::State;
 use hawser_transport::Principal;
 use mirrors::WantedMirror;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
@@ -245,17 +244,6 @@ pub(crate) fn link_properties(link: &str, configs: &BTreeMap<String, String>) ->
 pub(crate) fn kafka_uuid(id: Uuid) -> String {
     use base64::Engine;
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(id.as_bytes())
-}
-
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn remote_refusal(error: &RemoteError) -> Refusal {
-    match error {
-        RemoteError::Lease(error) => unavailable(error),
-        error => Refusal::new(RefusalCode::LinkUnavailable, error.to_string()),
-    }
 }
 
 fn unavailable(reason: &impl ToString) -> Refusal {

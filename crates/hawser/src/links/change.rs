@@ -5,9 +5,8 @@
 //! the old half stay until the requests on them are answered, and fetchers lease new ones. A half that holds mirrors keeps
 //! its replicator: a pause is told to it, other settings make it open its fetchers anew where the copies end.
 
-use super::{
-    CHECK_TIMEOUT, Destination, Links, Running, Source, StartError, end, is_replicated, lock, opened, reached,
-};
+use super::{CHECK_TIMEOUT, Destination, Links, Running, Source, StartError, end, is_replicated, opened, reached};
+use crate::lock::lock;
 use crate::service::link_properties;
 use hawser_link::catalogue::{self, Effect};
 use hawser_link::reversal::RefusalCode;
@@ -25,15 +24,13 @@ pub(crate) enum Prepared {
     Nothing,
     /// It does not run: it is to be started.
     Start,
-    Source(Box<Fresh>),
+    /// A source half beside the one that it is to replace.
+    Source(Box<Source>),
     Destination {
         is_paused: bool,
         engine: Option<Box<Engine>>,
     },
 }
-
-/// A source half beside the one that it is to replace.
-pub(crate) struct Fresh(Source);
 
 /// What the replicator is to go on with.
 pub(crate) struct Engine {
@@ -106,7 +103,7 @@ impl Links {
             Err(_) => Some(StartError::Unavailable("the destination did not answer in time".to_owned())),
         };
         match error.filter(|_| is_open) {
-            None => Ok(Prepared::Source(Box::new(Fresh(fresh)))),
+            None => Ok(Prepared::Source(Box::new(fresh))),
             Some(error) => {
                 fresh.outbound.stop(RefusalCode::Stopping).await;
                 Err(worse(&error))
@@ -150,7 +147,7 @@ impl Links {
                 self.begin(record).await;
             }
             Prepared::Source(fresh) => {
-                let old = lock(&self.running).insert(record.name.clone(), Running::Source(fresh.0));
+                let old = lock(&self.running).insert(record.name.clone(), Running::Source(*fresh));
                 match old {
                     // Beside everything else: its channels may take a while.
                     Some(Running::Source(old)) => drop(tokio::spawn(old.outbound.retire())),
@@ -170,7 +167,7 @@ impl Links {
     /// Ends what was prepared for a link; `record` is what the state holds of it, if it was not deleted.
     pub(crate) async fn give_up(&self, record: Option<&LinkRecord>, prepared: Prepared) {
         if let Prepared::Source(fresh) = prepared {
-            fresh.0.outbound.stop(RefusalCode::Stopping).await;
+            fresh.outbound.stop(RefusalCode::Stopping).await;
             // It has superseded the one that runs, which would stay away for a minute.
             if let Some(record) = record {
                 self.apply(record, Prepared::Start).await;

@@ -2,13 +2,14 @@
 //! tried again until it is, as a restart without it could lose records; meanwhile the link shows it, replication goes on,
 //! and its coordinator waits once [`MirrorEvent`]s fill their queue.
 
+use crate::lock::lock;
 use crate::persist::persist;
 use crate::service::now_ms;
 use hawser_link::mirror::MirrorFact;
 use hawser_replicate::MirrorEvent;
 use hawser_state::{MirrorRecord, State, TopicRecord};
 use hawser_transport::{caught, restart_after};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -43,14 +44,14 @@ impl Keeper {
                     let written = caught(async { write(event.clone()).await }).await;
                     let Err(error) = written.map_err(|panic| panic.to_string()).flatten() else { break };
                     tracing::error!(error, "what replication found out could not be kept");
-                    show(&shown, Some(format!("what replication found out cannot be kept: {error}")));
+                    *lock(&shown) = Some(format!("what replication found out cannot be kept: {error}"));
                     if events.is_closed() {
                         break; // the link has ended, and nobody waits for a disk that is full
                     }
                     tokio::time::sleep(restart_after(failures)).await;
                     failures += 1;
                 }
-                show(&shown, None);
+                *lock(&shown) = None;
             }
         });
         Self { task, trouble }
@@ -58,17 +59,13 @@ impl Keeper {
 
     /// What keeps it, if anything does.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.trouble).clone()
     }
 
     /// Waits until all is kept that there is to keep.
     pub(super) async fn ended(self) {
         let _ = self.task.await; // its panics are caught
     }
-}
-
-fn show(trouble: &Mutex<Option<String>>, now: Option<String>) {
-    *trouble.lock().unwrap_or_else(PoisonError::into_inner) = now;
 }
 
 /// Writes one event down; `Ok` also for those that need not be kept.

@@ -1,10 +1,10 @@
 //! What promotions ask of a link's source: all of them together, one request for each of its brokers.
 
 use super::LineageOf;
-use crate::remote::{self, RemoteCluster, RemoteError, RemoteTopic};
+use crate::remote::{self, RemoteError, RemoteTopic};
 use hawser_link::promotion::Told;
 use hawser_state::TopicRecord;
-use hawser_transport::{KafkaClient, Target};
+use hawser_transport::{Connector, KafkaClient, Target};
 use hawser_wire::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -25,7 +25,7 @@ type Answer<T> = Result<HashMap<TopicPartition, Result<T, RemoteError>>, RemoteE
 
 impl Source {
     /// The high watermarks of the sources of `topics`: for each topic, its partitions by index.
-    pub(super) async fn ends(&mut self, cluster: &RemoteCluster, topics: &[Arc<TopicRecord>]) -> Vec<Vec<Told>> {
+    pub(super) async fn ends(&mut self, cluster: &Arc<dyn Connector>, topics: &[Arc<TopicRecord>]) -> Vec<Vec<Told>> {
         let silent = |topic: &TopicRecord, why: &str| {
             let count = usize::try_from(topic.partitions).unwrap_or_default();
             vec![Told::Silent(why.to_owned()); count]
@@ -81,7 +81,7 @@ impl Source {
     }
 
     /// Adds to `told` where the source ends the epochs that copies end with.
-    pub(super) async fn lineages(&mut self, cluster: &RemoteCluster, of: &[LineageOf], told: &mut [Vec<Told>]) {
+    pub(super) async fn lineages(&mut self, cluster: &Arc<dyn Connector>, of: &[LineageOf], told: &mut [Vec<Told>]) {
         let mut asked: BTreeMap<NodeId, Vec<(TopicPartition, LeaderEpoch)>> = BTreeMap::new();
         for lineage in of {
             if let Some(node) = self.leaders.get(&lineage.id) {
@@ -109,7 +109,7 @@ impl Source {
 
     async fn metadata(
         &mut self,
-        cluster: &RemoteCluster,
+        cluster: &Arc<dyn Connector>,
         topics: &[Arc<TopicRecord>],
     ) -> Result<BTreeMap<String, Result<Option<RemoteTopic>, RemoteError>>, RemoteError> {
         let client = match self.any.take() {
@@ -126,7 +126,7 @@ impl Source {
     /// Puts a question to each broker, to all at the same time. The connection to one that fails is not used again.
     async fn ask_all<Q, T, F>(
         &mut self,
-        cluster: &RemoteCluster,
+        cluster: &Arc<dyn Connector>,
         asked: BTreeMap<NodeId, Vec<Q>>,
         ask: impl Fn(KafkaClient, Vec<Q>) -> F + Copy + Send + Sync + 'static,
     ) -> Vec<(Vec<Q>, Answer<T>)>

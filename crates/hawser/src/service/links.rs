@@ -1,8 +1,9 @@
 //! Operations on links: making, showing and deleting a half.
 
 use super::views::Flow;
-use super::{Service, internal, kafka_uuid, link_properties, lock, now_ms};
+use super::{Service, internal, kafka_uuid, link_properties, now_ms};
 use crate::links::StartError;
+use crate::lock::lock;
 use crate::operations::{LinkState, LinkView, Outcome, Refusal, RefusalCode, RemoteCluster, TaskErrorView, TaskView};
 use crate::persist::persist;
 use hawser_link::{LinkConfig, LinkMode, LinkName};

@@ -1,6 +1,6 @@
 //! Operations on mirror topics: making and showing them.
 
-use super::{Service, internal, now_ms, remote_refusal, unavailable};
+use super::{Service, internal, now_ms, unavailable};
 use crate::operations::{Outcome, Refusal, RefusalCode};
 use crate::remote::{self, RemoteError};
 use hawser_broker::{ApiError, Layout, NewTopic, check_topic_name};
@@ -37,15 +37,15 @@ impl Service {
         let cluster =
             self.links.source(link).ok_or_else(|| unavailable(&format!("Cluster link \"{link}\" is not running")))?;
         // One connection for these questions and those of the replicator: over a link each costs two logins.
-        let client = cluster.lease(Target::Any).await.map_err(|e| remote_refusal(&e))?;
-        let found = remote::topic(&client, &source).await.map_err(|e| remote_refusal(&e))?;
+        let client = cluster.lease(Target::Any).await.map_err(|e| unavailable(&e))?;
+        let found = remote::topic(&client, &source).await.map_err(|e| unavailable(&e))?;
         let Some(found) = found else {
             let message = format!("The source has no topic '{source}', or this link may not see it.");
             return Err(Refusal::new(RefusalCode::SourceTopicNotFound, message));
         };
         let theirs = match remote::topic_configs(&client, &source).await {
             Err(RemoteError::Client(ClientError::Unsupported { .. })) => BTreeMap::new(),
-            asked => asked.map_err(|e| remote_refusal(&e))?,
+            asked => asked.map_err(|e| unavailable(&e))?,
         };
         let mut kept: BTreeMap<String, String> = theirs
             .into_iter()

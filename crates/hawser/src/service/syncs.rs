@@ -1,7 +1,8 @@
 //! The syncs of every link that holds mirrors: when they run, and what they write to here.
 
+use super::Service;
 use super::mirrors::WantedMirror;
-use super::{Service, lock};
+use crate::lock::lock;
 use crate::operations::{Outcome, RefusalCode};
 use crate::persist::persist;
 use hawser_broker::Broker;
@@ -45,7 +46,7 @@ impl Service {
         let (Ok(config), Some(source)) = (self.link_config(record), self.links.source(&record.name)) else { return };
         let MirrorConfig { prefix, .. } = &config.mirrors;
         let to = self.destination(&record.name, prefix);
-        let syncs = Syncs::spawn(SyncConfig::new(&record.name, &config.mirrors), source.connector(), Arc::new(to));
+        let syncs = Syncs::spawn(SyncConfig::new(&record.name, &config.mirrors), source, Arc::new(to));
         lock(&self.syncs.0).insert(record.name.clone(), syncs);
     }
 
@@ -203,9 +204,7 @@ impl Destination for LinkDestination {
         topic: Arc<str>,
         changes: BTreeMap<String, Option<String>>,
     ) -> BoxFuture<'_, Result<(), TaskError>> {
-        Box::pin(async move {
-            self.service()?.topics.sync_configs(&topic, changes).await.map_err(failed)
-        })
+        Box::pin(async move { self.service()?.topics.sync_configs(&topic, changes).await.map_err(failed) })
     }
 
     fn topic_here(&self, source_topic: &str) -> TopicHere {

@@ -4,15 +4,16 @@
 
 mod compare;
 
+use crate::lock::lock;
 use crate::operations::{Refusal, RefusalCode, VerifyView};
-use crate::remote::{self, Fetched, RemoteCluster, RemoteError};
+use crate::remote::{self, Fetched, RemoteError};
 use compare::{Compared, Finding, compare};
 use hawser_log::{Logs, PartitionLog, Watermarks};
-use hawser_transport::{KafkaClient, Target};
+use hawser_transport::{Connector, KafkaClient, Target};
 use hawser_wire::{BatchError, Offset, ResponseError, TopicPartition, Uuid};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
@@ -59,7 +60,7 @@ impl Drop for AbortOnDrop {
 
 /// What to compare.
 pub(crate) struct Job {
-    pub(crate) source: RemoteCluster,
+    pub(crate) source: Arc<dyn Connector>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) topics: Vec<JobTopic>,
     pub(crate) follow: bool,
@@ -450,9 +451,4 @@ fn keep(notes: &mut Vec<String>, note: String) {
 
 fn not_found(id: u64) -> Refusal {
     Refusal::new(RefusalCode::VerificationNotFound, format!("there is no comparison {id}"))
-}
-
-/// A panic while a view was held leaves it readable: it is only a report.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
