@@ -1,24 +1,20 @@
-//! What operations and `verify` ask of a link's source cluster, through whatever connection the link has.
+//! What operations and `verify` ask of a link's source cluster, through whatever connection the link has; beside what the
+//! syncs ask too.
 
-use hawser_transport::{ClientError, KafkaClient, LeaseError};
-use hawser_wire::messages::describe_configs_request::DescribeConfigsResource;
+use hawser_sync::{SourceError, TopicConfigs};
+use hawser_transport::KafkaClient;
 use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use hawser_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use hawser_wire::messages::metadata_request::MetadataRequestTopic;
 use hawser_wire::messages::metadata_response::MetadataResponseTopic;
 use hawser_wire::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use hawser_wire::messages::{
-    BrokerId, DescribeConfigsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
-    TopicName,
+    BrokerId, FetchRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, TopicName,
 };
 use hawser_wire::{ApiKey, LeaderEpoch, NodeId, Offset, ResponseError, StrBytes, TopicPartition, Uuid};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-/// `ConfigResource.Type.TOPIC`.
-const RESOURCE_TOPIC: i8 = 2;
-/// `ConfigSource.DYNAMIC_TOPIC_CONFIG`: set on the topic itself.
-const SOURCE_DYNAMIC_TOPIC: i8 = 1;
 /// `ListOffsetsRequest.EARLIEST_TIMESTAMP` and `LATEST_TIMESTAMP`.
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
@@ -29,7 +25,6 @@ const FETCH_MAX: i16 = 16;
 const METADATA_MAX: i16 = 12;
 const LIST_OFFSETS_MAX: i16 = 7;
 const EPOCHS_MAX: i16 = 4;
-const DESCRIBE_CONFIGS_MAX: i16 = 4;
 
 /// A topic of the source.
 #[derive(Clone, Debug)]
@@ -39,48 +34,23 @@ pub(crate) struct RemoteTopic {
     pub(crate) leaders: Vec<Option<NodeId>>,
 }
 
-/// Why the source gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RemoteError {
-    #[error(transparent)]
-    Lease(#[from] LeaseError),
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("the source answers {api} with {error}")]
-    Answer { api: &'static str, error: ResponseError },
-    #[error("the source's answer to {api} lacks what was asked for")]
-    Incomplete { api: &'static str },
-}
-
-impl RemoteError {
-    /// Whether the same question may get an answer a little later, perhaps from another broker.
-    pub(crate) fn is_retriable(&self) -> bool {
-        match self {
-            Self::Lease(error) => !matches!(error, LeaseError::Authentication(_)),
-            Self::Client(error) => !matches!(error, ClientError::Unsupported { .. }),
-            Self::Answer { error, .. } => error.is_retriable(),
-            Self::Incomplete { .. } => false,
-        }
-    }
-}
-
 /// The topic `name`; `None` if the source has none of that name.
 ///
 /// # Errors
-/// See [`RemoteError`].
-pub(crate) async fn topic(client: &KafkaClient, name: &str) -> Result<Option<RemoteTopic>, RemoteError> {
+/// See [`SourceError`].
+pub(crate) async fn topic(client: &KafkaClient, name: &str) -> Result<Option<RemoteTopic>, SourceError> {
     let told = topics(client, &[name]).await?.remove(name);
-    told.ok_or(RemoteError::Incomplete { api: "Metadata" })?
+    told.ok_or(SourceError::Incomplete { api: "Metadata" })?
 }
 
 /// What the source says of each of `names`; what it does not mention is left out.
 ///
 /// # Errors
-/// See [`RemoteError`]; what is wrong with one topic stands beside it.
+/// See [`SourceError`]; what is wrong with one topic stands beside it.
 pub(crate) async fn topics(
     client: &KafkaClient,
     names: &[&str],
-) -> Result<BTreeMap<String, Result<Option<RemoteTopic>, RemoteError>>, RemoteError> {
+) -> Result<BTreeMap<String, Result<Option<RemoteTopic>, SourceError>>, SourceError> {
     let topics = names.iter().map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name)))).collect();
     let request = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false);
     let (_, response) = client.call(&request, METADATA_MAX, Duration::ZERO).await?;
@@ -89,43 +59,28 @@ pub(crate) async fn topics(
     Ok(told.collect())
 }
 
-fn remote_topic(topic: MetadataResponseTopic) -> Result<Option<RemoteTopic>, RemoteError> {
+fn remote_topic(topic: MetadataResponseTopic) -> Result<Option<RemoteTopic>, SourceError> {
     const API: &str = "Metadata";
     if topic.error_code == ResponseError::UnknownTopicOrPartition.code() {
         return Ok(None);
     }
-    check(API, topic.error_code)?;
+    SourceError::check(API, topic.error_code)?;
     let mut leaders = vec![None; topic.partitions.len()];
     for partition in &topic.partitions {
         let index = usize::try_from(partition.partition_index).ok();
-        let slot = index.and_then(|i| leaders.get_mut(i)).ok_or(RemoteError::Incomplete { api: API })?;
+        let slot = index.and_then(|i| leaders.get_mut(i)).ok_or(SourceError::Incomplete { api: API })?;
         *slot = Some(NodeId(partition.leader_id.0)).filter(|leader| leader.0 >= 0);
     }
     Ok(Some(RemoteTopic { id: topic.topic_id, leaders }))
 }
 
-/// All configs of topic `name` and whether each is set on the topic itself.
+/// All configs of topic `name`.
 ///
 /// # Errors
-/// See [`RemoteError`].
-pub(crate) async fn topic_configs(
-    client: &KafkaClient,
-    name: &str,
-) -> Result<BTreeMap<String, (String, bool)>, RemoteError> {
-    const API: &str = "DescribeConfigs";
-    let resource = DescribeConfigsResource::default()
-        .with_resource_type(RESOURCE_TOPIC)
-        .with_resource_name(StrBytes::from_string(name.to_owned()))
-        .with_configuration_keys(None);
-    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-    let (_, response) = client.call(&request, DESCRIBE_CONFIGS_MAX, Duration::ZERO).await?;
-    let result = response.results.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
-    check(API, result.error_code)?;
-    let known = result.configs.into_iter().filter_map(|config| {
-        let value = config.value?.to_string();
-        Some((config.name.to_string(), (value, config.config_source == SOURCE_DYNAMIC_TOPIC)))
-    });
-    Ok(known.collect())
+/// See [`SourceError`].
+pub(crate) async fn topic_configs(client: &KafkaClient, name: &str) -> Result<TopicConfigs, SourceError> {
+    let told = hawser_sync::topic_configs(client, &[name], None).await?.remove(name);
+    told.ok_or(SourceError::Incomplete { api: "DescribeConfigs" })?
 }
 
 /// What a broker of the source holds of one partition from one offset on.
@@ -138,7 +93,7 @@ pub(crate) struct Fetched {
 /// Fetches from `offset` on, without a session and without waiting for new records.
 ///
 /// # Errors
-/// See [`RemoteError`]; `OFFSET_OUT_OF_RANGE` comes as an [`RemoteError::Answer`].
+/// See [`SourceError`]; `OFFSET_OUT_OF_RANGE` comes as an [`SourceError::Answer`].
 pub(crate) async fn fetch(
     client: &KafkaClient,
     topic: &str,
@@ -146,7 +101,7 @@ pub(crate) async fn fetch(
     partition: i32,
     offset: Offset,
     bytes_max: i32,
-) -> Result<Fetched, RemoteError> {
+) -> Result<Fetched, SourceError> {
     const API: &str = "Fetch";
     let by_id = client.versions(ApiKey::Fetch as i16).is_some_and(|(_, max)| max >= FETCH_BY_ID);
     let asked = FetchPartition::default()
@@ -163,31 +118,31 @@ pub(crate) async fn fetch(
         .with_session_epoch(-1)
         .with_topics(vec![of]);
     let (_, response) = client.call(&request, if by_id { FETCH_MAX } else { FETCH_BY_ID - 1 }, Duration::ZERO).await?;
-    check(API, response.error_code)?;
-    let topic = response.responses.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
-    let data = topic.partitions.into_iter().next().ok_or(RemoteError::Incomplete { api: API })?;
-    check(API, data.error_code)?;
+    SourceError::check(API, response.error_code)?;
+    let topic = response.responses.into_iter().next().ok_or(SourceError::Incomplete { api: API })?;
+    let data = topic.partitions.into_iter().next().ok_or(SourceError::Incomplete { api: API })?;
+    SourceError::check(API, data.error_code)?;
     Ok(Fetched { records: data.records.unwrap_or_default(), high_watermark: Offset(data.high_watermark) })
 }
 
 /// The source's log start of one partition.
 ///
 /// # Errors
-/// See [`RemoteError`].
-pub(crate) async fn earliest(client: &KafkaClient, topic: &str, partition: i32) -> Result<Offset, RemoteError> {
+/// See [`SourceError`].
+pub(crate) async fn earliest(client: &KafkaClient, topic: &str, partition: i32) -> Result<Offset, SourceError> {
     let id = TopicPartition::new(topic, partition);
     let told = offsets(client, std::slice::from_ref(&id), EARLIEST).await?.remove(&id);
-    told.ok_or(RemoteError::Incomplete { api: "ListOffsets" })?
+    told.ok_or(SourceError::Incomplete { api: "ListOffsets" })?
 }
 
 /// The high watermark of each of `partitions`, all of them led by `client`'s broker.
 ///
 /// # Errors
-/// See [`RemoteError`]; what is wrong with one partition stands beside it.
+/// See [`SourceError`]; what is wrong with one partition stands beside it.
 pub(crate) async fn ends(
     client: &KafkaClient,
     partitions: &[TopicPartition],
-) -> Result<HashMap<TopicPartition, Result<Offset, RemoteError>>, RemoteError> {
+) -> Result<HashMap<TopicPartition, Result<Offset, SourceError>>, SourceError> {
     offsets(client, partitions, LATEST).await
 }
 
@@ -195,7 +150,7 @@ async fn offsets(
     client: &KafkaClient,
     partitions: &[TopicPartition],
     timestamp: i64,
-) -> Result<HashMap<TopicPartition, Result<Offset, RemoteError>>, RemoteError> {
+) -> Result<HashMap<TopicPartition, Result<Offset, SourceError>>, SourceError> {
     let topics = by_topic(partitions.iter().map(|id| (id, ()))).into_iter().map(|(name, asked)| {
         let asked = asked.into_iter().map(|(index, ())| {
             let asked = ListOffsetsPartition::default().with_partition_index(index);
@@ -208,7 +163,7 @@ async fn offsets(
     let told = response.topics.into_iter().flat_map(|topic| {
         topic.partitions.into_iter().map(move |partition| {
             let id = TopicPartition::new(topic.name.0.as_str(), partition.partition_index);
-            (id, check("ListOffsets", partition.error_code).map(|()| Offset(partition.offset)))
+            (id, SourceError::check("ListOffsets", partition.error_code).map(|()| Offset(partition.offset)))
         })
     });
     Ok(told.collect())
@@ -218,11 +173,11 @@ async fn offsets(
 /// partitions are led by `client`'s broker.
 ///
 /// # Errors
-/// See [`RemoteError`]; what is wrong with one partition stands beside it.
+/// See [`SourceError`]; what is wrong with one partition stands beside it.
 pub(crate) async fn epoch_ends(
     client: &KafkaClient,
     asked: &[(TopicPartition, LeaderEpoch)],
-) -> Result<HashMap<TopicPartition, Result<Option<(LeaderEpoch, Offset)>, RemoteError>>, RemoteError> {
+) -> Result<HashMap<TopicPartition, Result<Option<(LeaderEpoch, Offset)>, SourceError>>, SourceError> {
     let topics = by_topic(asked.iter().map(|(id, epoch)| (id, *epoch))).into_iter().map(|(name, asked)| {
         let asked = asked.into_iter().map(|(index, epoch)| {
             let asked = OffsetForLeaderPartition::default().with_partition(index);
@@ -237,7 +192,7 @@ pub(crate) async fn epoch_ends(
             let id = TopicPartition::new(topic.topic.0.as_str(), partition.partition);
             let known = partition.leader_epoch >= 0 && partition.end_offset >= 0;
             let end = known.then_some((LeaderEpoch(partition.leader_epoch), Offset(partition.end_offset)));
-            (id, check("OffsetForLeaderEpoch", partition.error_code).map(|()| end))
+            (id, SourceError::check("OffsetForLeaderEpoch", partition.error_code).map(|()| end))
         })
     });
     Ok(told.collect())
@@ -254,19 +209,12 @@ fn by_topic<'a, T>(partitions: impl Iterator<Item = (&'a TopicPartition, T)>) ->
 /// The cluster id that a broker answers with.
 ///
 /// # Errors
-/// See [`RemoteError`].
-pub(crate) async fn cluster_id(client: &KafkaClient) -> Result<String, RemoteError> {
+/// See [`SourceError`].
+pub(crate) async fn cluster_id(client: &KafkaClient) -> Result<String, SourceError> {
     let request = MetadataRequest::default().with_topics(Some(Vec::new())).with_allow_auto_topic_creation(false);
     let (_, response) = client.call(&request, METADATA_MAX, Duration::ZERO).await?;
     let id = response.cluster_id.filter(|id| !id.is_empty());
-    id.map(|id| id.to_string()).ok_or(RemoteError::Incomplete { api: "Metadata" })
-}
-
-fn check(api: &'static str, code: i16) -> Result<(), RemoteError> {
-    match ResponseError::try_from_code(code) {
-        None => Ok(()),
-        Some(error) => Err(RemoteError::Answer { api, error }),
-    }
+    id.map(|id| id.to_string()).ok_or(SourceError::Incomplete { api: "Metadata" })
 }
 
 fn topic_name(name: &str) -> TopicName {

@@ -4,10 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// One config of a source topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SourceConfig {
-    pub(crate) value: String,
-    /// Neither the topic nor a broker sets it: Kafka's own default.
-    pub(crate) is_default: bool,
+pub struct SourceConfig {
+    /// As it holds for the topic.
+    pub value: String,
+    /// Who sets it.
+    pub set_by: SetBy,
+}
+
+/// Who sets a config of a topic (`ConfigSource`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetBy {
+    /// The topic itself.
+    Topic,
+    /// Its cluster, for all topics.
+    Brokers,
+    /// It is Kafka's own default.
+    Nobody,
 }
 
 /// What to set, and what to take back to its default (`None`), so that `here` has the source's values for `include`.
@@ -21,10 +33,11 @@ pub(crate) fn changes(
     for name in include {
         // A config that the source does not have (an older Kafka) is left alone.
         let Some(config) = source.get(name) else { continue };
+        let is_default = config.set_by == SetBy::Nobody;
         match here.get(name) {
-            Some(value) if config.is_default && *value != config.value => changes.insert(name.clone(), None),
+            Some(value) if is_default && *value != config.value => changes.insert(name.clone(), None),
             Some(value) if *value != config.value => changes.insert(name.clone(), Some(config.value.clone())),
-            None if !config.is_default => changes.insert(name.clone(), Some(config.value.clone())),
+            None if !is_default => changes.insert(name.clone(), Some(config.value.clone())),
             _ => None,
         };
     }
@@ -39,9 +52,10 @@ mod tests {
     fn by_table() {
         let include = BTreeSet::from(["retention.ms".to_owned()]);
         let source = |value: &str, is_default| {
+            let set_by = if is_default { SetBy::Nobody } else { SetBy::Topic };
             BTreeMap::from([
-                ("retention.ms".to_owned(), SourceConfig { value: value.to_owned(), is_default }),
-                ("segment.bytes".to_owned(), SourceConfig { value: "1".to_owned(), is_default: false }),
+                ("retention.ms".to_owned(), SourceConfig { value: value.to_owned(), set_by }),
+                ("segment.bytes".to_owned(), SourceConfig { value: "1".to_owned(), set_by: SetBy::Brokers }),
             ])
         };
         let here = |value: Option<&str>| -> BTreeMap<String, String> {

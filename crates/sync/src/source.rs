@@ -1,8 +1,8 @@
 //! What the syncs ask of a link's source: reading requests only, all of which the source half's guard lets through.
-//! Connections are leased once and kept for the next pass.
+//! Connections are leased once and kept for the next pass. What mirrors ask when they are made is asked here too.
 
 use crate::acls::Acl;
-use crate::configs::SourceConfig;
+use crate::configs::{SetBy, SourceConfig};
 use crate::destination::CommittedOffset;
 use crate::offsets::SourceGroup;
 use crate::status::{TaskError, TaskErrorCode};
@@ -35,7 +35,8 @@ const GROUPS_AT_ONCE: usize = 200;
 const TOPICS_AT_ONCE: usize = 200;
 /// `ConfigResource.Type.TOPIC`.
 const RESOURCE_TOPIC: i8 = 2;
-/// `ConfigSource.DEFAULT_CONFIG`.
+/// `ConfigSource`: `DYNAMIC_TOPIC_CONFIG` and `DEFAULT_CONFIG`.
+const SOURCE_TOPIC: i8 = 1;
 const SOURCE_DEFAULT: i8 = 5;
 
 /// A topic of the source.
@@ -45,15 +46,32 @@ pub(crate) struct SourceTopic {
     pub(crate) is_internal: bool,
 }
 
+/// The configs of a source topic, by name; without those that have no value.
+pub type TopicConfigs = BTreeMap<String, SourceConfig>;
+
 /// Why the source gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SourceError {
+pub enum SourceError {
+    /// No connection to it.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// The connection failed, or the source does not know the question.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// It refuses.
     #[error("the source answers {api} with {error}")]
-    Answer { api: &'static str, error: ResponseError },
+    Answer {
+        /// Kafka's name of what was asked.
+        api: &'static str,
+        /// Kafka's code.
+        error: ResponseError,
+    },
+    /// It answers something else.
+    #[error("the source's answer to {api} lacks what was asked for")]
+    Incomplete {
+        /// Kafka's name of what was asked.
+        api: &'static str,
+    },
 }
 
 /// The source cluster of a link.
@@ -87,7 +105,7 @@ impl Source {
     /// The consumer groups that `node` coordinates.
     pub(crate) async fn groups(&self, node: NodeId) -> Result<Vec<String>, SourceError> {
         let response = self.call(Target::Node(node), &ListGroupsRequest::default(), LIST_GROUPS_MAX).await?;
-        check("ListGroups", response.error_code)?;
+        SourceError::check("ListGroups", response.error_code)?;
         let consumers = response.groups.into_iter().filter(|g| matches!(g.protocol_type.as_str(), "consumer" | ""));
         Ok(consumers.map(|group| group.group_id.to_string()).collect())
     }
@@ -127,34 +145,20 @@ impl Source {
     }
 
     /// The configs `keys` of `topics`; and which topics could not be read.
-    #[allow(clippy::type_complexity)]
     pub(crate) async fn topic_configs(
         &self,
         topics: &[Arc<str>],
         keys: &BTreeSet<String>,
-    ) -> Result<(BTreeMap<Arc<str>, BTreeMap<String, SourceConfig>>, Vec<TaskError>), SourceError> {
-        let keys: Vec<_> = keys.iter().map(|key| StrBytes::from_string(key.clone())).collect();
+    ) -> Result<(BTreeMap<Arc<str>, TopicConfigs>, Vec<TaskError>), SourceError> {
+        let client = self.client(Target::Any).await?;
         let (mut found, mut errors) = (BTreeMap::new(), Vec::new());
         for some in topics.chunks(TOPICS_AT_ONCE) {
-            let resources = some.iter().map(|topic| {
-                DescribeConfigsResource::default()
-                    .with_resource_type(RESOURCE_TOPIC)
-                    .with_resource_name(StrBytes::from_string(topic.to_string()))
-                    .with_configuration_keys(Some(keys.clone()))
-            });
-            let request = DescribeConfigsRequest::default().with_resources(resources.collect());
-            let response = self.call(Target::Any, &request, DESCRIBE_CONFIGS_MAX).await?;
-            for result in response.results {
-                if let Some(error) = ResponseError::try_from_code(result.error_code) {
-                    let what = format!("the configs of source topic '{}'", result.resource_name.as_str());
-                    errors.push(refused(&what, "DESCRIBE_CONFIGS on the topic", error));
-                    continue;
+            for (topic, configs) in topic_configs(&client, some, Some(keys)).await? {
+                let what = || format!("the configs of source topic '{topic}'");
+                match configs {
+                    Err(error) => errors.push(error.shown(&what(), "DESCRIBE_CONFIGS on the topic")),
+                    Ok(configs) => drop(found.insert(topic, configs)),
                 }
-                let configs = result.configs.into_iter().filter_map(|config| {
-                    let (value, is_default) = (config.value?.to_string(), config.config_source == SOURCE_DEFAULT);
-                    Some((config.name.to_string(), SourceConfig { value, is_default }))
-                });
-                found.insert(result.resource_name.as_str().into(), configs.collect());
             }
         }
         Ok((found, errors))
@@ -172,7 +176,7 @@ impl Source {
             .with_operation(filter.operation)
             .with_permission_type(filter.permission);
         let response = self.call(Target::Any, &request, DESCRIBE_ACLS_MAX).await?;
-        check("DescribeAcls", response.error_code)?;
+        SourceError::check("DescribeAcls", response.error_code)?;
         let acls = response.resources.into_iter().flat_map(|resource| {
             let (resource_type, pattern_type) = (resource.resource_type, resource.pattern_type);
             let resource_name = resource.resource_name.to_string();
@@ -208,13 +212,68 @@ impl Source {
     }
 }
 
+/// The configs `keys` of each of `topics`, all of them without `keys`; for a topic whose configs are not told, why. May be
+/// dropped at any point.
+///
+/// # Errors
+/// When the source gives no answer at all.
+pub async fn topic_configs(
+    client: &KafkaClient,
+    topics: &[impl AsRef<str>],
+    keys: Option<&BTreeSet<String>>,
+) -> Result<BTreeMap<Arc<str>, Result<TopicConfigs, SourceError>>, SourceError> {
+    const API: &str = "DescribeConfigs";
+    let keys: Option<Vec<_>> = keys.map(|keys| keys.iter().cloned().map(StrBytes::from_string).collect());
+    let resources = topics.iter().map(|topic| {
+        DescribeConfigsResource::default()
+            .with_resource_type(RESOURCE_TOPIC)
+            .with_resource_name(StrBytes::from_string(topic.as_ref().to_owned()))
+            .with_configuration_keys(keys.clone())
+    });
+    let request = DescribeConfigsRequest::default().with_resources(resources.collect());
+    let (_, response) = client.call(&request, DESCRIBE_CONFIGS_MAX, Duration::ZERO).await?;
+    let untold = topics.iter().map(|topic| (topic.as_ref().into(), Err(SourceError::Incomplete { api: API })));
+    let mut told: BTreeMap<Arc<str>, _> = untold.collect();
+    for result in response.results {
+        let configs = result.configs.into_iter().filter_map(|config| {
+            let set_by = match config.config_source {
+                SOURCE_TOPIC => SetBy::Topic,
+                SOURCE_DEFAULT => SetBy::Nobody,
+                _ => SetBy::Brokers,
+            };
+            Some((config.name.to_string(), SourceConfig { value: config.value?.to_string(), set_by }))
+        });
+        let configs = SourceError::check(API, result.error_code).map(|()| configs.collect());
+        told.insert(result.resource_name.as_str().into(), configs);
+    }
+    Ok(told)
+}
+
 impl SourceError {
+    /// `Ok` where the answer to `api` has no error.
+    ///
+    /// # Errors
+    /// [`Answer`](Self::Answer).
+    pub fn check(api: &'static str, code: i16) -> Result<(), Self> {
+        ResponseError::try_from_code(code).map_or(Ok(()), |error| Err(Self::Answer { api, error }))
+    }
+
+    /// Whether the same question may get an answer a little later, perhaps from another broker.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Lease(error) => !matches!(error, LeaseError::Authentication(_)),
+            Self::Client(error) => !matches!(error, ClientError::Unsupported { .. }),
+            Self::Answer { error, .. } => error.is_retriable(),
+            Self::Incomplete { .. } => false,
+        }
+    }
+
     /// Whether the source could not be reached at all.
     pub(crate) fn is_unreachable(&self) -> bool {
         match self {
             Self::Lease(error) => !matches!(error, LeaseError::Authentication(_)),
             Self::Client(error) => matches!(error, ClientError::Closed(_) | ClientError::Timeout { .. }),
-            Self::Answer { .. } => false,
+            Self::Answer { .. } | Self::Incomplete { .. } => false,
         }
     }
 
@@ -225,7 +284,9 @@ impl SourceError {
             Self::Lease(LeaseError::Authentication(_)) | Self::Client(ClientError::Reauthentication(_)) => {
                 TaskError::new(TaskErrorCode::Authentication, format!("{what}: {self}"))
             }
-            Self::Lease(_) | Self::Client(_) => TaskError::new(TaskErrorCode::Unknown, format!("{what}: {self}")),
+            Self::Lease(_) | Self::Client(_) | Self::Incomplete { .. } => {
+                TaskError::new(TaskErrorCode::Unknown, format!("{what}: {self}"))
+            }
         }
     }
 }
@@ -291,11 +352,4 @@ fn refused(what: &str, right: &str, error: ResponseError) -> TaskError {
         _ => (TaskErrorCode::Unknown, String::new()),
     };
     TaskError::new(code, format!("{what}: the source answers {error}{hint}"))
-}
-
-fn check(api: &'static str, code: i16) -> Result<(), SourceError> {
-    match ResponseError::try_from_code(code) {
-        None => Ok(()),
-        Some(error) => Err(SourceError::Answer { api, error }),
-    }
 }

@@ -1,9 +1,10 @@
 //! What promotions ask of a link's source: all of them together, one request for each of its brokers.
 
 use super::LineageOf;
-use crate::remote::{self, RemoteError, RemoteTopic};
+use crate::remote::{self, RemoteTopic};
 use hawser_link::promotion::Told;
 use hawser_state::TopicRecord;
+use hawser_sync::SourceError;
 use hawser_transport::{Connector, KafkaClient, Target};
 use hawser_wire::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +22,7 @@ pub(super) struct Source {
 }
 
 /// What one broker said of its partitions, or why it said nothing.
-type Answer<T> = Result<HashMap<TopicPartition, Result<T, RemoteError>>, RemoteError>;
+type Answer<T> = Result<HashMap<TopicPartition, Result<T, SourceError>>, SourceError>;
 
 impl Source {
     /// The high watermarks of the sources of `topics`: for each topic, its partitions by index.
@@ -111,7 +112,7 @@ impl Source {
         &mut self,
         cluster: &Arc<dyn Connector>,
         topics: &[Arc<TopicRecord>],
-    ) -> Result<BTreeMap<String, Result<Option<RemoteTopic>, RemoteError>>, RemoteError> {
+    ) -> Result<BTreeMap<String, Result<Option<RemoteTopic>, SourceError>>, SourceError> {
         let client = match self.any.take() {
             Some(client) => client,
             None => cluster.lease(Target::Any).await?,
@@ -169,7 +170,7 @@ fn take<T>(into: &mut HashMap<TopicPartition, Result<T, String>>, ids: Vec<Topic
         Ok(mut said) => {
             for id in ids {
                 let of =
-                    said.remove(&id).unwrap_or(Err(RemoteError::Incomplete { api: "a question about partitions" }));
+                    said.remove(&id).unwrap_or(Err(SourceError::Incomplete { api: "a question about partitions" }));
                 into.insert(id, of.map_err(|error| error.to_string()));
             }
         }

@@ -2,11 +2,12 @@
 
 use super::{Service, internal, now_ms, unavailable};
 use crate::operations::{Outcome, Refusal, RefusalCode};
-use crate::remote::{self, RemoteError};
+use crate::remote;
 use hawser_broker::{ApiError, Layout, NewTopic, check_topic_name};
 use hawser_link::config::StartOffset;
 use hawser_link::topic_configs;
 use hawser_state::{LinkRecord, MirrorRecord};
+use hawser_sync::{SetBy, SourceError};
 use hawser_transport::{ClientError, Target};
 use hawser_wire::ResponseError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,13 +45,13 @@ impl Service {
             return Err(Refusal::new(RefusalCode::SourceTopicNotFound, message));
         };
         let theirs = match remote::topic_configs(&client, &source).await {
-            Err(RemoteError::Client(ClientError::Unsupported { .. })) => BTreeMap::new(),
+            Err(SourceError::Client(ClientError::Unsupported { .. })) => BTreeMap::new(),
             asked => asked.map_err(|e| unavailable(&e))?,
         };
         let mut kept: BTreeMap<String, String> = theirs
             .into_iter()
-            .filter(|(key, (_, is_set))| *is_set && config.mirrors.config_include.contains(key.as_str()))
-            .map(|(key, (value, _))| (key, value))
+            .filter(|(key, c)| c.set_by == SetBy::Topic && config.mirrors.config_include.contains(key.as_str()))
+            .map(|(key, config)| (key, config.value))
             .collect();
         kept.extend(configs);
         let partitions = i32::try_from(found.leaders.len()).map_err(|_| invalid("too many partitions".into()))?;

@@ -6,9 +6,10 @@ mod compare;
 
 use crate::lock::lock;
 use crate::operations::{Refusal, RefusalCode, VerifyView};
-use crate::remote::{self, Fetched, RemoteError};
+use crate::remote::{self, Fetched};
 use compare::{Compared, Finding, compare};
 use hawser_log::{Logs, PartitionLog, Watermarks};
+use hawser_sync::SourceError;
 use hawser_transport::{Connector, KafkaClient, Target};
 use hawser_wire::{BatchError, Offset, ResponseError, TopicPartition, Uuid};
 use std::collections::{BTreeMap, VecDeque};
@@ -193,7 +194,7 @@ struct Place {
 #[derive(Debug, thiserror::Error)]
 enum WalkError {
     #[error(transparent)]
-    Remote(#[from] RemoteError),
+    Remote(#[from] SourceError),
     #[error("the source's topic {0} is gone")]
     TopicGone(String),
     #[error("the source's topic {topic} was made anew (topic id {now}, was {pinned})")]
@@ -294,7 +295,7 @@ impl Walk {
         let fetched = remote::fetch(&client, &topic.source, topic.source_id, partition, place.at, FETCH_BYTES).await;
         let fetched = match fetched {
             Ok(fetched) => fetched,
-            Err(RemoteError::Answer { error: ResponseError::OffsetOutOfRange, .. }) => {
+            Err(SourceError::Answer { error: ResponseError::OffsetOutOfRange, .. }) => {
                 let start = remote::earliest(&client, &topic.source, partition).await?;
                 return self.trimmed(place, start);
             }
@@ -383,9 +384,9 @@ impl Walk {
         if let Some(known) = place.compacted {
             return Ok(known);
         }
-        let client = self.job.source.lease(Target::Any).await?;
+        let client = self.lease(Target::Any).await?;
         let configs = remote::topic_configs(&client, &place.topic.source).await?;
-        let policy = configs.get("cleanup.policy").map(|(value, _)| value.as_str()).unwrap_or_default();
+        let policy = configs.get("cleanup.policy").map(|config| config.value.as_str()).unwrap_or_default();
         let compacted = policy.contains("compact");
         place.compacted = Some(compacted);
         Ok(compacted)
@@ -395,7 +396,7 @@ impl Walk {
     async fn leader(&mut self, place: &Place) -> Result<KafkaClient, WalkError> {
         let name = &place.topic.source;
         if !self.leaders.contains_key(name) {
-            let client = self.job.source.lease(Target::Any).await?;
+            let client = self.lease(Target::Any).await?;
             let topic = remote::topic(&client, name).await?.ok_or_else(|| WalkError::TopicGone(name.clone()))?;
             if topic.id != place.topic.source_id {
                 let (pinned, now) = (place.topic.source_id, topic.id);
@@ -408,9 +409,13 @@ impl Walk {
         if let Some(client) = self.clients.get(&leader.0) {
             return Ok(client.clone());
         }
-        let client = self.job.source.lease(Target::Node(leader)).await?;
+        let client = self.lease(Target::Node(leader)).await?;
         self.clients.insert(leader.0, client.clone());
         Ok(client)
+    }
+
+    async fn lease(&self, target: Target) -> Result<KafkaClient, SourceError> {
+        Ok(self.job.source.lease(target).await?)
     }
 
     fn fail(&self, place: &Place, error: &WalkError) {
