@@ -21,7 +21,6 @@ pub(crate) use server::serve;
 
 use crate::operations::{Operation, Outcome};
 use crate::service::Service;
-use answer::Answer;
 use bytes::Bytes;
 use error::Error;
 use hawser_transport::Principal;
@@ -92,10 +91,6 @@ impl Asked {
     /// Where a resource is: the cluster's path and then `rest`, as `metadata.self` shows it.
     fn at(&self, rest: &str) -> String {
         format!("{}/clusters/{}{rest}", self.base, segment(&self.cluster_id))
-    }
-
-    fn answer(&self, body: impl serde::Serialize) -> Result<Answer, Error> {
-        Answer::json(&body)
     }
 }
 

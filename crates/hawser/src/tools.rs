@@ -7,7 +7,11 @@ pub(crate) mod configs;
 pub(crate) mod mirrors;
 
 use crate::cli::Login;
+use crate::client::read_properties;
+use crate::commands::{owned, pairs};
+use anyhow::anyhow;
 use clap::Args;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +45,15 @@ pub(crate) fn called_by_name(args: impl Iterator<Item = OsString>) -> Vec<OsStri
         args.splice(0..1, ["hawser", tool].map(OsString::from));
     }
     args
+}
+
+/// The settings of `file`, then those of `text`, which stands behind `flag`: the later wins.
+fn settings(file: Option<&Path>, flag: &str, text: Option<&str>) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut settings = file.map(read_properties).transpose()?.as_ref().map(owned).unwrap_or_default();
+    if let Some(text) = text {
+        settings.extend(pairs(text).map_err(|e| anyhow!("{flag} {e}; expected key=value,…"))?);
+    }
+    Ok(settings)
 }
 
 /// `[a, b]`, as Java prints lists.

@@ -23,12 +23,12 @@ struct Related {
 
 /// `GET /clusters`
 pub(super) async fn list(asked: Asked) -> Result<Answer, Error> {
-    asked.answer(List::new("KafkaClusterList", format!("{}/clusters", asked.base), vec![resource(&asked)]))
+    Answer::json(&List::new("KafkaClusterList", format!("{}/clusters", asked.base), vec![resource(&asked)]))
 }
 
 /// `GET /clusters/{cluster_id}`
 pub(super) async fn get(asked: Asked) -> Result<Answer, Error> {
-    asked.answer(resource(&asked))
+    Answer::json(&resource(&asked))
 }
 
 fn resource(asked: &Asked) -> Resource<Cluster> {

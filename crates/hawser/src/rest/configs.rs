@@ -54,7 +54,7 @@ enum Kind {
 pub(super) async fn list(asked: Asked) -> Result<Answer, Error> {
     let configs = views(&asked).await?.into_iter().map(|config| resource(&asked, config)).collect();
     let at = asked.at(&format!("/links/{}/configs", segment(&asked.link())));
-    asked.answer(List::new("KafkaLinkConfigDataList", at, configs))
+    Answer::json(&List::new("KafkaLinkConfigDataList", at, configs))
 }
 
 /// `GET …/configs/{config_name}`
@@ -62,7 +62,7 @@ pub(super) async fn get(asked: Asked) -> Result<Answer, Error> {
     let (name, link) = (asked.named("config_name"), asked.link());
     let found = views(&asked).await?.into_iter().find(|config| config.name == name);
     let found = found.ok_or_else(|| Error::not_found(format!("Cluster link '{link}' has no config '{name}'.")))?;
-    asked.answer(resource(&asked, found))
+    Answer::json(&resource(&asked, found))
 }
 
 /// `PUT …/configs/{config_name}`

@@ -68,7 +68,7 @@ pub(super) async fn list(asked: Asked) -> Result<Answer, Error> {
     let Outcome::Links { links } = asked.operate(Operation::LinkList).await? else { return Err(unexpected()) };
     let mirrors = mirrors(&asked, None).await?;
     let links = links.into_iter().map(|link| resource(&asked, link, &mirrors, false)).collect();
-    asked.answer(List::new("KafkaLinkDataList", asked.at("/links"), links))
+    Answer::json(&List::new("KafkaLinkDataList", asked.at("/links"), links))
 }
 
 /// `GET /clusters/{cluster_id}/links/{link_name}`
@@ -76,7 +76,7 @@ pub(super) async fn get(asked: Asked) -> Result<Answer, Error> {
     let include_tasks = asked.flag("include_tasks", false)?;
     let link = view(&asked).await?;
     let mirrors = mirrors(&asked, Some(asked.link())).await?;
-    asked.answer(resource(&asked, link, &mirrors, include_tasks))
+    Answer::json(&resource(&asked, link, &mirrors, include_tasks))
 }
 
 /// `POST /clusters/{cluster_id}/links?link_name=…`

@@ -4,7 +4,7 @@ use super::answer::{Answer, List, Resource};
 use super::error::status_and_code;
 use super::links::{Config, settings};
 use super::{Asked, Error, segment, unexpected};
-use crate::operations::{AlteredMirror, MirrorAction, MirrorView, Operation, Outcome};
+use crate::operations::{AlteredMirror, MirrorAction, MirrorLag, MirrorView, Operation, Outcome};
 use serde::{Deserialize, Serialize};
 
 /// The values of `mirror_status`.
@@ -31,20 +31,13 @@ struct Mirror {
     mirror_topic_name: String,
     source_topic_name: String,
     num_partitions: i32,
-    mirror_lags: Vec<Lag>,
+    mirror_lags: Vec<MirrorLag>,
     mirror_status: String,
     mirror_topic_error: String,
     state_time_ms: i64,
     /// What keeps a promotion from its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     mirror_state_transition_errors: Option<Vec<TransitionError>>,
-}
-
-#[derive(Serialize)]
-struct Lag {
-    partition: i32,
-    lag: i64,
-    last_source_fetch_offset: i64,
 }
 
 #[derive(Serialize)]
@@ -59,7 +52,7 @@ struct Altered {
     mirror_topic_name: String,
     error_code: Option<u32>,
     error_message: Option<String>,
-    mirror_lags: Vec<Lag>,
+    mirror_lags: Vec<MirrorLag>,
     /// Of truncations, which Hawser does not have.
     messages_truncated: Option<i64>,
     partition_level_truncation_data: [(); 0],
@@ -105,7 +98,7 @@ async fn list_of(asked: Asked, link: Option<String>, at: String) -> Result<Answe
     };
     let wanted = mirrors.into_iter().filter(|m| status.as_ref().is_none_or(|status| m.mirror_status == *status));
     let mirrors = wanted.map(|mirror| resource(&asked, mirror, false)).collect();
-    asked.answer(List::new("KafkaMirrorDataList", at, mirrors))
+    Answer::json(&List::new("KafkaMirrorDataList", at, mirrors))
 }
 
 /// `GET …/links/{link_name}/mirrors/{mirror_topic_name}`
@@ -116,7 +109,7 @@ pub(super) async fn get(asked: Asked) -> Result<Answer, Error> {
     let operation =
         Operation::MirrorDescribe { mirror_topic: asked.named("mirror_topic_name"), link: Some(asked.link()) };
     match asked.operate(operation).await? {
-        Outcome::Mirror(mirror) => asked.answer(resource(&asked, mirror, include_errors)),
+        Outcome::Mirror(mirror) => Answer::json(&resource(&asked, mirror, include_errors)),
         _ => Err(unexpected()),
     }
 }
@@ -184,20 +177,15 @@ async fn alter(asked: Asked, action: MirrorAction, verb: &str) -> Result<Answer,
         Resource::new("AlterMirrorsData", at, altered(result))
     });
     let all = asked.at(&format!("/links/{}/mirrors:{verb}", segment(&link)));
-    asked.answer(List::new("KafkaPromoteMirror", all, results.collect()))
+    Answer::json(&List::new("KafkaPromoteMirror", all, results.collect()))
 }
 
 fn altered(result: AlteredMirror) -> Altered {
-    let lags = result.mirror_lags.into_iter().map(|lag| Lag {
-        partition: lag.partition,
-        lag: lag.lag,
-        last_source_fetch_offset: lag.last_source_fetch_offset,
-    });
     Altered {
         mirror_topic_name: result.mirror_topic_name,
         error_code: result.error_code.map(|code| status_and_code(code).1),
         error_message: result.error_message,
-        mirror_lags: lags.collect(),
+        mirror_lags: result.mirror_lags,
         messages_truncated: None,
         partition_level_truncation_data: [],
     }
@@ -205,13 +193,8 @@ fn altered(result: AlteredMirror) -> Altered {
 
 fn resource(asked: &Asked, mirror: MirrorView, include_errors: bool) -> Resource<Mirror> {
     let (link, topic) = (segment(&mirror.link_name), segment(&mirror.mirror_topic_name));
-    let lags = mirror.partitions.iter().map(|partition| Lag {
-        partition: partition.partition,
-        lag: partition.partition_mirror_lag,
-        last_source_fetch_offset: partition.last_source_fetch_offset,
-    });
     let data = Mirror {
-        mirror_lags: lags.collect(),
+        mirror_lags: mirror.partitions.iter().map(MirrorLag::from).collect(),
         link_name: mirror.link_name,
         mirror_topic_name: mirror.mirror_topic_name,
         source_topic_name: mirror.source_topic_name,

@@ -1,10 +1,10 @@
 //! `kafka-cluster-links`: links, one line each.
 
 use super::{Server, java_list};
-use crate::client::{DaemonClient, read_properties};
-use crate::commands::{Exit, owned, pairs, print, unexpected};
+use crate::client::DaemonClient;
+use crate::commands::{Exit, print, unexpected};
 use crate::operations::{LinkConfigView, LinkView, MirrorView, Operation, Outcome, RemoteCluster};
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::{ArgGroup, Args};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -164,13 +164,7 @@ async fn show(client: &DaemonClient, flags: &Flags, bootstrap: &str) -> anyhow::
 
 /// The file, then `--config`, then the filters: the later wins.
 fn settings(flags: &Flags) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut configs = match &flags.config_file {
-        Some(file) => owned(&read_properties(file)?),
-        None => BTreeMap::new(),
-    };
-    if let Some(text) = &flags.config {
-        configs.extend(pairs(text).map_err(|e| anyhow!("--config {e}; expected key=value,…"))?);
-    }
+    let mut configs = super::settings(flags.config_file.as_deref(), "--config", flags.config.as_deref())?;
     let filters = [
         (GROUP_FILTERS, &flags.consumer_group_filters_json, &flags.consumer_group_filters_json_file),
         (ACL_FILTERS, &flags.acl_filters_json, &flags.acl_filters_json_file),

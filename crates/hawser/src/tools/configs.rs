@@ -2,8 +2,8 @@
 //! itself against the daemon's listener.
 
 use super::Server;
-use crate::client::{DaemonClient, read_properties};
-use crate::commands::{Exit, owned, pairs, print, unexpected};
+use crate::client::DaemonClient;
+use crate::commands::{Exit, print, unexpected};
 use crate::operations::{ConfigChange, LinkConfigView, Operation, Outcome};
 use anyhow::anyhow;
 use clap::{ArgGroup, Args};
@@ -46,9 +46,9 @@ pub(crate) struct Flags {
 /// Refusals and failures, for the user to read.
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<Exit> {
     let link = flags.cluster_link.clone();
+    let changes = if flags.alter { changes(&flags)? } else { Vec::new() };
+    let client = DaemonClient::connect(&flags.server.login()).await?;
     if flags.alter {
-        let changes = changes(&flags)?;
-        let client = DaemonClient::connect(&flags.server.login()).await?;
         let operation = Operation::LinkAlterConfigs { link: link.clone(), changes, validate_only: false };
         let Outcome::LinkConfigsAltered { warnings } = client.operate(&operation).await? else { return unexpected() };
         for warning in warnings {
@@ -56,7 +56,6 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<Exit> {
         }
         print(&format!("Completed updating config for cluster-link {link}."));
     } else {
-        let client = DaemonClient::connect(&flags.server.login()).await?;
         let operation = Operation::LinkDescribeConfigs { link: link.clone() };
         let Outcome::LinkConfigs { configs } = client.operate(&operation).await? else { return unexpected() };
         print(&described(&link, &configs));
@@ -65,11 +64,7 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<Exit> {
 }
 
 fn changes(flags: &Flags) -> anyhow::Result<Vec<ConfigChange>> {
-    let added = match (&flags.add_config, &flags.add_config_file) {
-        (Some(text), _) => pairs(text).map_err(|e| anyhow!("--add-config {e}; expected key=value,…"))?,
-        (None, Some(file)) => owned(&read_properties(file)?),
-        (None, None) => [].into(),
-    };
+    let added = super::settings(flags.add_config_file.as_deref(), "--add-config", flags.add_config.as_deref())?;
     let added = added.into_iter().map(|(name, value)| ConfigChange { name, value: Some(value) });
     let deleted = flags.delete_config.iter().map(|name| ConfigChange { name: name.trim().to_owned(), value: None });
     let changes: Vec<_> = added.chain(deleted).collect();

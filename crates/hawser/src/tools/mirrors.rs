@@ -1,12 +1,11 @@
 //! `kafka-mirrors`: mirror topics, one line each and one a partition.
 
 use super::{Server, java_list};
-use crate::client::{DaemonClient, read_properties};
-use crate::commands::{Exit, owned, pairs, print, unexpected};
+use crate::client::DaemonClient;
+use crate::commands::{Exit, print, unexpected};
 use crate::operations::{AlteredMirror, MirrorAction, MirrorView, Operation, Outcome};
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use clap::{ArgGroup, Args};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use time::UtcDateTime;
@@ -135,13 +134,7 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<Exit> {
 }
 
 async fn create(client: &DaemonClient, flags: Flags) -> anyhow::Result<Exit> {
-    let mut configs = match &flags.config_file {
-        Some(file) => owned(&read_properties(file)?),
-        None => BTreeMap::new(),
-    };
-    if let Some(text) = &flags.config {
-        configs.extend(pairs(text).map_err(|e| anyhow!("--config {e}; expected key=value,…"))?);
-    }
+    let configs = super::settings(flags.config_file.as_deref(), "--config", flags.config.as_deref())?;
     let mirror_topic = flags.mirror_topic.unwrap_or_default();
     let operation = Operation::MirrorCreate {
         link: flags.link.unwrap_or_default(),
