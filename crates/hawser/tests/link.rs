@@ -69,8 +69,7 @@ fn batches(base: i64, codec: Codec) -> Bytes {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_from_its_making_to_its_end() {
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), ServerSecurity::plaintext()).await.unwrap();
-    let source = FakeSource::start(vec![listener]);
+    let source = FakeSource::local().await;
     let at = source.addresses()[0].to_string();
     source.create("orders", PARTITIONS);
     for partition in 0..PARTITIONS {
@@ -173,8 +172,7 @@ fn story(source: &FakeSource, at: &str) {
 /// Either half goes, comes back, and comes back as another: the one that stays says so, and takes up what is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_that_loses_the_other_says_so_and_takes_it_back() {
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), ServerSecurity::plaintext()).await.unwrap();
-    let source = FakeSource::start(vec![listener]);
+    let source = FakeSource::local().await;
     let at = source.addresses()[0].to_string();
     source.create("orders", 1);
     source.append("orders", 0, batches(0, Codec::None));

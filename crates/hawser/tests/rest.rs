@@ -11,7 +11,6 @@ use hawser_testkit::batches::{BatchBuilder, Codec};
 use hawser_testkit::daemon::{Daemon, DaemonSpec};
 use hawser_testkit::fake_source::FakeSource;
 use hawser_testkit::ports::free_port;
-use hawser_transport::{Listener, ServerSecurity};
 use http::{Answer, OpenApi, ask};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -91,8 +90,7 @@ fn daemon(folder: &Path, rest_port: u16) -> Daemon {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_path_answers_as_described() {
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), ServerSecurity::plaintext()).await.unwrap();
-    let source = FakeSource::start(vec![listener]);
+    let source = FakeSource::local().await;
     let at = source.addresses()[0].to_string();
     for topic in ["orders", "payments"] {
         source.create(topic, 2);

@@ -3,7 +3,6 @@
 use hawser_testkit::batches::{BatchBuilder, Codec};
 use hawser_testkit::daemon::{Daemon, DaemonSpec};
 use hawser_testkit::fake_source::FakeSource;
-use hawser_transport::{Listener, ServerSecurity};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -77,8 +76,7 @@ fn shape(text: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_walk_through_prints_what_it_says() {
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), ServerSecurity::plaintext()).await.unwrap();
-    let source = FakeSource::start(vec![listener]);
+    let source = FakeSource::local().await;
     let at = source.addresses()[0].to_string();
     source.create("cloud-topic", 1);
     source.append("cloud-topic", 0, BatchBuilder::at(0).codec(Codec::None).records(3, 10).build());

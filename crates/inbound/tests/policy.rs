@@ -5,7 +5,7 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use hawser_link::reversal::RefusalCode;
-use hawser_replicate::{MirrorSpec, ReplicateConfig, Replicator, Start, TopicState, TopicStatus, TroubleKind};
+use hawser_replicate::{MirrorSpec, ReplicateConfig, Replicator, TopicState, TopicStatus, TroubleKind};
 use hawser_store::conformance::Inspect;
 use hawser_store::{FakeStore, TopicSpec};
 use hawser_testkit::batches::BatchBuilder;
@@ -51,18 +51,7 @@ impl Bed {
 
     async fn mirror(&self, topic: &str) {
         let topic = TopicSpec { name: topic.into(), id: Uuid::new_v4(), configs: Default::default() };
-        let source_topic = topic.name.clone();
-        let start = Start::Earliest;
-        let spec = MirrorSpec {
-            topic,
-            source_topic,
-            source_topic_id: None,
-            partitions: 0,
-            start,
-            started: [].into(),
-            paused: false,
-        };
-        self.replicator.add_mirror(spec).await.expect("runs");
+        self.replicator.add_mirror(MirrorSpec::new(topic)).await.expect("runs");
     }
 
     /// Appends a batch to every partition of the topic.

@@ -4,11 +4,11 @@
 //! CRC check. Then 10,000 idle partitions are polled for ten seconds. Prints MB/s, CPU-seconds per GB, bytes fetched twice,
 //! peak memory; nothing is asserted. `docs/design/replicate.md` has the expected figures.
 
-use hawser_replicate::{MirrorSpec, ReplicateConfig, Replicator, Start, TopicState};
+use hawser_replicate::{MirrorSpec, ReplicateConfig, Replicator, TopicState};
 use hawser_store::{MirrorPartition, Position, Store, StoreError, TopicSpec};
 use hawser_testkit::batches::BatchBuilder;
 use hawser_testkit::fake_source::FakeSource;
-use hawser_transport::{ClientOptions, ClientSecurity, Direct, HostPort, Listener, ServerSecurity};
+use hawser_transport::{ClientOptions, ClientSecurity, Direct, HostPort};
 use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition, Uuid};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -81,8 +81,7 @@ fn main() {
 
 /// Serves `megabytes` in `partitions`, in batches of `batch_kb`, until its input closes; then says what it sent.
 async fn source(megabytes: u64, partitions: u64, batch_kb: u64) {
-    let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), ServerSecurity::plaintext()).await;
-    let source = FakeSource::start(vec![listener.expect("binds")]);
+    let source = FakeSource::local().await;
     source.create("t", i32::try_from(partitions).expect("few"));
     let batch = BatchBuilder::at(0).records(usize::try_from(batch_kb).expect("small"), 1_000).build();
     let times = megabytes * 1_000_000 / partitions.max(1) / batch.len() as u64;
@@ -120,17 +119,8 @@ async fn run(megabytes: u64, partitions: u64, batch_kb: u64) {
         Replicator::spawn(ReplicateConfig::with_defaults("rate"), Arc::new(Nowhere), Arc::new(direct));
     tokio::spawn(async move { while events.recv().await.is_some() {} });
     let topic = TopicSpec { name: "t".into(), id: Uuid::from_u128(1), configs: Default::default() };
-    let spec = MirrorSpec {
-        source_topic: topic.name.clone(),
-        topic,
-        source_topic_id: None,
-        partitions: 0,
-        start: Start::Earliest,
-        started: [].into(),
-        paused: false,
-    };
     let (begun, cpu) = (Instant::now(), cpu_seconds());
-    replicator.add_mirror(spec).await.expect("runs");
+    replicator.add_mirror(MirrorSpec::new(topic)).await.expect("runs");
     let whole = || {
         let status = replicator.status();
         let topic = &status.topics[0];

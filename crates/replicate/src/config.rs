@@ -52,6 +52,21 @@ pub struct MirrorSpec {
     pub paused: bool,
 }
 
+impl MirrorSpec {
+    /// A new one, from the beginning, of the source's topic of that name.
+    pub fn new(topic: TopicSpec) -> Self {
+        Self {
+            source_topic: topic.name.clone(),
+            topic,
+            source_topic_id: None,
+            partitions: 0,
+            start: Start::Earliest,
+            started: BTreeSet::new(),
+            paused: false,
+        }
+    }
+}
+
 impl ReplicateConfig {
     /// Takes a link's settings over.
     pub fn new(link: &str, config: &LinkConfig) -> Self {

@@ -88,8 +88,7 @@ impl Bed {
     async fn mirror_again(&self, topic: &str, partitions: i32, start: Start, started: &[i32]) {
         let started = started.iter().copied().collect();
         let topic = TopicSpec { name: topic.into(), id: Uuid::from_u128(5), configs: Default::default() };
-        let source_topic = topic.name.clone();
-        let spec = MirrorSpec { topic, source_topic, source_topic_id: None, partitions, start, started, paused: false };
+        let spec = MirrorSpec { partitions, start, started, ..MirrorSpec::new(topic) };
         self.replicator.add_mirror(spec).await.expect("runs");
     }
 

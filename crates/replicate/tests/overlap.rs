@@ -2,11 +2,11 @@
 //! blocks its thread.
 
 use bytes::Bytes;
-use hawser_replicate::{MirrorSpec, ReplicateConfig, Replicator, Start};
+use hawser_replicate::{MirrorSpec, ReplicateConfig, Replicator};
 use hawser_store::{FakePartition, FakeStore, MirrorPartition, Position, Store, StoreError, TopicSpec};
 use hawser_testkit::batches::BatchBuilder;
 use hawser_testkit::fake_source::FakeSource;
-use hawser_transport::{ClientOptions, ClientSecurity, Direct, HostPort, Listener, ServerSecurity};
+use hawser_transport::{ClientOptions, ClientSecurity, Direct, HostPort};
 use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition, Uuid};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,11 +82,7 @@ fn the_next_fetch_leaves_before_the_write() {
     // The source has threads of its own, as a blocked one of the replicator's may be the one that watches the sockets.
     let theirs = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let ours = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let any = "127.0.0.1:0".parse().expect("an address");
-    let source = theirs.block_on(async {
-        let listener = Listener::bind(any, ServerSecurity::plaintext()).await.expect("binds");
-        Arc::new(FakeSource::start(vec![listener]))
-    });
+    let source = Arc::new(theirs.block_on(FakeSource::local()));
     source.create("t", 1);
     let batch: Bytes = BatchBuilder::at(0).records(500, 1_000).build();
     source.append_repeated("t", 0, batch, 3);
@@ -103,16 +99,7 @@ async fn mirrored(source: Arc<FakeSource>) {
     let store = Holding { store: FakeStore::new(), source: source.clone(), overlapped };
     let (replicator, _events) = Replicator::spawn(config, Arc::new(store), Arc::new(direct));
     let topic = TopicSpec { name: "t".into(), id: Uuid::from_u128(5), configs: Default::default() };
-    let spec = MirrorSpec {
-        source_topic: topic.name.clone(),
-        topic,
-        source_topic_id: None,
-        partitions: 0,
-        start: Start::Earliest,
-        started: [].into(),
-        paused: false,
-    };
-    replicator.add_mirror(spec).await.expect("runs");
+    replicator.add_mirror(MirrorSpec::new(topic)).await.expect("runs");
     for append in 1..=3 {
         let overlapped = timeout(PATIENCE, told.recv()).await.expect("an append").expect("a store");
         assert!(overlapped, "append {append} had to end before the next Fetch left");

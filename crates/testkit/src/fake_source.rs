@@ -21,7 +21,7 @@ mod serve;
 mod syncs;
 
 use bytes::Bytes;
-use hawser_transport::Listener;
+use hawser_transport::{Listener, ServerSecurity};
 use log::Log;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -91,6 +91,12 @@ impl FakeSource {
             tasks.spawn(serve::accept(cluster.clone(), node, listener));
         }
         Self { cluster, tasks: Arc::new(Mutex::new(tasks)) }
+    }
+
+    /// One broker on a free port of this machine, without TLS and login.
+    pub async fn local() -> Self {
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), ServerSecurity::plaintext()).await;
+        Self::start(vec![listener.expect("a free port")])
     }
 
     /// Ends all brokers and their connections.

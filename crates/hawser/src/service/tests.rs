@@ -151,8 +151,7 @@ async fn until(what: &str, mut good: impl AsyncFnMut() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_take_effect_while_the_link_runs() {
     use hawser_testkit::batches::BatchBuilder;
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), ServerSecurity::plaintext()).await.unwrap();
-    let source = hawser_testkit::fake_source::FakeSource::start(vec![listener]);
+    let source = hawser_testkit::fake_source::FakeSource::local().await;
     let at = source.addresses()[0].to_string();
     source.create("t", 1);
     let dir = tempfile::tempdir().unwrap();

@@ -23,8 +23,7 @@ struct Bed {
 impl Bed {
     /// A source, and a link to it that dials it.
     async fn new() -> Self {
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), ServerSecurity::plaintext()).await.unwrap();
-        let source = FakeSource::start(vec![listener]);
+        let source = FakeSource::local().await;
         let dir = tempfile::tempdir().unwrap();
         let bed = Self { service: service(dir.path()), source, dir };
         let address = bed.source.addresses()[0].to_string();

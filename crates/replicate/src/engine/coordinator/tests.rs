@@ -94,10 +94,8 @@ async fn a_panic_while_it_starts_over_costs_no_mirror() {
         Coordinator::new(config, Arc::new(Nowhere), connector.clone(), board.clone(), throttle, events);
     for name in ["a", "b", "c"] {
         let topic = TopicSpec { name: name.into(), id: hawser_wire::Uuid::from_u128(1), configs: BTreeMap::new() };
-        let (source_topic, source_topic_id) = (name.into(), None);
         let (start, started) = (Start::Latest, [1].into());
-        let spec = MirrorSpec { topic, source_topic, source_topic_id, partitions: 2, start, started, paused: false };
-        coordinator.add(spec).await;
+        coordinator.add(MirrorSpec { partitions: 2, start, started, ..MirrorSpec::new(topic) }).await;
     }
     let left = Arc::new(AtomicU32::new(1));
     for (id, held) in &mut coordinator.parked {
