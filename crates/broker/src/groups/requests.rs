@@ -38,13 +38,13 @@ impl Broker {
             }
             Err(error) => Err(error),
         };
-        match outcome {
-            Ok(Answer::Joined(joined)) => answer_join(version, joined),
-            Ok(Answer::Synced(_) | Answer::Done(_)) => {
-                refused_join(version, member_id, ResponseError::UnknownServerError)
-            }
-            Err(error) => refused_join(version, member_id, error),
-        }
+        let refused = |error| Joined::refused(member_id.to_string(), error);
+        let joined = match outcome {
+            Ok(Answer::Joined(joined)) => joined,
+            Ok(Answer::Synced(_) | Answer::Done(_)) => refused(ResponseError::UnknownServerError),
+            Err(error) => refused(error),
+        };
+        answer_join(version, joined)
     }
 
     fn check_join(&self, caller: &Caller, request: &JoinGroupRequest) -> Result<(), ResponseError> {
@@ -262,20 +262,6 @@ fn answer_join(version: i16, joined: Joined) -> JoinGroupResponse {
         .with_skip_assignment(joined.skip_assignment)
         .with_member_id(StrBytes::from_string(joined.member_id))
         .with_members(joined.members.into_iter().map(member).collect())
-}
-
-fn refused_join(version: i16, member_id: StrBytes, error: ResponseError) -> JoinGroupResponse {
-    let refused = Joined {
-        error: Some(error),
-        generation: -1,
-        protocol_type: None,
-        protocol: None,
-        leader: String::new(),
-        skip_assignment: false,
-        member_id: member_id.to_string(),
-        members: Vec::new(),
-    };
-    answer_join(version, refused)
 }
 
 pub(super) fn identity(member_id: &StrBytes, instance_id: Option<&StrBytes>, generation: i32) -> Identity {

@@ -296,13 +296,10 @@ impl Group {
     }
 }
 
-impl Actions {
-    fn done(&mut self, ticket: Ticket, verdict: Result<(), ResponseError>) {
-        self.answers.push((ticket, Answer::Done(verdict)));
-    }
-
-    fn refuse_join(&mut self, ticket: Ticket, member_id: String, error: ResponseError) {
-        let refused = Joined {
+impl Joined {
+    /// What is answered to a join that is refused.
+    pub(crate) fn refused(member_id: String, error: ResponseError) -> Self {
+        Self {
             error: Some(error),
             generation: -1,
             protocol_type: None,
@@ -311,8 +308,17 @@ impl Actions {
             skip_assignment: false,
             member_id,
             members: Vec::new(),
-        };
-        self.answers.push((ticket, Answer::Joined(refused)));
+        }
+    }
+}
+
+impl Actions {
+    fn done(&mut self, ticket: Ticket, verdict: Result<(), ResponseError>) {
+        self.answers.push((ticket, Answer::Done(verdict)));
+    }
+
+    fn refuse_join(&mut self, ticket: Ticket, member_id: String, error: ResponseError) {
+        self.answers.push((ticket, Answer::Joined(Joined::refused(member_id, error))));
     }
 
     /// Answers what a member that is gone was waiting for.
