@@ -1,7 +1,9 @@
 //! The table of transitions: each row drives a machine into a state, gives one event in, and says what comes out.
 
 use super::*;
+use bytes::Bytes;
 use hawser_store::conformance::batch;
+use hawser_wire::NodeId;
 
 const PATIENCE: Patience = Patience {
     retry_backoff: Duration::from_millis(100),
