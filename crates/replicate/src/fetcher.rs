@@ -312,10 +312,9 @@ impl<S: Store> Fetcher<S> {
         }
         if self.core.sides.is_empty() {
             self.asker = None;
-            self.line = match std::mem::replace(&mut self.line, Line::Down { retry_at: now(), attempts: 0 }) {
-                Line::Up(_) => Line::Down { retry_at: now(), attempts: 0 },
-                line => line,
-            };
+            if matches!(self.line, Line::Up(_)) {
+                self.line = Line::Down { retry_at: now(), attempts: 0 };
+            }
         }
     }
 

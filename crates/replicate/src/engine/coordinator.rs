@@ -5,8 +5,8 @@ use super::mirror::Mirror;
 use super::placement::{COMMANDS_MAX, FetcherHandle, Place};
 use super::{Call, MirrorEvent};
 use crate::config::{MirrorSpec, ReplicateConfig};
-use crate::fetcher::{Command, Held, Notice, Side, now};
-use crate::partition::{Event, Leader, Partition, Report, Start};
+use crate::fetcher::{Command, Held, Notice, now};
+use crate::partition::{Event, Leader, Report, Start};
 use crate::status::{Board, LinkCounters, METRICS_INTERVAL};
 use crate::throttle::Throttle;
 use crate::topics::Topics;
@@ -327,18 +327,8 @@ impl<S: Store> Coordinator<S> {
         let Some(mirror) = self.mirrors.get_mut(source_topic) else { return };
         for index in mirror.partitions..to {
             mirror.not_started.insert(index);
-            let id = TopicPartition::new(source_topic.clone(), index);
-            let mut machine = Partition::new(mirror.start_of(index), self.config.patience);
-            if mirror.paused {
-                machine.on(Event::Pause, now());
-            }
-            let side = Side {
-                topic_id: mirror.source_topic_id,
-                spec: mirror.spec.clone(),
-                place: self.board.place(&self.config.link, &mirror.spec.name, index),
-                copy: None,
-            };
-            self.parked.insert(id.clone(), Box::new(Held { id, machine, side }));
+            let held = mirror.hold(TopicPartition::new(source_topic.clone(), index), &self.config, &self.board);
+            self.parked.insert(held.id.clone(), held);
         }
         mirror.partitions = mirror.partitions.max(to);
         self.board.set_state(&mirror.spec.name, mirror.state());

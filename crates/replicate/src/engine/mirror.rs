@@ -1,11 +1,12 @@
 //! What the coordinator keeps of one mirror topic.
 
-use crate::config::MirrorSpec;
-use crate::partition::Start;
+use crate::config::{MirrorSpec, ReplicateConfig};
+use crate::fetcher::{Held, Side, now};
+use crate::partition::{Event, Partition, Start};
 use crate::reason::Failure;
-use crate::status::TopicState;
+use crate::status::{Board, TopicState};
 use hawser_store::TopicSpec;
-use hawser_wire::Uuid;
+use hawser_wire::{TopicPartition, Uuid};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -25,9 +26,24 @@ pub(super) struct Mirror {
 
 impl Mirror {
     /// Where an empty copy of `partition` begins. One that has started is one that began at 0.
-    pub(super) fn start_of(&self, partition: i32) -> Start {
+    fn start_of(&self, partition: i32) -> Start {
         let is_new = self.not_started.contains(&partition) && !self.started.contains(&partition);
         if is_new { self.start } else { Start::Earliest }
+    }
+
+    /// A machine for partition `id`, without a copy or a leader yet.
+    pub(super) fn hold<P>(&self, id: TopicPartition, config: &ReplicateConfig, board: &Board) -> Box<Held<P>> {
+        let mut machine = Partition::new(self.start_of(id.partition), config.patience);
+        if self.paused {
+            machine.on(Event::Pause, now());
+        }
+        let side = Side {
+            topic_id: self.source_topic_id,
+            spec: self.spec.clone(),
+            place: board.place(&config.link, &self.spec.name, id.partition),
+            copy: None,
+        };
+        Box::new(Held { id, machine, side })
     }
 
     /// What would make a mirror that stands as this one does.

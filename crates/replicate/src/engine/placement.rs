@@ -3,9 +3,8 @@
 //! writers.
 
 use super::coordinator::Coordinator;
-use crate::fetcher::now;
-use crate::fetcher::{Command, Fetcher, Held, Side};
-use crate::partition::{Event, Partition};
+use crate::fetcher::{Command, Fetcher, Held, now};
+use crate::partition::Event;
 use crate::status::Beat;
 use hawser_store::Store;
 use hawser_wire::NodeId;
@@ -83,20 +82,11 @@ impl<S: Store> Coordinator<S> {
         for id in lost {
             self.placed.remove(&id);
             let Some(mirror) = self.mirrors.get(&id.topic) else { continue };
-            let mut machine = Partition::new(mirror.start_of(id.partition), self.config.patience);
-            if mirror.paused {
-                machine.on(Event::Pause, now());
+            let mut held = mirror.hold(id, &self.config, &self.board);
+            if let Some(leader) = self.leaders.get(&held.id) {
+                held.machine.on(Event::Leader(*leader), now());
             }
-            if let Some(leader) = self.leaders.get(&id) {
-                machine.on(Event::Leader(*leader), now());
-            }
-            let side = Side {
-                topic_id: mirror.source_topic_id,
-                spec: mirror.spec.clone(),
-                place: self.board.place(&self.config.link, &mirror.spec.name, id.partition),
-                copy: None,
-            };
-            self.route(Box::new(Held { id, machine, side })).await;
+            self.route(held).await;
         }
     }
 }
