@@ -2,7 +2,9 @@
 //! face; the private Kafka API `OPERATE` carries them as JSON, so one login and one grant on the cluster rule them all.
 //! [`crate::service`] executes them.
 
+pub(crate) use hawser_link::Alteration;
 pub(crate) use hawser_link::mirror::{MirrorAction, MirrorStop};
+
 use hawser_link::promotion::Wait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,7 +36,7 @@ pub(crate) enum Operation {
     /// Change settings of this daemon's half of a link; all of them or none.
     LinkAlterConfigs {
         link: String,
-        changes: Vec<ConfigChange>,
+        changes: Vec<Alteration>,
         /// Check everything, change nothing.
         #[serde(default)]
         validate_only: bool,
@@ -115,15 +117,6 @@ pub(crate) enum RemoteCluster {
     Destination(String),
     /// `--cluster-id`: whichever the other side is.
     Other(String),
-}
-
-/// A setting of a link and what becomes of it.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ConfigChange {
-    pub(crate) name: String,
-    /// `None`: back to the default.
-    pub(crate) value: Option<String>,
 }
 
 /// What came of an operation.

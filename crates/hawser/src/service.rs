@@ -181,7 +181,7 @@ impl Service {
             Operation::LinkList => Ok(Outcome::Links { links: self.links() }),
             Operation::LinkDescribe { link } => Ok(Outcome::Link(self.link_view(&self.link(&link)?, &self.flow()))),
             Operation::LinkAlterConfigs { link, changes, validate_only } => {
-                self.link_alter_configs(&link, changes, validate_only).await
+                self.link_alter_configs(&link, &changes, validate_only).await
             }
             Operation::LinkDescribeConfigs { link } => self.link_describe_configs(&link),
             Operation::LinkDelete { link, force } => {

@@ -3,11 +3,13 @@
 
 use crate::catalogue::{self, Change, Kind};
 use crate::{ConfigErrors, LinkConfig, Parsed, Properties};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A setting and what becomes of it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Alteration {
     /// Its name.
     pub name: String,

@@ -4,7 +4,7 @@ use super::settings::{api_secret, api_secret_variable, set_login};
 use super::{Exit, ask, confirm, inline_or_file, owned, print, unexpected};
 use crate::cli::{Connect, Link, LinkConfiguration, LinkCreate, LinkTask};
 use crate::client::{DaemonClient, read_properties};
-use crate::operations::{ConfigChange, Operation, Outcome, RemoteCluster};
+use crate::operations::{Alteration, Operation, Outcome, RemoteCluster};
 use crate::output;
 use anyhow::bail;
 use hawser_link::{LinkConfig, LinkMode, Properties};
@@ -96,13 +96,13 @@ async fn link_list(connect: &Connect, include_topics: bool) -> anyhow::Result<Ex
 }
 
 /// What `--config` sets (the later wins) and `--delete-config` puts back to its default.
-fn changes(config: &[String], deleted: Vec<String>) -> anyhow::Result<Vec<ConfigChange>> {
+fn changes(config: &[String], deleted: Vec<String>) -> anyhow::Result<Vec<Alteration>> {
     let mut set = BTreeMap::new();
     for text in config {
         set.extend(inline_or_file(text)?);
     }
-    let set = set.into_iter().map(|(name, value)| ConfigChange { name, value: Some(value) });
-    Ok(set.chain(deleted.into_iter().map(|name| ConfigChange { name, value: None })).collect())
+    let set = set.into_iter().map(|(name, value)| Alteration { name, value: Some(value) });
+    Ok(set.chain(deleted.into_iter().map(|name| Alteration { name, value: None })).collect())
 }
 
 async fn link_create(create: LinkCreate) -> anyhow::Result<Exit> {

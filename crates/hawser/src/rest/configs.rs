@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, List, Resource};
 use super::{Asked, Error, segment, unexpected};
-use crate::operations::{ConfigChange, LinkConfigView, Operation, Outcome};
+use crate::operations::{Alteration, LinkConfigView, Operation, Outcome};
 use serde::{Deserialize, Serialize};
 
 /// `KafkaLinkConfigData`, with the spelling that older clients know beside the present one.
@@ -68,13 +68,13 @@ pub(super) async fn get(asked: Asked) -> Result<Answer, Error> {
 /// `PUT …/configs/{config_name}`
 pub(super) async fn put(asked: Asked) -> Result<Answer, Error> {
     let Update { value } = asked.body()?;
-    let change = ConfigChange { name: asked.named("config_name"), value: Some(value) };
+    let change = Alteration { name: asked.named("config_name"), value: Some(value) };
     alter(&asked, vec![change], false).await
 }
 
 /// `DELETE …/configs/{config_name}`
 pub(super) async fn delete(asked: Asked) -> Result<Answer, Error> {
-    let change = ConfigChange { name: asked.named("config_name"), value: None };
+    let change = Alteration { name: asked.named("config_name"), value: None };
     alter(&asked, vec![change], false).await
 }
 
@@ -85,8 +85,8 @@ pub(super) async fn alter_batch(asked: Asked) -> Result<Answer, Error> {
     let change = |Change { name, value, operation }: Change| match (operation.unwrap_or(Kind::Set), value) {
         _ if name.is_empty() => Err(Error::unreadable("Invalid Config Name.")),
         (Kind::Set, None) => Err(Error::unreadable(format!("{name}: SET takes a value."))),
-        (Kind::Set, value) => Ok(ConfigChange { name, value }),
-        (Kind::Delete, _) => Ok(ConfigChange { name, value: None }),
+        (Kind::Set, value) => Ok(Alteration { name, value }),
+        (Kind::Delete, _) => Ok(Alteration { name, value: None }),
     };
     let changes = data.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
     if changes.is_empty() {
@@ -95,7 +95,7 @@ pub(super) async fn alter_batch(asked: Asked) -> Result<Answer, Error> {
     alter(&asked, changes, validate_only).await
 }
 
-async fn alter(asked: &Asked, changes: Vec<ConfigChange>, validate_only: bool) -> Result<Answer, Error> {
+async fn alter(asked: &Asked, changes: Vec<Alteration>, validate_only: bool) -> Result<Answer, Error> {
     let operation = Operation::LinkAlterConfigs { link: asked.link(), changes, validate_only };
     match asked.operate(operation).await? {
         Outcome::LinkConfigsAltered { .. } => Ok(Answer::no_content()),

@@ -2,7 +2,7 @@
 
 use super::links::start_refusal;
 use super::{Service, internal, link_properties};
-use crate::operations::{ConfigChange, LinkConfigView, Outcome, Refusal, RefusalCode};
+use crate::operations::{LinkConfigView, Outcome, Refusal, RefusalCode};
 use crate::persist::persist;
 use hawser_link::catalogue::{self, Change};
 use hawser_link::{Alteration, LinkConfig, alter};
@@ -17,15 +17,13 @@ impl Service {
     pub(super) async fn link_alter_configs(
         &self,
         name: &str,
-        changes: Vec<ConfigChange>,
+        changes: &[Alteration],
         validate_only: bool,
     ) -> Result<Outcome, Refusal> {
         // The other side is tried out first, which may take its time: only changes of settings wait for that.
         let _one_at_a_time = self.settings.lock().await;
         let mut record = self.link(name)?;
-        let alterations: Vec<_> =
-            changes.into_iter().map(|ConfigChange { name, value }| Alteration { name, value }).collect();
-        let altered = alter(name, &record.configs.0, &alterations)
+        let altered = alter(name, &record.configs.0, changes)
             .map_err(|errors| Refusal::new(RefusalCode::InvalidLinkConfig, errors.to_string()))?;
         let warnings: Vec<_> = altered.parsed.warnings.iter().map(ToString::to_string).collect();
         for warning in &warnings {

@@ -3,7 +3,7 @@ mod rights;
 
 use super::*;
 use crate::directory::Directory;
-use crate::operations::{ConfigChange, LinkConfigView, LinkState};
+use crate::operations::{Alteration, LinkConfigView, LinkState};
 use hawser_broker::BrokerConfig;
 use hawser_inbound::{Inbound, InboundOptions};
 use hawser_log::LogConfig;
@@ -109,7 +109,7 @@ async fn settings_are_changed_and_shown() {
     service.operate(&anonymous, &create()).await;
     let alter = |name: &str, value: Option<&str>, validate_only| Operation::LinkAlterConfigs {
         link: "west".to_owned(),
-        changes: vec![ConfigChange { name: name.to_owned(), value: value.map(str::to_owned) }],
+        changes: vec![Alteration { name: name.to_owned(), value: value.map(str::to_owned) }],
         validate_only,
     };
     let paused = "cluster.link.paused";
@@ -171,7 +171,7 @@ async fn settings_take_effect_while_the_link_runs() {
     let end = || service.logs.partition(&id).map_or(0, |log| log.watermarks().log_end.0);
     let append = |base| source.append("t", 0, BatchBuilder::at(base).records(10, 100).build());
     let alter = async |name: &str, value: &str| {
-        let change = ConfigChange { name: name.to_owned(), value: Some(value.to_owned()) };
+        let change = Alteration { name: name.to_owned(), value: Some(value.to_owned()) };
         let link = "west".to_owned();
         let alter = Operation::LinkAlterConfigs { link, changes: vec![change], validate_only: false };
         asked(&service, &anonymous, alter).await

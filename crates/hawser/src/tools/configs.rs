@@ -4,7 +4,7 @@
 use super::Server;
 use crate::client::DaemonClient;
 use crate::commands::{Exit, print, unexpected};
-use crate::operations::{ConfigChange, LinkConfigView, Operation, Outcome};
+use crate::operations::{Alteration, LinkConfigView, Operation, Outcome};
 use anyhow::anyhow;
 use clap::{ArgGroup, Args};
 use std::path::PathBuf;
@@ -63,10 +63,10 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn changes(flags: &Flags) -> anyhow::Result<Vec<ConfigChange>> {
+fn changes(flags: &Flags) -> anyhow::Result<Vec<Alteration>> {
     let added = super::settings(flags.add_config_file.as_deref(), "--add-config", flags.add_config.as_deref())?;
-    let added = added.into_iter().map(|(name, value)| ConfigChange { name, value: Some(value) });
-    let deleted = flags.delete_config.iter().map(|name| ConfigChange { name: name.trim().to_owned(), value: None });
+    let added = added.into_iter().map(|(name, value)| Alteration { name, value: Some(value) });
+    let deleted = flags.delete_config.iter().map(|name| Alteration { name: name.trim().to_owned(), value: None });
     let changes: Vec<_> = added.chain(deleted).collect();
     if changes.is_empty() {
         return Err(anyhow!("--alter needs --add-config, --add-config-file or --delete-config"));
