@@ -117,16 +117,11 @@ const fn key(
     Key { name, kind, default, belongs, change, doc, acted_on: true }
 }
 
-/// A key that nothing is done with yet.
-const fn not_yet(
-    name: &'static str,
-    kind: Kind,
-    default: Option<&'static str>,
-    belongs: Belongs,
-    change: Change,
-    doc: &'static str,
-) -> Key {
-    Key { acted_on: false, ..key(name, kind, default, belongs, change, doc) }
+impl Key {
+    /// A key that nothing is done with yet.
+    const fn not_yet(self) -> Self {
+        Self { acted_on: false, ..self }
+    }
 }
 
 use Belongs::{Both, Dials, Lends, Mirrors};
@@ -142,7 +137,7 @@ pub const CATALOGUE: &[Key] = &[
     // Role.
     key("link.mode", Choice(&["DESTINATION", "SOURCE", "BIDIRECTIONAL"]), Some("DESTINATION"), Both, Fixed, "Role of this half."),
     key("connection.mode", Choice(&["OUTBOUND", "INBOUND"]), Some("OUTBOUND"), Both, Fixed, "Whether this half dials the other cluster or waits to be dialled."),
-    not_yet("remote.link.connection.mode", Choice(&["OUTBOUND", "INBOUND"]), None, Both, Fixed, "Connection mode of the other half of a bidirectional link."),
+    key("remote.link.connection.mode", Choice(&["OUTBOUND", "INBOUND"]), None, Both, Fixed, "Connection mode of the other half of a bidirectional link.").not_yet(),
     key("cluster.link.prefix", Prefix, None, Mirrors, Fixed, "Put before the names of mirror topics."),
     key("consumer.group.prefix.enable", Boolean, Some("false"), Mirrors, Fixed, "Put the prefix before synced group ids too."),
     key("cluster.link.paused", Boolean, Some("false"), Mirrors, Live, "Pauses the whole link."),
@@ -154,14 +149,14 @@ pub const CATALOGUE: &[Key] = &[
     key("local.bootstrap.servers", List, None, Lends, Live, "HOST:PORT of brokers of the local cluster; default: the cluster that the daemon stands beside. Brokers named here count as near."),
     key("local.listener.name", Text, None, Lends, Live, "Name of the local cluster's listener. Informative: addresses are those that the bootstrap listener advertises."),
     key("local.listener", Text, None, Lends, Live, "Another spelling of local.listener.name."),
-    not_yet("client.dns.lookup", Choice(&["use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"]), Some("use_all_dns_ips"), Dials, Live, "Every address of a name is tried."),
+    key("client.dns.lookup", Choice(&["use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"]), Some("use_all_dns_ips"), Dials, Live, "Every address of a name is tried.").not_yet(),
     // Time-outs.
     key("reconnect.backoff.ms", Integer(1, MS_MAX), Some("50"), Both, Live, "First wait before dialling again; doubles with 20 % jitter."),
     key("reconnect.backoff.max.ms", Integer(1, MS_MAX), Some("1000"), Both, Live, "Longest wait before dialling again."),
     key("retry.backoff.ms", Integer(0, MS_MAX), Some("100"), Both, Live, "Wait before a failed request is sent again."),
     key("retry.backoff.max.ms", Integer(0, MS_MAX), Some("1000"), Both, Live, "Longest wait before a failed request is sent again."),
     key("request.timeout.ms", Integer(1, MS_MAX), Some("30000"), Both, Live, "How long an answer is waited for."),
-    not_yet("default.api.timeout.ms", Integer(1, MS_MAX), Some("60000"), Both, Live, "How long an operation with its retries may take."),
+    key("default.api.timeout.ms", Integer(1, MS_MAX), Some("60000"), Both, Live, "How long an operation with its retries may take.").not_yet(),
     key("socket.connection.setup.timeout.ms", Integer(100, MS_MAX), Some("10000"), Both, Live, "How long one dial (TCP, TLS, login) may take."),
     key("socket.connection.setup.timeout.max.ms", Integer(100, MS_MAX), Some("30000"), Both, Live, "How long setting up a connection with its retries may take."),
     key("connections.max.idle.ms", Integer(1000, i64::MAX), Some("600000"), Both, Live, "A channel without requests for that long is closed."),
@@ -176,8 +171,8 @@ pub const CATALOGUE: &[Key] = &[
     key("replica.fetch.min.bytes", Integer(0, MS_MAX), Some("1"), Mirrors, Live, "Bytes that a fetch waits for."),
     key("replica.fetch.response.max.bytes", Integer(1024, MS_MAX), Some("10485760"), Mirrors, Live, "Most bytes of one fetch."),
     key("replica.fetch.wait.max.ms", Integer(0, 60_000), Some("500"), Mirrors, Live, "How long a fetch waits for its least bytes."),
-    not_yet("replica.socket.timeout.ms", Integer(1000, MS_MAX), Some("30000"), Mirrors, Live, "How long a fetch's answer is waited for."),
-    not_yet("replica.socket.receive.buffer.bytes", Integer(-1, MS_MAX), Some("-1"), Mirrors, Live, "TCP receive buffer; -1: the system's."),
+    key("replica.socket.timeout.ms", Integer(1000, MS_MAX), Some("30000"), Mirrors, Live, "How long a fetch's answer is waited for.").not_yet(),
+    key("replica.socket.receive.buffer.bytes", Integer(-1, MS_MAX), Some("-1"), Mirrors, Live, "TCP receive buffer; -1: the system's.").not_yet(),
     // The source half's own say over what leaves.
     key("hawser.egress.topics.filters", TopicFilters, None, Lends, Live, "Topics that may leave this site, in the form of auto.create.mirror.topics.filters; all others are hidden and refused. Unset: all."),
     key("hawser.egress.bytes.per.second", Integer(1024, i64::MAX), None, Lends, Live, "Most bytes a second that leave over this link, all channels together. Unset: no limit."),

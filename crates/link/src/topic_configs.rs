@@ -9,7 +9,7 @@ pub const ALWAYS: [&str; 4] =
     ["cleanup.policy", "max.message.bytes", "message.timestamp.difference.max.ms", "message.timestamp.type"];
 
 /// Copied if listed.
-pub const IF_LISTED: [&str; 22] = [
+const IF_LISTED: [&str; 22] = [
     "compression.type",
     "confluent.segment.speculative.prefetch.enable",
     "delete.retention.ms",
@@ -36,7 +36,7 @@ pub const IF_LISTED: [&str; 22] = [
 
 /// What `topic.config.sync.include` is when nobody sets it. The reference's own default is not published; this is what
 /// says how a log is kept, read and compacted, so that a promoted topic goes on as its source did.
-pub const DEFAULT_INCLUDE: [&str; 14] = [
+pub(crate) const DEFAULT_INCLUDE: [&str; 14] = [
     "cleanup.policy",
     "compression.type",
     "delete.retention.ms",
@@ -60,7 +60,7 @@ const INDEPENDENT: [&str; 2] = ["follower.replication.throttled.replicas", "lead
 ///
 /// # Errors
 /// What is wrong with the list, each thing with its remedy.
-pub fn parse_include<'a>(names: impl Iterator<Item = &'a str>) -> Result<BTreeSet<&'static str>, Vec<String>> {
+pub(crate) fn parse_include<'a>(names: impl Iterator<Item = &'a str>) -> Result<BTreeSet<&'static str>, Vec<String>> {
     let (mut include, mut wrong) = (BTreeSet::new(), Vec::new());
     for name in names {
         match ALWAYS.iter().chain(&IF_LISTED).find(|known| **known == name) {

@@ -7,12 +7,10 @@
 
 use crate::disk::Durably;
 use crate::flush::{TOGETHER_MIN, flush_together};
-use crate::header::Header;
 use crate::logs::Logs;
 use crate::partition::{PartitionLog, lock};
 use crate::producers::Producers;
 use crate::{Error, TopicConfig};
-use bytes::{BufMut, BytesMut};
 use hawser_wire::{Batch, BatchHeader, LeaderEpoch, Offset, TopicPartition};
 use std::io;
 use std::sync::Arc;
@@ -101,12 +99,11 @@ impl PartitionLog {
     /// Ends the `open` transactions: producer id, first offset, producer epoch.
     fn abort(&self, open: &[(i64, Offset, i16)], epoch: LeaderEpoch, now_ms: i64) -> Result<(), Error> {
         let log_end = self.watermarks().log_end;
-        let markers: Vec<_> = (log_end.0..)
-            .zip(open)
-            .map(|(at, (producer_id, _, producer_epoch))| {
-                abort_marker(Offset(at), epoch, *producer_id, *producer_epoch, now_ms)
-            })
-            .collect();
+        let markers = (log_end.0..).zip(open).map(|(at, (producer_id, _, producer_epoch))| {
+            abort_marker(Offset(at), epoch, *producer_id, *producer_epoch, now_ms)
+        });
+        let markers =
+            markers.collect::<io::Result<Vec<_>>>().map_err(|source| self.io("abort transactions of", source))?;
         self.append_in_turn(&markers, false)?;
         Ok(())
     }
@@ -144,34 +141,21 @@ impl PartitionLog {
 
 /// The batch with which a transaction coordinator aborts (`MemoryRecords.withEndTransactionMarker`): one control record, key
 /// version 0 and type ABORT, value version 0 and the coordinator's epoch.
-fn abort_marker(at: Offset, leader_epoch: LeaderEpoch, producer_id: i64, producer_epoch: i16, now_ms: i64) -> Batch {
+fn abort_marker(
+    base_offset: Offset,
+    leader_epoch: LeaderEpoch,
+    producer_id: i64,
+    producer_epoch: i16,
+    now_ms: i64,
+) -> io::Result<Batch> {
     // Length, attributes, timestamp and offset delta, key (4 bytes), value (6 bytes), no headers; lengths as zigzag varints.
     let record = [32, 0, 0, 0, 8, 0, 0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0];
-    let attributes = 0x30_i16; // transactional, control
-    let mut checked = BytesMut::new();
-    checked.put_i16(attributes);
-    checked.put_i32(0); // last offset delta
-    checked.put_i64(now_ms);
-    checked.put_i64(now_ms);
-    checked.put_i64(producer_id);
-    checked.put_i16(producer_epoch);
-    checked.put_i32(-1); // base sequence
-    checked.put_i32(1); // records
-    checked.put_slice(&record);
-    let crc = crc32c::crc32c(&checked);
-    let mut bytes = BytesMut::new();
-    bytes.put_i64(at.0);
-    bytes.put_i32(checked.len() as i32 + 9);
-    bytes.put_i32(leader_epoch.0);
-    bytes.put_u8(2);
-    bytes.put_u32(crc);
-    bytes.put(checked);
     let header = BatchHeader {
-        base_offset: at,
-        size_bytes: bytes.len(),
+        base_offset,
+        size_bytes: 0,
         leader_epoch,
-        crc,
-        attributes,
+        crc: 0,
+        attributes: 0x30, // transactional, control
         last_offset_delta: 0,
         base_timestamp: now_ms,
         max_timestamp: now_ms,
@@ -180,6 +164,5 @@ fn abort_marker(at: Offset, leader_epoch: LeaderEpoch, producer_id: i64, produce
         base_sequence: -1,
         record_count: 1,
     };
-    debug_assert_eq!(Header::parse(&bytes), Some(Header::from(&header)));
-    Batch { header, bytes: bytes.freeze() }
+    Batch::seal(header, &record)
 }

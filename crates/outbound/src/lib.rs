@@ -34,7 +34,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// How long requests on the channels of a half that is replaced may take to be answered: a long poll of a fetch, and more.
-pub const RETIRE_MAX: Duration = Duration::from_secs(10);
+const RETIRE_MAX: Duration = Duration::from_secs(10);
 
 /// A running source half. Dropping it ends the half at once, without a goodbye.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub struct Outbound {
 impl Outbound {
     /// Starts a half on the current tokio runtime. It goes on by itself through every failure until it is stopped.
     pub fn spawn(config: OutboundConfig) -> Self {
-        let (sender, status) = watch::channel(OutboundStatus::new());
+        let (sender, status) = watch::channel(OutboundStatus::default());
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::new(config.into_shared());
         let task = tokio::spawn(supervise::run(Arc::clone(&shared), sender, stopped));
@@ -68,7 +68,7 @@ impl Outbound {
     }
 
     /// Ends a half that another one of the same member and epoch has superseded: its channels take no more requests and
-    /// close once the last is answered, so that nobody waits for an answer in vain. Takes at most [`RETIRE_MAX`] and what
+    /// close once the last is answered, so that nobody waits for an answer in vain. Takes at most `RETIRE_MAX` and what
     /// [`stop`](Self::stop) takes.
     pub async fn retire(self) {
         self.shared.retired.send_replace(true);

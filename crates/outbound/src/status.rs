@@ -84,10 +84,6 @@ impl Default for OutboundStatus {
 }
 
 impl OutboundStatus {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     pub(crate) fn waiting_for_local(&mut self, reason: String) {
         self.enter(OutboundState::WaitingForLocal);
         (self.reason, self.cause) = (Some(reason), Some(Cause::Local));

@@ -54,7 +54,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_half_that_panics_is_shown_and_starts_over() {
-        let (status, mut shown) = watch::channel(OutboundStatus::new());
+        let (status, mut shown) = watch::channel(OutboundStatus::default());
         let (stop, stopped) = oneshot::channel();
         let begun = Instant::now();
         let supervised = tokio::spawn(async move {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// How long another topic id or a lower number of partitions must be seen before the mirror fails: a broker that is cut
 /// off from its controller answers with old metadata for about as long as a session lasts at the longest.
-pub const CONFIRM: Duration = Duration::from_secs(3);
+const CONFIRM: Duration = Duration::from_secs(3);
 
 /// The machine.
 #[derive(Debug)]

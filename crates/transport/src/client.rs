@@ -159,28 +159,13 @@ impl KafkaClient {
         version_max: i16,
         extra_wait: Duration,
     ) -> Result<(i16, M::Response), ClientError> {
-        let (version, body) = self.call_frame(request, version_max, extra_wait).await?;
-        Ok((version, api::decode_response::<M>(version, body)?))
-    }
-
-    /// As [`call`](Self::call), but leaves the answer's body (what follows the response head) undecoded: for Fetch, whose
-    /// caller takes it apart without copying.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn call_frame<M: Request>(
-        &self,
-        request: &M,
-        version_max: i16,
-        extra_wait: Duration,
-    ) -> Result<(i16, Bytes), ClientError> {
         let api = name::<M>();
         let version = self.version::<M>(version_max).ok_or(ClientError::Unsupported { api })?;
         let id = self.next_id();
         let frame = api::encode_request(version, id, &self.shared.options.client_id, request)?;
         let answer = self.send(api, id, frame, extra_wait).await?;
         let (_, body) = api::split_response(M::KEY, version, answer)?;
-        Ok((version, body))
+        Ok((version, api::decode_response::<M>(version, body)?))
     }
 
     /// As [`call`](Self::call) with the body already encoded (private keys, forwarded frames).

@@ -96,7 +96,17 @@ impl BatchWriter {
         } else if !header.is_log_append_time() {
             header.max_timestamp = max_timestamp;
         }
-        header.size_bytes = HEADER_BYTES + body.len();
+        Batch::seal(header, &body)
+    }
+}
+
+impl Batch {
+    /// A batch of `header` around `records`, which are encoded and compressed as it says. Its size and its CRC are set here.
+    ///
+    /// # Errors
+    /// When it exceeds 2 GiB.
+    pub fn seal(mut header: BatchHeader, records: &[u8]) -> Result<Self> {
+        header.size_bytes = HEADER_BYTES + records.len();
         let length = i32::try_from(header.size_bytes - LOG_OVERHEAD_BYTES).map_err(Error::other)?;
         let mut checked = BytesMut::with_capacity(header.size_bytes);
         checked.put_i16(header.attributes);
@@ -107,7 +117,7 @@ impl BatchWriter {
         checked.put_i16(header.producer_epoch);
         checked.put_i32(header.base_sequence);
         checked.put_i32(header.record_count);
-        checked.put_slice(&body);
+        checked.put_slice(records);
         header.crc = crc32c::crc32c(&checked);
         let mut bytes = BytesMut::with_capacity(header.size_bytes);
         bytes.put_i64(header.base_offset.0);
@@ -116,7 +126,7 @@ impl BatchWriter {
         bytes.put_u8(2);
         bytes.put_u32(header.crc);
         bytes.put_slice(&checked);
-        Ok(Batch { header, bytes: Bytes::from(bytes) })
+        Ok(Self { header, bytes: Bytes::from(bytes) })
     }
 }
 
