@@ -159,7 +159,7 @@ impl KafkaClient {
         version_max: i16,
         extra_wait: Duration,
     ) -> Result<(i16, M::Response), ClientError> {
-        let api = name::<M>();
+        let api = api::name(M::KEY).unwrap_or("request");
         let version = self.version::<M>(version_max).ok_or(ClientError::Unsupported { api })?;
         let id = self.next_id();
         let frame = api::encode_request(version, id, &self.shared.options.client_id, request)?;
@@ -245,13 +245,6 @@ impl fmt::Debug for KafkaClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaClient").field("closed", &self.is_closed()).finish_non_exhaustive()
     }
-}
-
-/// `FetchRequest` → `Fetch`.
-fn name<M>() -> &'static str {
-    let name = std::any::type_name::<M>();
-    let name = name.rsplit("::").next().unwrap_or(name);
-    name.strip_suffix("Request").unwrap_or(name)
 }
 
 async fn api_versions(
