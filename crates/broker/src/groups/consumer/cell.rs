@@ -1,6 +1,7 @@
 //! A group's machine behind its lock, with the count of what is durable of it.
 
-use super::{Beaten, Catalogue, ConsumerGroup, Heartbeat, Refusal};
+use super::{Beaten, Catalogue, ConsumerGroup, Heartbeat};
+use crate::ApiError;
 use crate::groups::wall_ms;
 use hawser_state::GroupRecord;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,7 +47,7 @@ impl Cell {
         &self,
         beat: Heartbeat,
         catalogue: &Catalogue<'_>,
-    ) -> Option<(Result<Beaten, Refusal>, Chores)> {
+    ) -> Option<(Result<Beaten, ApiError>, Chores)> {
         let mut inner = self.lock();
         if inner.is_retired {
             return None;

@@ -1,6 +1,7 @@
 //! All consumer-protocol groups of the cluster: where their cells come from, and where changes of them go.
 
-use super::{Beaten, Catalogue, Cell, Chores, ConsumerGroup, Heartbeat, Refusal, Rules};
+use super::{Beaten, Catalogue, Cell, Chores, ConsumerGroup, Heartbeat, Rules};
+use crate::ApiError;
 use crate::groups::Coordinator;
 use crate::groups::machine::Identity;
 use hawser_state::{ConsumerMemberRecord, GroupRecord};
@@ -26,7 +27,7 @@ impl Coordinator {
         group: &str,
         beat: Heartbeat,
         catalogue: &Catalogue<'_>,
-    ) -> Result<Beaten, Refusal> {
+    ) -> Result<Beaten, ApiError> {
         loop {
             let cell = self.consumer_cell(group, beat.epoch == 0)?;
             // Retired between the look-up and the question: look again.
@@ -39,15 +40,15 @@ impl Coordinator {
                 return answer;
             }
             if !self.writer.write_consumer_group(cell).await {
-                return Err((ResponseError::CoordinatorNotAvailable, "the group could not be kept".to_owned()));
+                return Err(ApiError::new(ResponseError::CoordinatorNotAvailable, "the group could not be kept"));
             }
             return answer;
         }
     }
 
     /// The cell of `group`, taken from the disk or made new. A classic group without members becomes one of this protocol.
-    fn consumer_cell(&self, group: &str, may_create: bool) -> Result<Arc<Cell>, Refusal> {
-        let not_found = |what: &str| (ResponseError::GroupIdNotFound, format!("Group {group} {what}."));
+    fn consumer_cell(&self, group: &str, may_create: bool) -> Result<Arc<Cell>, ApiError> {
+        let not_found = |what: &str| ApiError::new(ResponseError::GroupIdNotFound, format!("Group {group} {what}."));
         let mut consumers = self.consumers();
         if let Some(cell) = consumers.get(group) {
             return Ok(Arc::clone(cell));
@@ -58,7 +59,7 @@ impl Coordinator {
         }
         let record = self.state.group(group).map_err(|error| {
             warn!(%error, group, "group not read");
-            (ResponseError::CoordinatorNotAvailable, "the group could not be read".to_owned())
+            ApiError::new(ResponseError::CoordinatorNotAvailable, "the group could not be read")
         })?;
         let is_consumer = record.as_ref().is_some_and(|record| record.consumer.is_some());
         if !may_create && !is_consumer {
@@ -67,7 +68,7 @@ impl Coordinator {
         classic.remove(group);
         if consumers.len() + classic.len() >= self.config.groups_max {
             warn!(group, groups_max = self.config.groups_max, "no further group with members");
-            return Err((ResponseError::GroupMaxSizeReached, "there are too many groups with members".to_owned()));
+            return Err(ApiError::new(ResponseError::GroupMaxSizeReached, "there are too many groups with members"));
         }
         let epoch = record.map_or(0, |record| record.generation);
         let cell = Arc::new(Cell::new(group, ConsumerGroup::new(self.consumer_rules(), epoch)));

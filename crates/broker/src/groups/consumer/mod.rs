@@ -15,6 +15,7 @@ mod requests;
 
 pub(super) use cell::{Cell, Chores};
 
+use crate::ApiError;
 use assignors::{Assignor, Subscriber};
 use hawser_state::{ConsumerGroupRecord, ConsumerMemberRecord, GroupRecord, MemberState, Partitions, TopicShape};
 use hawser_wire::ResponseError;
@@ -72,9 +73,6 @@ pub(super) struct Catalogue<'a> {
     pub(super) version: u64,
     pub(super) topic: &'a (dyn Fn(&str) -> Option<TopicShape> + Sync),
 }
-
-/// An error with words for the client.
-pub(super) type Refusal = (ResponseError, String);
 
 pub(super) struct ConsumerGroup {
     rules: Rules,
@@ -161,7 +159,7 @@ impl ConsumerGroup {
         catalogue: &Catalogue<'_>,
         now: Instant,
         wall_ms: i64,
-    ) -> Result<Beaten, Refusal> {
+    ) -> Result<Beaten, ApiError> {
         let before = self.state_name();
         let beaten = if beat.epoch < 0 { self.leave(&beat) } else { self.stay(&mut beat, catalogue, now) };
         if self.state_name() != before {
@@ -170,7 +168,7 @@ impl ConsumerGroup {
         beaten
     }
 
-    fn stay(&mut self, beat: &mut Heartbeat, catalogue: &Catalogue<'_>, now: Instant) -> Result<Beaten, Refusal> {
+    fn stay(&mut self, beat: &mut Heartbeat, catalogue: &Catalogue<'_>, now: Instant) -> Result<Beaten, ApiError> {
         self.admit(beat)?;
         let is_new = !self.members.contains_key(&beat.member_id);
         let session_deadline = now + self.rules.session_timeout;
@@ -204,14 +202,14 @@ impl ConsumerGroup {
     }
 
     /// Whether this is a member, or may become one; a static member takes its predecessor's place here.
-    fn admit(&mut self, beat: &Heartbeat) -> Result<(), Refusal> {
+    fn admit(&mut self, beat: &Heartbeat) -> Result<(), ApiError> {
         let is_joining = beat.epoch == 0;
         let is_known = self.members.contains_key(&beat.member_id);
         let holder = beat.instance_id.as_deref().and_then(|instance| self.with_instance(instance));
         if is_joining && !is_known && holder.is_none() && self.members.len() >= self.rules.size_max {
             let message =
                 format!("The consumer group has reached its maximum capacity of {} members.", self.rules.size_max);
-            return Err((ResponseError::GroupMaxSizeReached, message));
+            return Err(ApiError::new(ResponseError::GroupMaxSizeReached, message));
         }
         match (&beat.instance_id, holder.map(str::to_owned)) {
             (Some(instance), None) if !is_joining => Err(unknown_instance(instance)),
@@ -241,11 +239,11 @@ impl ConsumerGroup {
     }
 
     /// A static member that said it would be back is back, under a new id.
-    fn replace(&mut self, old: &str, new: &str, instance: &str) -> Result<(), Refusal> {
+    fn replace(&mut self, old: &str, new: &str, instance: &str) -> Result<(), ApiError> {
         if self.members.get(old).is_some_and(|member| member.record.epoch != LEAVE_FOR_NOW) {
             let message =
                 format!("Static member {new} with instance id {instance} cannot join: {old} owns the instance id.");
-            return Err((ResponseError::UnreleasedInstanceId, message));
+            return Err(ApiError::new(ResponseError::UnreleasedInstanceId, message));
         }
         let Some(mut member) = self.members.remove(old) else { return Ok(()) };
         member.record.member_id = new.to_owned();
@@ -255,7 +253,7 @@ impl ConsumerGroup {
     }
 
     /// `throwIfConsumerGroupMemberEpochIsInvalid`. The previous epoch passes if the answer with the new one was lost.
-    fn check_epoch(&self, beat: &Heartbeat) -> Result<(), Refusal> {
+    fn check_epoch(&self, beat: &Heartbeat) -> Result<(), ApiError> {
         let Some(Member { record, .. }) = self.members.get(&beat.member_id) else {
             return Err(unknown_member(&beat.member_id));
         };
@@ -270,10 +268,10 @@ impl ConsumerGroup {
              The member must abandon all its partitions and rejoin.",
             beat.epoch, record.epoch
         );
-        Err((ResponseError::FencedMemberEpoch, message))
+        Err(ApiError::new(ResponseError::FencedMemberEpoch, message))
     }
 
-    fn leave(&mut self, beat: &Heartbeat) -> Result<Beaten, Refusal> {
+    fn leave(&mut self, beat: &Heartbeat) -> Result<Beaten, ApiError> {
         let id = &beat.member_id;
         if let Some(instance) = &beat.instance_id {
             match self.with_instance(instance) {
@@ -333,14 +331,14 @@ impl ConsumerGroup {
     }
 
     /// Computes the targets anew if the group has changed since.
-    fn assign(&mut self) -> Result<(), Refusal> {
+    fn assign(&mut self) -> Result<(), ApiError> {
         if self.assignment_epoch == self.epoch {
             return Ok(());
         }
         let partitions: i64 = self.topics.values().map(|shape| i64::from(shape.partitions)).sum();
         if usize::try_from(partitions).is_ok_and(|partitions| partitions > PARTITIONS_MAX) {
             let message = format!("The group subscribes to more than {PARTITIONS_MAX} partitions.");
-            return Err((ResponseError::GroupMaxSizeReached, message));
+            return Err(ApiError::new(ResponseError::GroupMaxSizeReached, message));
         }
         self.assignor = self.preferred_assignor();
         let exists = |name: &&String| self.topics.contains_key(*name);
@@ -478,19 +476,17 @@ fn update(record: &mut ConsumerMemberRecord, beat: &mut Heartbeat) {
     }
 }
 
-fn unknown_member(id: &str) -> Refusal {
-    (ResponseError::UnknownMemberId, format!("Member {id} is not a member of the group."))
+fn unknown_member(id: &str) -> ApiError {
+    ApiError::new(ResponseError::UnknownMemberId, format!("Member {id} is not a member of the group."))
 }
 
-fn unknown_instance(instance: &str) -> Refusal {
-    (ResponseError::UnknownMemberId, format!("Instance id {instance} is unknown."))
+fn unknown_instance(instance: &str) -> ApiError {
+    ApiError::new(ResponseError::UnknownMemberId, format!("Instance id {instance} is unknown."))
 }
 
-fn fenced_instance(id: &str, instance: &str) -> Refusal {
-    (
-        ResponseError::FencedInstanceId,
-        format!("Static member {id} with instance id {instance} was fenced by another member."),
-    )
+fn fenced_instance(id: &str, instance: &str) -> ApiError {
+    let message = format!("Static member {id} with instance id {instance} was fenced by another member.");
+    ApiError::new(ResponseError::FencedInstanceId, message)
 }
 
 #[cfg(test)]

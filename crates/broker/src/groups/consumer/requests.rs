@@ -1,11 +1,11 @@
 //! ConsumerGroupHeartbeat and ConsumerGroupDescribe (KIP-848).
 
 use super::assignors::Assignor;
-use super::{Beaten, Catalogue, Heartbeat, LEAVE, LEAVE_FOR_NOW, Refusal};
+use super::{Beaten, Catalogue, Heartbeat, LEAVE, LEAVE_FOR_NOW};
 use crate::cluster::{OPERATIONS_OMITTED, topic_name};
 use crate::dispatch::Caller;
 use crate::requests::distinct;
-use crate::{Broker, Operation, Resource};
+use crate::{ApiError, Broker, Operation, Resource};
 use hawser_state::{ConsumerMemberRecord, Partitions, TopicShape};
 use hawser_wire::messages::consumer_group_describe_response::{
     Assignment as DescribedAssignment, DescribedGroup, Member, TopicPartitions as DescribedPartitions,
@@ -52,15 +52,15 @@ impl Broker {
                     };
                     Assignment::default().with_topic_partitions(assigned.into_iter().map(topic).collect())
                 })),
-            Err((error, message)) => ConsumerGroupHeartbeatResponse::default()
-                .with_error_code(error.code())
-                .with_error_message(Some(StrBytes::from_string(message)))
+            Err(error) => ConsumerGroupHeartbeatResponse::default()
+                .with_error_code(error.code.code())
+                .with_error_message(Some(StrBytes::from_string(error.message)))
                 .with_member_id(None)
                 .with_assignment(None),
         }
     }
 
-    async fn beat(&self, caller: &Caller, group: &str, mut heartbeat: Heartbeat) -> Result<Beaten, Refusal> {
+    async fn beat(&self, caller: &Caller, group: &str, mut heartbeat: Heartbeat) -> Result<Beaten, ApiError> {
         let topic = |name: &str| {
             let topic = self.state.topic(name)?;
             Some(TopicShape { id: topic.id, partitions: topic.partitions })
@@ -83,13 +83,13 @@ impl Broker {
         caller: &Caller,
         client_id: &str,
         request: ConsumerGroupHeartbeatRequest,
-    ) -> Result<Heartbeat, Refusal> {
-        let invalid = |message: &str| (ResponseError::InvalidRequest, message.to_owned());
+    ) -> Result<Heartbeat, ApiError> {
+        let invalid = |message: &str| ApiError::new(ResponseError::InvalidRequest, message);
         if request.group_id.is_empty() {
             return Err(invalid("GroupId can't be empty."));
         }
         self.check_group(caller, Operation::Read, &request.group_id)
-            .map_err(|error| (error, "not authorized: READ on the group is needed".to_owned()))?;
+            .map_err(|error| ApiError::new(error, "not authorized: READ on the group is needed"))?;
         if request.instance_id.as_ref().is_some_and(|id| id.is_empty()) {
             return Err(invalid("InstanceId can't be empty."));
         }
@@ -121,15 +121,15 @@ impl Broker {
         if let Some(assignor) = request.server_assignor.as_ref().filter(|name| Assignor::named(name).is_none()) {
             let known = Assignor::ALL.map(Assignor::as_str).join(", ");
             let message = format!("ServerAssignor {assignor} is not supported. Supported assignors: {known}.");
-            return Err((ResponseError::UnsupportedAssignor, message));
+            return Err(ApiError::new(ResponseError::UnsupportedAssignor, message));
         }
         let names = request.subscribed_topic_names;
         if names.as_ref().is_some_and(|names| names.len() > NAMES_MAX) {
             return Err(invalid(&format!("more than {NAMES_MAX} topics in a subscription: use a regex")));
         }
         if names.iter().flatten().any(|name| !self.may_see(caller, name)) {
-            let message = "not authorized: DESCRIBE on each subscribed topic is needed".to_owned();
-            return Err((ResponseError::TopicAuthorizationFailed, message));
+            let message = "not authorized: DESCRIBE on each subscribed topic is needed";
+            return Err(ApiError::new(ResponseError::TopicAuthorizationFailed, message));
         }
         let text = |text: Option<StrBytes>| text.map(|text| text.to_string());
         // A client of version 0 leaves it to us to name it.
@@ -232,13 +232,16 @@ impl Broker {
 }
 
 /// RE2's syntax, as Kafka's brokers take it; a topic is named if the whole of its name matches.
-fn compile(regex: &str) -> Result<Regex, Refusal> {
+fn compile(regex: &str) -> Result<Regex, ApiError> {
     let refused = |reason: String| {
         let message = format!("SubscribedTopicRegex `{regex}` is not a valid regular expression: {reason}.");
-        (ResponseError::InvalidRegularExpression, message)
+        ApiError::new(ResponseError::InvalidRegularExpression, message)
     };
     if regex.len() > REGEX_BYTES_MAX {
-        return Err((ResponseError::InvalidRegularExpression, format!("a regex has at most {REGEX_BYTES_MAX} bytes")));
+        return Err(ApiError::new(
+            ResponseError::InvalidRegularExpression,
+            format!("a regex has at most {REGEX_BYTES_MAX} bytes"),
+        ));
     }
     // First alone, so that a stray parenthesis does not pair up with ours.
     let build = |text: &str| RegexBuilder::new(text).size_limit(REGEX_COMPILED_BYTES_MAX).build();

@@ -32,7 +32,7 @@ impl Bench {
             Some(TopicShape { id: id_of(at), partitions: *topics.get(at)? })
         };
         let catalogue = Catalogue { version: self.version, topic: &topic };
-        self.group.heartbeat(beat, &catalogue, self.now, 7).map_err(|(error, _)| error)
+        self.group.heartbeat(beat, &catalogue, self.now, 7).map_err(|error| error.code)
     }
 
     fn join(&mut self, member: &str, names: &[&str]) -> Beaten {
