@@ -15,11 +15,21 @@ use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const PARTITIONS: i32 = 3;
+const DESTINATION_HALF: [&str; 5] =
+    ["link", "create", "l", "--config", "link.mode=DESTINATION,connection.mode=INBOUND"];
 
 fn daemon(folder: &Path, name: &str, more: &[(&str, &str)]) -> Daemon {
     let binary = Path::new(env!("CARGO_BIN_EXE_hawser"));
     let spec = DaemonSpec::new(binary, folder, name, "PLAINTEXT").property("allow.everyone.if.no.acl.found", "true");
     more.iter().fold(spec, |spec, (key, value)| spec.property(key, value)).start().expect(name)
+}
+
+/// A destination, a daemon beside the source cluster `at`, and the settings of the half that links the two.
+fn sites(folder: &Path, at: &str) -> (Daemon, Daemon, String) {
+    let cloud = daemon(folder, "cloud", &[]);
+    let on_prem = daemon(folder, "on-prem", &[("local.bootstrap.servers", at)]);
+    let to_cloud = format!("link.mode=SOURCE,bootstrap.servers={}", cloud.bootstrap());
+    (cloud, on_prem, to_cloud)
 }
 
 fn json(daemon: &Daemon, args: &[&str]) -> Value {
@@ -81,26 +91,23 @@ async fn a_link_from_its_making_to_its_end() {
 
 fn story(source: &FakeSource, at: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let mut cloud = daemon(folder.path(), "cloud", &[]);
-    let mut on_prem = daemon(folder.path(), "on-prem", &[("local.bootstrap.servers", at)]);
-    let to_cloud = format!("link.mode=SOURCE,bootstrap.servers={}", cloud.bootstrap());
+    let (mut cloud, mut on_prem, to_cloud) = sites(folder.path(), at);
     let source_half = ["link", "create", "l", "--config", &to_cloud];
-    let destination_half = ["link", "create", "l", "--config", "link.mode=DESTINATION,connection.mode=INBOUND"];
 
     // Refusals by name, and nothing stays behind.
     refused(&on_prem.command(&source_half).unwrap(), "NoSuchLink: the destination has no link of that name");
     assert_eq!(on_prem.run(&["link", "list"]).unwrap(), "No cluster links found.\n");
-    let wrong_side = [&destination_half[..], &["--destination-cluster", "x"]].concat();
+    let wrong_side = [&DESTINATION_HALF[..], &["--destination-cluster", "x"]].concat();
     refused(&cloud.command(&wrong_side).unwrap(), "makes this cluster the destination");
-    let both = [&destination_half[..], &["--cluster", "not-this-one"]].concat();
+    let both = [&DESTINATION_HALF[..], &["--cluster", "not-this-one"]].concat();
     refused(&cloud.command(&both).unwrap(), "--cluster not-this-one: the daemon's cluster is ");
     refused(
         &cloud.command(&["mirror", "create", "orders", "--link", "l"]).unwrap(),
         "Cluster link 'l' does not exist.",
     );
 
-    assert_eq!(cloud.run(&destination_half).unwrap(), "Created cluster link \"l\".\n");
-    refused(&cloud.command(&destination_half).unwrap(), "Cluster link \"l\" already exists.");
+    assert_eq!(cloud.run(&DESTINATION_HALF).unwrap(), "Created cluster link \"l\".\n");
+    refused(&cloud.command(&DESTINATION_HALF).unwrap(), "Cluster link \"l\" already exists.");
     let dry = [&source_half[..], &["--validate-only"]].concat();
     assert_eq!(on_prem.run(&dry).unwrap(), "Cluster link \"l\" is valid; nothing was created.\n");
     assert_eq!(on_prem.run(&source_half).unwrap(), "Created cluster link \"l\".\n");
@@ -181,13 +188,10 @@ async fn a_half_that_loses_the_other_says_so_and_takes_it_back() {
 
 fn partings(source: &FakeSource, at: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let mut cloud = daemon(folder.path(), "cloud", &[]);
-    let mut on_prem = daemon(folder.path(), "on-prem", &[("local.bootstrap.servers", at)]);
-    let to_cloud = format!("link.mode=SOURCE,bootstrap.servers={}", cloud.bootstrap());
+    let (mut cloud, mut on_prem, to_cloud) = sites(folder.path(), at);
     let source_half = ["link", "create", "l", "--config", &to_cloud];
-    let destination_half = ["link", "create", "l", "--config", "link.mode=DESTINATION,connection.mode=INBOUND"];
     let error = |daemon: &Daemon| json(daemon, &["link", "describe", "l"])["error"].clone();
-    cloud.run(&destination_half).unwrap();
+    cloud.run(&DESTINATION_HALF).unwrap();
     on_prem.run(&source_half).unwrap();
     cloud.run(&["mirror", "create", "orders", "--link", "l"]).unwrap();
     caught_up(&cloud, "orders", 50);
@@ -218,7 +222,7 @@ fn partings(source: &FakeSource, at: &str) {
     cloud.run(&["link", "delete", "l", "--force"]).unwrap();
     await_state(&on_prem, "l", "UNAVAILABLE", "LinkDeleted");
     assert_eq!(error(&on_prem), "REMOTE_LINK_NOT_FOUND_ERROR");
-    cloud.run(&destination_half).unwrap();
+    cloud.run(&DESTINATION_HALF).unwrap();
     await_state(&on_prem, "l", "ACTIVE", "");
     let new = json(&on_prem, &["link", "describe", "l"])["link_id"].clone();
     assert_ne!(new, old);

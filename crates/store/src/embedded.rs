@@ -285,14 +285,17 @@ mod tests {
         }
     }
 
+    /// A store that flushes only when it is told to.
+    fn store_on(faults: Arc<dyn Faults>, root: &Path) -> EmbeddedStore {
+        let config = LogConfig { flush_interval: None, ..LogConfig::default() };
+        EmbeddedStore::new(Arc::new(Logs::open_on(Disk::with_faults(faults), root, config).expect("opens")))
+    }
+
     #[tokio::test]
     async fn after_a_lost_flush_the_position_is_asked_for_anew() {
         let root = tempfile::tempdir().expect("temporary folder");
         let faults = Arc::new(FailingSync::default());
-        let disk = Disk::with_faults(faults.clone());
-        let config = LogConfig { flush_interval: None, ..LogConfig::default() };
-        let logs = Logs::open_on(disk, root.path(), config).expect("opens");
-        let store = EmbeddedStore::new(Arc::new(logs));
+        let store = store_on(faults.clone(), root.path());
         let mut writer = store.open(&topic("t"), 0).await.expect("opens");
         writer.append(&[batch(0, 10, 1)]).await.expect("appends");
         writer.flush().await.expect("flushes");
@@ -314,9 +317,7 @@ mod tests {
     async fn a_log_start_above_what_was_lost_is_no_refusal() {
         let root = tempfile::tempdir().expect("temporary folder");
         let faults = Arc::new(FailingSync::default());
-        let config = LogConfig { flush_interval: None, ..LogConfig::default() };
-        let logs = Logs::open_on(Disk::with_faults(faults.clone()), root.path(), config).expect("opens");
-        let store = EmbeddedStore::new(Arc::new(logs));
+        let store = store_on(faults.clone(), root.path());
         let mut writer = store.open(&topic("t"), 0).await.expect("opens");
         writer.append(&[batch(0, 10, 1)]).await.expect("appends");
         writer.flush().await.expect("flushes");
@@ -357,9 +358,7 @@ mod tests {
     async fn long_appends_and_those_that_roll_leave_their_thread() {
         let root = tempfile::tempdir().expect("temporary folder");
         let threads = Arc::new(Threads::default());
-        let config = LogConfig { flush_interval: None, ..LogConfig::default() };
-        let logs = Logs::open_on(Disk::with_faults(threads.clone()), root.path(), config).expect("opens");
-        let store = EmbeddedStore::new(Arc::new(logs));
+        let store = store_on(threads.clone(), root.path());
         let mut writer = store.open(&topic("t"), 0).await.expect("opens");
         let here = std::thread::current().id();
         threads.0.lock().expect("not poisoned").clear();

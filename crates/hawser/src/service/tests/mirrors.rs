@@ -591,7 +591,7 @@ async fn trying_out_new_settings_keeps_nobody_else_waiting() {
     bed.caught_up("m-t", 50).await;
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let change =
-        ConfigChange { name: "bootstrap.servers".to_owned(), value: Some(silent.local_addr().unwrap().to_string()) };
+        Alteration { name: "bootstrap.servers".to_owned(), value: Some(silent.local_addr().unwrap().to_string()) };
     let alter = Operation::LinkAlterConfigs { link: "l".to_owned(), changes: vec![change], validate_only: false };
     let service = bed.service.clone();
     let changing = tokio::spawn(async move { service.perform(alter).await });
