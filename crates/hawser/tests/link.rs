@@ -266,12 +266,12 @@ fn dead_source(source: &FakeSource, at: &str) {
     on_prem.run(&["link", "create", "l", "--config", &to_cloud]).unwrap();
     cloud.run(&["mirror", "create", "orders", "--link", "l"]).unwrap();
     caught_up(&cloud, "orders", 50);
-    await_state(&on_prem, "ACTIVE", "");
-    await_state(&cloud, "ACTIVE", "");
+    await_state(&on_prem, "l", "ACTIVE", "");
+    await_state(&cloud, "l", "ACTIVE", "");
 
     kafka.kill9().unwrap();
-    await_state(&cloud, "UNAVAILABLE", "LocalUnreachable");
-    await_state(&on_prem, "UNAVAILABLE", "cannot reach the local cluster");
+    await_state(&cloud, "l", "UNAVAILABLE", "LocalUnreachable");
+    await_state(&on_prem, "l", "UNAVAILABLE", "cannot reach the local cluster");
     let up = |daemon: &Daemon| {
         daemon.metrics().unwrap().lines().find(|l| l.starts_with("hawser_link_up")).map(str::to_owned)
     };
@@ -288,8 +288,8 @@ fn dead_source(source: &FakeSource, at: &str) {
 
     kafka.start().unwrap();
     source.append("orders", 0, batches(50, Codec::None));
-    await_state(&cloud, "ACTIVE", "");
-    await_state(&on_prem, "ACTIVE", "");
+    await_state(&cloud, "l", "ACTIVE", "");
+    await_state(&on_prem, "l", "ACTIVE", "");
     caught_up(&cloud, "orders", 100);
     until("the mirror flows again", || {
         let mirror = json(&cloud, &["mirror", "describe", "orders"]);
