@@ -359,6 +359,13 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Most fetch sessions; clients beyond it name all partitions in every fetch.",
             ),
             key(
+                "queued.max.request.bytes",
+                Kind::Number { min: 1 << 20, max: 1 << 40 },
+                Some("67108864"),
+                "Most bytes of requests that are decoded, handled or being answered at a time, over all connections; larger ones \
+                 wait, those below 4 KiB are not counted. Decoded, a request takes up to 16 times its length.",
+            ),
+            key(
                 "max.connections",
                 Kind::Number { min: 1, max: 1 << 20 },
                 Some("20000"),

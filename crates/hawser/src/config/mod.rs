@@ -271,6 +271,7 @@ impl<'a> Reader<'a> {
             auto_create_topics: self.text("auto.create.topics.enable").as_deref() == Some("true"),
             settings: settings(self.properties),
             node_id: NodeId(i32::try_from(self.number("node.id")).unwrap_or(i32::MAX)),
+            request_memory_bytes: self.count("queued.max.request.bytes"),
             fetch_max_bytes: self.count("fetch.max.bytes"),
             fetch_sessions_max: self.count("max.incremental.fetch.session.cache.slots"),
             group_min_session_timeout: self.millis("group.min.session.timeout.ms"),
