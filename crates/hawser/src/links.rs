@@ -123,7 +123,7 @@ impl Links {
 
     async fn begin(&self, record: &LinkRecord) {
         let name = record.name.clone();
-        let running = self.launch(record).await.unwrap_or_else(|error| {
+        let running = self.launch(record, false).await.unwrap_or_else(|error| {
             tracing::error!(link = name, %error, "the link cannot be started");
             Running::Broken(error.to_string())
         });
@@ -131,17 +131,22 @@ impl Links {
     }
 
     /// Starts a new link and, unless told otherwise, waits for the other side's word. It is to be
-    /// [kept](Self::keep) or [discarded](Self::discard). Nothing runs after an error.
+    /// [kept](Self::keep) or [discarded](Self::discard), as it always is if `to_discard`. Nothing runs after an error.
     ///
     /// # Errors
     /// Wrong settings, an unreachable other side, or its refusal.
-    pub(crate) async fn try_out(&self, mut record: LinkRecord, unchecked: bool) -> Result<Trial, StartError> {
+    pub(crate) async fn try_out(
+        &self,
+        mut record: LinkRecord,
+        unchecked: bool,
+        to_discard: bool,
+    ) -> Result<Trial, StartError> {
         let own = match self.cluster.known_id() {
             Some(id) => Some(id),
             None if unchecked => None,
             None => Some(self.cluster.id().await.map_err(|e| StartError::Unavailable(e.to_string()))?),
         };
-        let running = self.launch(&record).await?;
+        let running = self.launch(&record, to_discard).await?;
         if !unchecked {
             let checked = tokio::time::timeout(CHECK_TIMEOUT, check(&running, &mut record)).await;
             let checked = checked
@@ -312,21 +317,27 @@ impl Links {
         }
     }
 
-    /// Starts `record`'s half.
-    async fn launch(&self, record: &LinkRecord) -> Result<Running, StartError> {
+    /// Starts `record`'s half; with `trial`, a source half binds nothing at the other side.
+    async fn launch(&self, record: &LinkRecord, trial: bool) -> Result<Running, StartError> {
         let properties = link_properties(&record.name, &record.configs.0);
         let config = LinkConfig::parse(&properties)?.config;
         if config.half.holds_mirrors() {
             self.launch_destination(record, &properties, &config).await.map(Running::Destination)
         } else {
             let epoch = self.lives.fetch_add(1, Ordering::Relaxed);
-            self.launch_source(record, properties, epoch).map(Running::Source)
+            self.launch_source(record, properties, epoch, trial).map(Running::Source)
         }
     }
 
-    fn launch_source(&self, record: &LinkRecord, properties: Properties, epoch: i64) -> Result<Source, StartError> {
+    fn launch_source(
+        &self,
+        record: &LinkRecord,
+        properties: Properties,
+        epoch: i64,
+        trial: bool,
+    ) -> Result<Source, StartError> {
         let mut config = self.outbound_config(record, properties)?;
-        config.epoch = epoch;
+        (config.epoch, config.trial) = (epoch, trial);
         Ok(Source { outbound: Outbound::spawn(config), epoch })
     }
 

@@ -110,6 +110,8 @@ fn story(source: &FakeSource, at: &str) {
     refused(&cloud.command(&DESTINATION_HALF).unwrap(), "Cluster link \"l\" already exists.");
     let dry = [&source_half[..], &["--validate-only"]].concat();
     assert_eq!(on_prem.run(&dry).unwrap(), "Cluster link \"l\" is valid; nothing was created.\n");
+    let remote = json(&cloud, &["link", "describe", "l"])["remote_cluster"].clone();
+    assert!(remote.as_str().unwrap_or_default().is_empty(), "a dry run bound the link to {remote}");
     assert_eq!(on_prem.run(&source_half).unwrap(), "Created cluster link \"l\".\n");
     await_state(&on_prem, "l", "ACTIVE", "");
     await_state(&cloud, "l", "ACTIVE", "");

@@ -291,7 +291,7 @@ impl Task {
             }
             OpenAnswer::Accepted(_) => {
                 // A channel waits in `arriving` for its `Deliver`, which comes next.
-                let is_control = |a: &Arriving| matches!(a.open.purpose, Purpose::Control { .. });
+                let is_control = |a: &Arriving| !matches!(a.open.purpose, Purpose::Channel { .. });
                 if self.arriving.get(&conn).is_some_and(is_control)
                     && let Some(arriving) = self.arriving.remove(&conn)
                 {

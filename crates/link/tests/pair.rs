@@ -111,6 +111,7 @@ fn new_source(epoch: i64) -> SourceControl {
         backoff: Backoff::new(Duration::from_millis(50), BEAT),
         setup_timeout: Duration::from_secs(3),
         channels_max: 8,
+        trial: false,
     })
 }
 

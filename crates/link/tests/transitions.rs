@@ -83,6 +83,7 @@ fn sources(start: Instant) -> Vec<(&'static str, SourceControl, Instant)> {
             backoff: Backoff::new(Duration::from_millis(50), SECOND),
             setup_timeout: 3 * SECOND,
             channels_max: 2,
+            trial: false,
         })
     };
     let feed = |source: &mut SourceControl, event, at| drop(source.on(event, at, &mut Zero));
@@ -411,4 +412,28 @@ fn compare(actual: &str, expected: &str, name: &str) {
         assert_eq!(actual, expected);
     }
     assert_eq!(actual.lines().count(), expected.lines().count());
+}
+
+/// A trial is judged and answered as any control connection, and binds the link to nobody's cluster.
+#[test]
+fn a_trial_pins_no_cluster() {
+    let start = Instant::now();
+    let mut entropy = Counting(0);
+    let mut link = DestinationLink::new(DestinationSettings {
+        link_id: Uuid::from_u128(9),
+        destination_cluster_id: "D".to_owned(),
+        source_cluster_id: None,
+        beat_interval: SECOND,
+        beats_missed_max: 3,
+        ticket_timeout: 2 * SECOND,
+    });
+    let mut opened = |conn, source: &str, member, purpose: Purpose| {
+        let open = LinkOpen { source_cluster_id: source.to_owned(), purpose, ..control(member, 1, 1, &[]) };
+        let todo = link.on(DestinationEvent::Opened { conn: ConnId(conn), open }, start, &mut entropy);
+        todo.iter().map(destination_action).collect::<Vec<_>>().join(" ")
+    };
+    let (trial, real) = (Purpose::Trial { nodes: Vec::new() }, Purpose::Control { nodes: Vec::new() });
+    assert_eq!(opened(1, "stranger", A, trial.clone()), "Accept(1) Send(1,Beat)");
+    assert_eq!(opened(2, "S", B, real), "PinSource(S) Accept(2) Send(2,Beat)");
+    assert_eq!(opened(3, "stranger", A, trial), "Refuse(3,WrongSourceCluster)");
 }

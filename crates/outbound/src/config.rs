@@ -28,6 +28,8 @@ pub struct OutboundConfig {
     pub destination_cluster_id: Option<String>,
     /// Which topics may leave this site over any link; `None`: the link's own configuration decides.
     pub site_topics: Option<TopicFilters>,
+    /// Whether this half only finds out if the link would open, and binds nothing to its cluster.
+    pub trial: bool,
     /// The link's configuration.
     pub config: LinkConfig,
     /// Where the destination is.
@@ -93,6 +95,7 @@ impl OutboundConfig {
                     source_cluster_id: None,
                     destination_cluster_id: None,
                     site_topics: None,
+                    trial: false,
                     config: parsed.config,
                     remote_bootstrap,
                     remote,
@@ -134,6 +137,7 @@ impl OutboundConfig {
             idle_max: connection.idle_max,
             metadata_max_age: connection.metadata_max_age,
             channels_max: lends.channels_max,
+            trial: self.trial,
             retired: watch::Sender::new(false),
             link: self.link,
         }

@@ -83,6 +83,7 @@ pub(crate) async fn run(
         backoff: shared.backoff.clone(),
         setup_timeout: shared.setup_timeout,
         channels_max: shared.channels_max,
+        trial: shared.trial,
     };
     let (reports, inbox) = mpsc::channel(REPORTS_MAX);
     let mut half = Half {

@@ -32,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) idle_max: Duration,
     pub(crate) metadata_max_age: Duration,
     pub(crate) channels_max: usize,
+    pub(crate) trial: bool,
     /// Whether another half has taken over: channels end between two requests.
     pub(crate) retired: watch::Sender<bool>,
 }

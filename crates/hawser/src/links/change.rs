@@ -95,7 +95,7 @@ impl Links {
         epoch: i64,
         is_open: bool,
     ) -> Result<Prepared, StartError> {
-        let fresh = self.launch_source(record, properties, epoch)?;
+        let fresh = self.launch_source(record, properties, epoch, false)?;
         let opened = tokio::time::timeout(CHECK_TIMEOUT, opened(&fresh.outbound)).await;
         let error = match opened {
             Ok(Ok(_)) => None,

@@ -57,7 +57,8 @@ impl Service {
             created_ms: now_ms(),
             acls: BTreeSet::new(),
         };
-        let trial = self.links.try_out(record, skip_remote_check).await.map_err(|e| start_refusal(&e))?;
+        let trial =
+            self.links.try_out(record, skip_remote_check, validate_only).await.map_err(|e| start_refusal(&e))?;
         if validate_only {
             self.links.discard(trial).await;
             return Ok(Outcome::LinkValid);

@@ -262,7 +262,9 @@ impl DestinationLink {
         match event {
             DestinationEvent::Opened { conn, open } => {
                 let answered = match open.purpose.clone() {
-                    Purpose::Control { nodes } => self.open_control(conn, &open, &nodes, now, &mut todo),
+                    Purpose::Control { nodes } | Purpose::Trial { nodes } => {
+                        self.open_control(conn, &open, &nodes, now, &mut todo)
+                    }
                     Purpose::Channel { node, ticket } => self.open_channel(conn, &open, node, ticket, now, &mut todo),
                 };
                 if let Err(refusal) = answered {
@@ -359,7 +361,8 @@ impl DestinationLink {
         }
         self.close_channels(open.member, Some(open.incarnation.epoch), RefusalCode::Superseded, todo);
         self.departed.remove(&open.member);
-        if self.settings.source_cluster_id.is_none() {
+        let is_trial = matches!(open.purpose, Purpose::Trial { .. });
+        if self.settings.source_cluster_id.is_none() && !is_trial {
             self.settings.source_cluster_id = Some(open.source_cluster_id.clone());
             todo.push(DestinationAction::PinSource(open.source_cluster_id.clone()));
         }

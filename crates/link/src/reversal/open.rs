@@ -40,6 +40,11 @@ pub enum Purpose {
         /// Brokers of the source cluster.
         nodes: Vec<Node>,
     },
+    /// A control channel that finds out whether the link would open: the destination does not bind the link to its cluster.
+    Trial {
+        /// Brokers of the source cluster.
+        nodes: Vec<Node>,
+    },
     /// One channel to one source broker.
     Channel {
         /// The broker; `None` where the member may choose.
@@ -100,6 +105,10 @@ impl LinkOpen {
                 out.extend_from_slice(&node.map_or(-1, |n| n.0).to_be_bytes());
                 out.extend_from_slice(&ticket.0);
             }
+            Purpose::Trial { nodes } => {
+                out.push(2);
+                put_nodes(out, nodes);
+            }
         }
     }
 
@@ -118,7 +127,8 @@ impl LinkOpen {
         let purpose = match from.i8("purpose")? {
             0 => Purpose::Control { nodes: read_nodes(&mut from)? },
             1 => Purpose::Channel { node: read_node(&mut from)?, ticket: Ticket(from.array("ticket")?) },
-            _ => return Err(from.malformed("purpose", "neither control (0) nor channel (1)")),
+            2 => Purpose::Trial { nodes: read_nodes(&mut from)? },
+            _ => return Err(from.malformed("purpose", "not control (0), channel (1) or trial (2)")),
         };
         from.end()?;
         Ok(Self { link, source_cluster_id, destination_cluster_id, member, incarnation, purpose })

@@ -52,6 +52,8 @@ pub struct SourceSettings {
     pub setup_timeout: Duration,
     /// Most channels, open and being opened.
     pub channels_max: usize,
+    /// Whether this only finds out if the link would open ([`Purpose::Trial`]).
+    pub trial: bool,
 }
 
 /// What happened to a source half.
@@ -347,7 +349,9 @@ impl SourceControl {
             State::Dialling { attempt: current, .. } if current == attempt => {
                 self.state = State::Opening { attempt, until: now + self.settings.setup_timeout };
                 self.announced.clone_from(&self.nodes);
-                let open = self.open(attempt, Purpose::Control { nodes: self.nodes.clone() });
+                let nodes = self.nodes.clone();
+                let purpose = if self.settings.trial { Purpose::Trial { nodes } } else { Purpose::Control { nodes } };
+                let open = self.open(attempt, purpose);
                 todo.push(SourceAction::SendOpen { attempt, open });
             }
             State::Opening { attempt: current, .. } | State::Open { attempt: current, .. } if current == attempt => {}

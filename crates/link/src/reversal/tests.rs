@@ -39,6 +39,7 @@ fn frame() -> impl Strategy<Value = ControlFrame> {
 fn open() -> impl Strategy<Value = LinkOpen> {
     let purpose = prop_oneof![
         nodes().prop_map(|nodes| Purpose::Control { nodes }),
+        nodes().prop_map(|nodes| Purpose::Trial { nodes }),
         (node(), ticket()).prop_map(|(node, ticket)| Purpose::Channel { node, ticket }),
     ];
     let name = "[a-z][a-z.-]{0,30}".prop_map(|n| LinkName::new(&n).expect("legal"));

@@ -29,6 +29,7 @@ impl World {
             backoff: Backoff::new(Duration::from_millis(20), Duration::from_millis(300)),
             setup_timeout: Duration::from_millis(800),
             channels_max: 64,
+            trial: false,
         };
         member.machine = Some(SourceControl::new(settings));
         let nodes = (1..=NODES as i32).map(|id| Node { id: NodeId(id), near: id as usize % 2 == index }).collect();
