@@ -15,6 +15,7 @@ mod segment;
 mod source;
 mod tls;
 mod usage;
+mod warm;
 
 use anyhow::{Context, Result, bail};
 use halves::Halves;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use usage::Usage;
+use warm::Warm;
 
 /// Payload of one run unless `HAWSER_BENCH_BYTES` says otherwise.
 const RUN_BYTES: u64 = 4_000_000_000;
@@ -124,6 +126,8 @@ fn print(name: &str, (sender, receiver): &(Usage, Usage)) {
 
 fn run_pipe(folder: &Path, bytes: u64, feed: Feed) -> Result<(Usage, Usage)> {
     let at = |name: &str| folder.join(name);
+    let file = at("pipe.out");
+    let _warm = Warm::touch(bytes, move || std::fs::metadata(&file).map_or(0, |file| file.len()));
     let mut receiver = role(&["pipe-receive".into(), at("pipe.out"), folder.into()])?;
     let mut lines = BufReader::new(receiver.stdout.take().context("stdout")?);
     let to = PathBuf::from(port(&mut lines)?.to_string());
@@ -154,6 +158,8 @@ fn run_link(folder: &Path, bytes: u64) -> Result<(Usage, Usage)> {
     let total = times * PARTITIONS * std::fs::metadata(folder.join("segment"))?.len();
     let mut halves = Halves::start(source.bootstrap(), None)?;
     let pids = halves.pids()?;
+    let logs = halves.log_dir();
+    let _warm = Warm::touch(total, move || disk::segment_bytes(&logs, TOPIC).unwrap_or_default());
     let cpu_before = [usage::cpu_seconds(pids[0])?, usage::cpu_seconds(pids[1])?];
     halves.mirror(TOPIC)?;
     let began = Instant::now();
