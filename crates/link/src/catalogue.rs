@@ -154,7 +154,7 @@ pub const CATALOGUE: &[Key] = &[
     key("reconnect.backoff.ms", Integer(1, MS_MAX), Some("50"), Both, Live, "First wait before dialling again; doubles with 20 % jitter."),
     key("reconnect.backoff.max.ms", Integer(1, MS_MAX), Some("1000"), Both, Live, "Longest wait before dialling again."),
     key("retry.backoff.ms", Integer(0, MS_MAX), Some("100"), Both, Live, "Wait before a failed request is sent again."),
-    key("retry.backoff.max.ms", Integer(0, MS_MAX), Some("1000"), Both, Live, "Longest wait before a failed request is sent again."),
+    key("retry.backoff.max.ms", Integer(0, MS_MAX), Some("1000"), Both, Live, "Longest wait before a failed request is sent again.").not_yet(),
     key("request.timeout.ms", Integer(1, MS_MAX), Some("30000"), Both, Live, "How long an answer is waited for."),
     key("default.api.timeout.ms", Integer(1, MS_MAX), Some("60000"), Both, Live, "How long an operation with its retries may take.").not_yet(),
     key("socket.connection.setup.timeout.ms", Integer(100, MS_MAX), Some("10000"), Both, Live, "How long one dial (TCP, TLS, login) may take."),
