@@ -49,6 +49,9 @@ pub(crate) enum Operation {
         /// Also with live mirrors; they then stay as they are, FAILED.
         #[serde(default)]
         force: bool,
+        /// Only say whether it could be.
+        #[serde(default)]
+        validate_only: bool,
     },
     /// Begin to mirror a topic.
     MirrorCreate {

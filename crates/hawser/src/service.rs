@@ -184,9 +184,9 @@ impl Service {
                 self.link_alter_configs(&link, &changes, validate_only).await
             }
             Operation::LinkDescribeConfigs { link } => self.link_describe_configs(&link),
-            Operation::LinkDelete { link, force } => {
+            Operation::LinkDelete { link, force, validate_only } => {
                 let _one_at_a_time = self.changes.lock().await;
-                self.link_delete(&link, force).await
+                self.link_delete(&link, force, validate_only).await
             }
             Operation::MirrorCreate {
                 link,

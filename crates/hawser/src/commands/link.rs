@@ -34,7 +34,7 @@ pub(crate) async fn link(command: Link) -> anyhow::Result<Exit> {
                     eprintln!("Left cluster link \"{link}\" as it is.");
                     continue;
                 }
-                client.operate(&Operation::LinkDelete { link: link.clone(), force }).await?;
+                client.operate(&Operation::LinkDelete { link: link.clone(), force, validate_only: false }).await?;
                 print(&format!("Deleted cluster link \"{link}\"."));
             }
             Ok(Exit::Done)

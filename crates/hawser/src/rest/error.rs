@@ -49,11 +49,6 @@ impl Error {
         Self::new(StatusCode::UNAUTHORIZED, 40101, "Authentication failed.")
     }
 
-    /// It must not be done as things are.
-    pub(super) fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, 40301, message)
-    }
-
     /// There is no such path, cluster, link or setting.
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, 404, message)

@@ -106,17 +106,8 @@ pub(super) async fn create(asked: Asked) -> Result<Answer, Error> {
 /// `DELETE /clusters/{cluster_id}/links/{link_name}`
 pub(super) async fn delete(asked: Asked) -> Result<Answer, Error> {
     let (force, validate_only) = (asked.flag("force", false)?, asked.flag("validate_only", false)?);
-    if validate_only {
-        let link = view(&asked).await?.link_name;
-        let mirrors = mirrors(&asked, Some(link.clone())).await?;
-        let live = mirrors.iter().filter(|m| !matches!(m.mirror_status.as_str(), "STOPPED" | "FAILED")).count();
-        if live > 0 && !force {
-            return Err(Error::forbidden(format!("Cluster link '{link}' has {live} live mirror topics.")));
-        }
-        return Ok(Answer::empty());
-    }
-    match asked.operate(Operation::LinkDelete { link: asked.link(), force }).await? {
-        Outcome::LinkDeleted => Ok(Answer::empty()),
+    match asked.operate(Operation::LinkDelete { link: asked.link(), force, validate_only }).await? {
+        Outcome::LinkDeleted | Outcome::LinkValid => Ok(Answer::empty()),
         _ => Err(unexpected()),
     }
 }

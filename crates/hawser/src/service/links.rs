@@ -78,7 +78,7 @@ impl Service {
         Ok(Outcome::LinkCreated(self.link_view(&record, &self.flow())))
     }
 
-    pub(super) async fn link_delete(&self, name: &str, force: bool) -> Result<Outcome, Refusal> {
+    pub(super) async fn link_delete(&self, name: &str, force: bool, validate_only: bool) -> Result<Outcome, Refusal> {
         self.link(name)?;
         let mirrors: Vec<_> = self.mirrors_of(Some(name)).collect();
         let live: Vec<_> = mirrors.iter().filter(|(_, mirror)| mirror.status.is_live()).collect();
@@ -91,6 +91,9 @@ impl Service {
                 names.join(", ")
             );
             return Err(Refusal::new(RefusalCode::LinkHasMirrors, message));
+        }
+        if validate_only {
+            return Ok(Outcome::LinkValid);
         }
         // Nothing fetches or syncs any more before the records change.
         self.forget_link(name).await;

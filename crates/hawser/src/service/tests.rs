@@ -64,7 +64,9 @@ async fn a_client_that_hangs_up_leaves_no_half_change() {
     let made = service.operate(&anonymous, &create()).await;
     assert!(service.state.link("west").is_some(), "{}", String::from_utf8_lossy(&made));
 
-    let delete = serde_json::to_vec(&Operation::LinkDelete { link: "west".to_owned(), force: false }).unwrap();
+    let delete =
+        serde_json::to_vec(&Operation::LinkDelete { link: "west".to_owned(), force: false, validate_only: false })
+            .unwrap();
     {
         // Begun, and then the client is gone: its connection drops the handler.
         let mut deleting = pin!(service.operate(&anonymous, &delete));

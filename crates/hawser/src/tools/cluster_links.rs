@@ -109,16 +109,13 @@ async fn create(client: &DaemonClient, flags: &Flags) -> anyhow::Result<Exit> {
 
 async fn delete(client: &DaemonClient, flags: &Flags) -> anyhow::Result<Exit> {
     let link = flags.link.clone().unwrap_or_default();
-    if flags.validate_only {
-        let Outcome::Link(_) = client.operate(&Operation::LinkDescribe { link: link.clone() }).await? else {
-            return unexpected();
-        };
-        print(&format!("Cluster link '{link}' exists."));
-        return Ok(Exit::Done);
+    let operation =
+        Operation::LinkDelete { link: link.clone(), force: flags.force, validate_only: flags.validate_only };
+    match client.operate(&operation).await? {
+        Outcome::LinkDeleted => print(&format!("Cluster link '{link}' deletion successfully completed.")),
+        Outcome::LinkValid => print(&format!("Cluster link '{link}' can be deleted.")),
+        _ => return unexpected(),
     }
-    let operation = Operation::LinkDelete { link: link.clone(), force: flags.force };
-    let Outcome::LinkDeleted = client.operate(&operation).await? else { return unexpected() };
-    print(&format!("Cluster link '{link}' deletion successfully completed."));
     Ok(Exit::Done)
 }
 

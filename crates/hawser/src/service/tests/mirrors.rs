@@ -160,7 +160,7 @@ async fn a_promotion_waits_until_nothing_is_missing() {
     let list = Operation::MirrorList { link: Some("l".to_owned()), partitions: true };
     let Outcome::Mirrors { mirrors } = bed.service.perform(list).await.unwrap() else { panic!("not a list") };
     assert_eq!(mirrors[0].partitions[0].log_end_offset, 50, "what comes later stays away");
-    let delete = Operation::LinkDelete { link: "l".to_owned(), force: false };
+    let delete = Operation::LinkDelete { link: "l".to_owned(), force: false, validate_only: false };
     assert!(bed.service.perform(delete).await.is_ok(), "nothing lives on the link");
 }
 
@@ -497,7 +497,13 @@ async fn a_mirror_whose_link_was_deleted_can_only_be_failed_over() {
     let bed = Bed::new().await;
     bed.create("t", 1).await;
     bed.caught_up("m-t", 50).await;
-    bed.service.perform(Operation::LinkDelete { link: "l".to_owned(), force: true }).await.unwrap();
+    let delete = |force, validate_only| {
+        bed.service.perform(Operation::LinkDelete { link: "l".to_owned(), force, validate_only })
+    };
+    // A dry run says what the real one would.
+    assert_eq!(delete(false, true).await.unwrap_err().code, RefusalCode::LinkHasMirrors);
+    assert!(matches!(delete(true, true).await, Ok(Outcome::LinkValid)));
+    assert!(matches!(delete(true, false).await, Ok(Outcome::LinkDeleted)));
     for action in [MirrorAction::Resume, MirrorAction::Promote, MirrorAction::Pause] {
         let (code, message) = bed.refusal(action, "m-t").await;
         assert!(matches!(code, Some(RefusalCode::LinkNotFound | RefusalCode::MirrorFailed)), "{action:?}: {message}");
