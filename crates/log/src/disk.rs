@@ -12,6 +12,9 @@ use std::sync::Arc;
 
 /// Most slices of one `pwritev`; far below Linux's `IOV_MAX` of 1024, enough that the call's cost does not count.
 const SLICES_MAX: usize = 256;
+/// Bytes after which a `pwritev` is long enough. Linux takes folios as large as one write for the page cache; the largest are
+/// the ones that a virtual machine has given back to its host, and touching them anew costs more than the copy.
+const WRITE_BYTES: usize = 128 * 1024;
 
 /// An act on the disk that a plan may make fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,10 +236,13 @@ impl DiskFile {
         let mut pieces = pieces.peekable();
         let mut slices: [_; SLICES_MAX] = std::array::from_fn(|_| IoSlice::new(&[]));
         while pieces.peek().is_some() {
-            let mut count = 0;
+            let (mut count, mut bytes) = (0, 0);
             for (slot, piece) in slices.iter_mut().zip(&mut pieces) {
                 *slot = IoSlice::new(piece);
-                count += 1;
+                (count, bytes) = (count + 1, bytes + piece.len());
+                if bytes >= WRITE_BYTES {
+                    break;
+                }
             }
             position += self.write_slices_at(slices.get_mut(..count).unwrap_or_default(), position)?;
         }
