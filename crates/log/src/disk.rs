@@ -227,7 +227,7 @@ impl DiskFile {
         Ok(())
     }
 
-    /// Writes `pieces` one after the other from `position` on, as few `pwritev` calls as they need.
+    /// Writes `pieces` one after the other from `position` on, some [`WRITE_BYTES`] with each `pwritev`.
     pub(crate) fn write_pieces_at<'a>(
         &self,
         pieces: impl Iterator<Item = &'a Bytes>,

@@ -180,7 +180,7 @@ impl PartitionLog {
         }
     }
 
-    /// Appends verbatim; one `pwritev` for the lot when it fits one segment. The caller has checked the CRCs.
+    /// Appends verbatim, some 128 KiB with each `pwritev`. The caller has checked the CRCs.
     ///
     /// The first batch of an empty log may begin below the log start if it ends above it: the source's log start lies
     /// inside it. The log start stays where it is.
