@@ -1,6 +1,21 @@
-"""What the digest programs share: the sum over records, and its printed form."""
+"""What the programs share: a librdkafka client's way to its server; the sum over records, and its printed form."""
 import hashlib
+import os
 import struct
+
+
+def librdkafka(bootstrap):
+    """Settings that lead to BOOTSTRAP, with the login of the environment if there is one."""
+    settings = {"bootstrap.servers": bootstrap}
+    if "KAFKA_USER" in os.environ:
+        settings |= {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanisms": "PLAIN",
+            "sasl.username": os.environ["KAFKA_USER"],
+            "sasl.password": os.environ["KAFKA_PASSWORD"],
+            "ssl.ca.location": os.environ["KAFKA_CA"],
+        }
+    return settings
 
 
 class Sum:

@@ -2,26 +2,18 @@
 GROUP, PROTOCOL and a TOPIC=STOP,STOP,... for each topic, by partition. It goes on from what the group committed, reads every
 partition up to its stop (the first offset not to be read), commits what it read and leaves. Prints the group before every
 run of consecutive offsets, a partition's in the order read: GROUP, TOPIC, PARTITION, FIRST, NEXT."""
-import os
 import sys
 import time
 
 from confluent_kafka import Consumer
 
-settings = {
-    "bootstrap.servers": sys.argv[1],
+from common import librdkafka
+
+settings = librdkafka(sys.argv[1]) | {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "earliest",
 }
-if "KAFKA_USER" in os.environ:
-    settings |= {
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanisms": "PLAIN",
-        "sasl.username": os.environ["KAFKA_USER"],
-        "sasl.password": os.environ["KAFKA_PASSWORD"],
-        "ssl.ca.location": os.environ["KAFKA_CA"],
-    }
 IDLE_S = 60
 
 

@@ -1,15 +1,13 @@
 """digest_librdkafka.py BOOTSTRAP ISOLATION TOPIC...: what librdkafka reads, summed up per partition."""
-import os
 import sys
 import time
 
 from confluent_kafka import Consumer, TopicPartition, KafkaError
 
-from common import Sum, show
+from common import Sum, librdkafka, show
 
 bootstrap, isolation, topics = sys.argv[1], sys.argv[2], sys.argv[3:]
-settings = {
-    "bootstrap.servers": bootstrap,
+settings = librdkafka(bootstrap) | {
     "group.id": "digest",
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -19,14 +17,6 @@ settings = {
     "fetch.message.max.bytes": 16777216,
     "check.crcs": True,
 }
-if "KAFKA_USER" in os.environ:
-    settings |= {
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanisms": "PLAIN",
-        "sasl.username": os.environ["KAFKA_USER"],
-        "sasl.password": os.environ["KAFKA_PASSWORD"],
-        "ssl.ca.location": os.environ["KAFKA_CA"],
-    }
 consumer = Consumer(settings)
 sums = {}
 for topic in topics:

@@ -1,10 +1,11 @@
 """group_librdkafka.py BOOTSTRAP GROUP TOPIC: a member of the consumer protocol, until SIGTERM. Says `read P O` for every
 record and `committed P O` for every commit that was acknowledged."""
-import os
 import signal
 import sys
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
+
+from common import librdkafka
 
 bootstrap, group, topic = sys.argv[1:]
 stopping = False
@@ -16,22 +17,13 @@ def stop(*_):
 
 
 signal.signal(signal.SIGTERM, stop)
-settings = {
-    "bootstrap.servers": bootstrap,
+settings = librdkafka(bootstrap) | {
     "group.id": group,
     "group.protocol": "consumer",
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "earliest",
 }
-if "KAFKA_USER" in os.environ:
-    settings |= {
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanisms": "PLAIN",
-        "sasl.username": os.environ["KAFKA_USER"],
-        "sasl.password": os.environ["KAFKA_PASSWORD"],
-        "ssl.ca.location": os.environ["KAFKA_CA"],
-    }
 # Whose answer was lost to a rebalance commits again after it, or somebody else reads the records again.
 LATER = {KafkaError.STALE_MEMBER_EPOCH, KafkaError._NO_OFFSET, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH}
 consumer = Consumer(settings)
