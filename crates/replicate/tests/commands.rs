@@ -3,11 +3,12 @@
 
 use bytes::Bytes;
 use hawser_replicate::{MirrorSpec, ReplicateConfig, Replicator, Start};
-use hawser_store::{FakePartition, FakeStore, MirrorPartition, Position, Store, StoreError, TopicSpec};
+use hawser_store::{FakeStore, TopicSpec};
 use hawser_testkit::batches::BatchBuilder;
 use hawser_testkit::fake_source::FakeSource;
 use hawser_transport::{ClientOptions, ClientSecurity, Direct, HostPort, Listener, ServerSecurity};
-use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition, Uuid};
+use hawser_wire::{Offset, TopicPartition, Uuid};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -16,57 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A write takes longer than an answer, and all of them longer than anybody should wait.
 const WRITE: Duration = Duration::from_millis(40);
 const BATCHES: u64 = 500;
-
-/// A store that writes slowly and counts.
-struct Slow {
-    store: FakeStore,
-    appends: watch::Sender<u64>,
-}
-
-struct SlowPartition {
-    inner: FakePartition,
-    appends: watch::Sender<u64>,
-}
-
-impl Store for Slow {
-    type Partition = SlowPartition;
-
-    async fn open(&self, topic: &TopicSpec, partition: i32) -> Result<SlowPartition, StoreError> {
-        Ok(SlowPartition { inner: self.store.open(topic, partition).await?, appends: self.appends.clone() })
-    }
-}
-
-impl MirrorPartition for SlowPartition {
-    fn id(&self) -> &TopicPartition {
-        self.inner.id()
-    }
-    fn position(&self) -> Position {
-        self.inner.position()
-    }
-    fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        self.inner.end_of_epoch(epoch)
-    }
-    async fn append(&mut self, batches: &[Batch]) -> Result<Position, StoreError> {
-        tokio::time::sleep(WRITE).await;
-        self.appends.send_modify(|n| *n += 1);
-        self.inner.append(batches).await
-    }
-    fn observe_high_watermark(&mut self, high_watermark: Offset) {
-        self.inner.observe_high_watermark(high_watermark);
-    }
-    async fn truncate_to(&mut self, offset: Offset) -> Result<Position, StoreError> {
-        self.inner.truncate_to(offset).await
-    }
-    async fn advance_log_start(&mut self, offset: Offset) -> Result<Position, StoreError> {
-        self.inner.advance_log_start(offset).await
-    }
-    async fn restart_at(&mut self, offset: Offset) -> Result<Position, StoreError> {
-        self.inner.restart_at(offset).await
-    }
-    async fn flush(&mut self) -> Result<Position, StoreError> {
-        self.inner.flush().await
-    }
-}
 
 fn mirror(topic: &str, id: u128) -> MirrorSpec {
     let topic = TopicSpec { name: topic.into(), id: Uuid::from_u128(id), configs: Default::default() };
@@ -97,8 +47,15 @@ async fn a_mirror_that_catches_up_is_removed_at_once_and_lets_others_begin() {
     let bootstrap = vec![HostPort::new(at.ip().to_string(), at.port())];
     let direct = Direct::new(ClientSecurity::plaintext(), bootstrap, ClientOptions::default(), PATIENCE);
     let (appends, mut seen) = watch::channel(0);
-    let store = std::sync::Arc::new(Slow { store: FakeStore::new(), appends });
-    let (replicator, mut events) = Replicator::spawn(config, store.clone(), std::sync::Arc::new(direct));
+    let store = FakeStore::new();
+    store.before_appends(move || {
+        let appends = appends.clone();
+        async move {
+            tokio::time::sleep(WRITE).await;
+            appends.send_modify(|n| *n += 1);
+        }
+    });
+    let (replicator, mut events) = Replicator::spawn(config, Arc::new(store.clone()), Arc::new(direct));
     tokio::spawn(async move { while events.recv().await.is_some() {} });
 
     replicator.add_mirror(mirror("long", 5)).await.unwrap();
@@ -106,7 +63,7 @@ async fn a_mirror_that_catches_up_is_removed_at_once_and_lets_others_begin() {
     // Its questions are put and answered, and its first batch comes, while the other is far from its end.
     replicator.add_mirror(mirror("late", 6)).await.unwrap();
     let late = TopicPartition::new("late", 0);
-    while store.store.position(&late).is_none_or(|at| at.log_end == Offset(0)) {
+    while store.position(&late).is_none_or(|at| at.log_end == Offset(0)) {
         timeout(PATIENCE, seen.changed()).await.expect("it catches up").unwrap();
     }
     timeout(PATIENCE, replicator.remove(&["long"])).await.expect("heard").unwrap();

@@ -10,6 +10,7 @@ use hawser_log::LeaderEpochs;
 use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition, Uuid};
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A store whose disk is memory.
@@ -25,9 +26,13 @@ pub struct FakePartition {
     shared: Arc<Mutex<Shared>>,
 }
 
+/// What an append begins with.
+type Prelude = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 #[derive(Default)]
 struct Shared {
     logs: BTreeMap<TopicPartition, FakeLog>,
+    before_append: Option<Prelude>,
     append_fault: Option<io::ErrorKind>,
     flush_fault: Option<io::ErrorKind>,
 }
@@ -53,6 +58,11 @@ impl FakeStore {
     /// From now on appends fail with `fault`; `None` mends the disk.
     pub fn fail_appends(&self, fault: Option<io::ErrorKind>) {
         self.lock().append_fault = fault;
+    }
+
+    /// From now on every append begins with `act`, as on a slow disk.
+    pub fn before_appends<F: Future<Output = ()> + Send + 'static>(&self, act: impl Fn() -> F + Send + Sync + 'static) {
+        self.lock().before_append = Some(Arc::new(move || Box::pin(act())));
     }
 
     /// From now on flushes fail with `fault`; `None` mends the disk.
@@ -166,6 +176,10 @@ impl MirrorPartition for FakePartition {
     }
 
     async fn append(&mut self, batches: &[Batch]) -> Result<Position, StoreError> {
+        let before = self.shared.lock().unwrap_or_else(PoisonError::into_inner).before_append.clone();
+        if let Some(before) = before {
+            before().await;
+        }
         self.act(|shared| shared.append_fault, |log| log.append(batches))
     }
 
