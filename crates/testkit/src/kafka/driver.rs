@@ -16,8 +16,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-const SOURCES: [(&str, &str); 6] = [
+const SOURCES: [(&str, &str); 7] = [
     ("Driver.java", include_str!("../../java/Driver.java")),
+    ("Dump.java", include_str!("../../java/Dump.java")),
     ("Load.java", include_str!("../../java/Load.java")),
     ("Reading.java", include_str!("../../java/Reading.java")),
     ("Topics.java", include_str!("../../java/Topics.java")),
@@ -292,7 +293,7 @@ fn keep_the_end(log: impl Read + Send + 'static) -> Arc<Mutex<VecDeque<String>>>
 }
 
 /// The folder of compiled classes, made if these sources have not been compiled yet.
-fn compiled(home: &Home) -> Result<PathBuf> {
+pub(super) fn compiled(home: &Home) -> Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
     (SOURCES, home.version().as_str()).hash(&mut hasher);
     let folder = cache_dir().join("java").join(format!("{:016x}", hasher.finish()));

@@ -4,6 +4,7 @@ use super::home::LogLevel;
 use super::{Home, Jvm};
 use anyhow::{Context, Result, ensure};
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ pub struct Tool {
     args: Vec<String>,
     input: Vec<u8>,
     heap_mb: u32,
+    classes: Option<PathBuf>,
 }
 
 /// What a tool said.
@@ -35,7 +37,7 @@ pub struct ToolOutput {
 impl Tool {
     pub(super) fn new(home: &Home, class: &str) -> Self {
         let (home, class) = (home.clone(), class.to_owned());
-        Self { home, class, args: Vec::new(), input: Vec::new(), heap_mb: 256 }
+        Self { home, class, args: Vec::new(), input: Vec::new(), heap_mb: 256, classes: None }
     }
 
     /// Adds one argument.
@@ -47,6 +49,12 @@ impl Tool {
     /// Adds arguments.
     pub fn args<S: AsRef<str>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// A further folder of classes.
+    pub(super) fn classes(mut self, folder: PathBuf) -> Self {
+        self.classes = Some(folder);
         self
     }
 
@@ -68,7 +76,8 @@ impl Tool {
 
     /// As [`output`](Self::output): exit status, standard output and standard error as they are.
     pub(super) fn bytes(self) -> Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
-        let program = self.home.java(Jvm::quick(self.heap_mb), LogLevel::Warn, None).arg(&self.class).args(self.args);
+        let java = self.home.java(Jvm::quick(self.heap_mb), LogLevel::Warn, self.classes.as_deref());
+        let program = java.arg(&self.class).args(self.args);
         let mut child = program
             .command()
             .stdin(Stdio::piped())
