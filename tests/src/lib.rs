@@ -2,16 +2,19 @@
 //! What the process-level tests share: the binary, and a stock cluster with a destination and a source daemon and the
 //! link between them, made as in scenario A.
 
+mod alike;
 mod clients;
 mod pair;
 mod sessions;
 pub mod tutorial;
 
+pub use alike::ensure_alike;
 pub use clients::{Client, Login, digests_of_other_clients};
 pub use pair::{LINK, Pair, SOURCE_LOGIN, SOURCE_PASSWORD};
 pub use sessions::{Run, Session};
 
 use anyhow::{Context, Result, ensure};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -27,6 +30,13 @@ pub fn binary() -> Result<PathBuf> {
         None => build().map_err(|e| format!("{e:#}")),
     });
     binary.clone().map_err(anyhow::Error::msg)
+}
+
+/// Says what a run measured, past libtest, which keeps what a test that passes prints. `cargo xtask test` repeats these
+/// lines at its end.
+pub fn figure(text: &str) {
+    // The line may come while libtest stands in the middle of one of its own. Who does not listen misses nothing else.
+    let _ = writeln!(std::io::stdout(), "\nfigure: {text}");
 }
 
 /// Tests run from `target/PROFILE/deps`.

@@ -9,7 +9,7 @@ use hawser_testkit::daemon::{Daemon, DaemonSpec, LINK_LOGIN, LINK_PASSWORD, jaas
 use hawser_testkit::kafka::{Driver, Kafka, Tool, scratch_folder};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The link of every test.
@@ -286,18 +286,12 @@ impl Pair {
     /// The first difference.
     pub fn compare_on_disk(&mut self, topics: &[&str]) -> Result<Equal> {
         let offsets = self.origin.offsets(topics)?;
-        let partitions = self.origin.describe(topics)?;
-        ensure!(!partitions.is_empty() && partitions.len() == offsets.len(), "the source has no such topics");
+        let folders = self.folders(topics)?;
+        ensure!(!folders.is_empty() && folders.len() == offsets.len(), "the source has no such topics");
         let mut total = Equal::default();
-        for (partition, offsets) in partitions.iter().zip(&offsets) {
-            ensure!(
-                (&partition.topic, partition.partition) == (&offsets.topic, offsets.partition),
-                "order of partitions"
-            );
-            let name = format!("{}-{}", partition.topic, partition.partition);
-            let (theirs, ours) =
-                (self.kafka.data_dir(partition.leader)?.join(&name), self.destination.data_dir().join(&name));
-            let equal = compare::partitions(&theirs, &ours, offsets.earliest).with_context(|| name.clone())?;
+        for ((name, theirs, ours), offsets) in folders.iter().zip(&offsets) {
+            ensure!(*name == format!("{}-{}", offsets.topic, offsets.partition), "order of partitions");
+            let equal = compare::partitions(theirs, ours, offsets.earliest).with_context(|| name.clone())?;
             ensure!(equal.end == offsets.latest, "{name} ends at {}, the source at {}", equal.end, offsets.latest);
             total.batches += equal.batches;
             total.bytes += equal.bytes;
@@ -305,6 +299,21 @@ impl Pair {
             total.gaps += equal.gaps;
         }
         Ok(total)
+    }
+
+    /// Every partition of `topics`: the name of its folder, the folder at its leader, the one at the destination.
+    ///
+    /// # Errors
+    /// When the source does not answer, or a partition has no leader.
+    pub fn folders(&mut self, topics: &[&str]) -> Result<Vec<(String, PathBuf, PathBuf)>> {
+        let partitions = self.origin.describe(topics)?;
+        let folders = partitions.into_iter().map(|partition| {
+            let name = format!("{}-{}", partition.topic, partition.partition);
+            let theirs = self.kafka.data_dir(partition.leader)?.join(&name);
+            let ours = self.destination.data_dir().join(&name);
+            Ok((name, theirs, ours))
+        });
+        folders.collect()
     }
 }
 

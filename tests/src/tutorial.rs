@@ -1,6 +1,7 @@
 //! Runs a tutorial from its own code blocks: files and commands in the order of the page, each at the site that its block
 //! names, in one shell a site. Output that the page shows must come; `…` in it stands for anything.
 
+use crate::figure;
 use anyhow::{Context, Result, bail, ensure};
 use hawser_testkit::kafka::{Home, Jvm, Version};
 use std::collections::BTreeMap;
@@ -52,6 +53,7 @@ pub struct Site {
 /// # Errors
 /// At the first block that fails, or whose output lacks a line that the page shows: with the block, and what was printed.
 pub fn run(page: &str, sites: Vec<Site>, hosts: &str) -> Result<()> {
+    let began = Instant::now();
     let folder = hawser_testkit::kafka::scratch_folder("tutorial")?;
     let tools = folder.path().join("bin");
     write_tools(&tools)?;
@@ -87,6 +89,8 @@ pub fn run(page: &str, sites: Vec<Site>, hosts: &str) -> Result<()> {
             }
         }
     }
+    let title = page.lines().next().unwrap_or_default();
+    figure(&format!("tutorial \"{}\": {:.0?}", title.trim_start_matches("# "), began.elapsed()));
     Ok(())
 }
 

@@ -14,12 +14,14 @@ use std::time::Instant;
 const ROOT_ONLY: &str = "netns";
 
 /// What the runs so far came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: u64,
     failed: u64,
     ignored: u64,
     left_out: u64,
+    /// What tests measured (`hawser_tests::figure`).
+    figures: Vec<String>,
 }
 
 /// Runs everything; an error (after the summing line) when anything failed.
@@ -52,6 +54,7 @@ pub(crate) fn run() -> Result<()> {
     tally.test_run(&mut cargo(&["test", "--workspace", "--no-fail-fast", "--doc"]))?;
 
     println!();
+    tally.figures.iter().for_each(|figure| println!("{figure}"));
     println!("took {} s; ignored: {}, left out: {}", started.elapsed().as_secs(), tally.ignored, tally.left_out);
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 { bail!("not everything passed") } else { Ok(()) }
@@ -128,8 +131,11 @@ impl Tally {
         Ok(())
     }
 
-    /// Counts libtest's closing line; any other line is nothing.
+    /// Counts libtest's closing line and keeps figures; any other line is nothing.
     fn add(&mut self, line: &str) {
+        if let Some(figure) = line.strip_prefix("figure: ") {
+            self.figures.push(figure.to_owned());
+        }
         let Some(counts) = line.strip_prefix("test result: ") else { return };
         for count in counts.split(['.', ';']) {
             let mut words = count.split_whitespace();
@@ -155,7 +161,9 @@ mod tests {
         tally.add("test result: ok. 8 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.09s");
         tally.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 23.33s");
         tally.add("test passes_3_failed ... ok");
-        assert_eq!(tally, Tally { passed: 9, failed: 2, ignored: 1, left_out: 2 });
+        tally.add("figure: median 1 s");
+        let figures = vec!["median 1 s".to_owned()];
+        assert_eq!(tally, Tally { passed: 9, failed: 2, ignored: 1, left_out: 2, figures });
     }
 
     #[test]
