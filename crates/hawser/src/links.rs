@@ -19,7 +19,7 @@ use hawser_link::mirror::LinkSeen;
 use hawser_link::reversal::RefusalCode;
 use hawser_link::{ConfigErrors, LinkConfig, LinkName, Properties, TopicFilters, catalogue, topic_configs};
 use hawser_outbound::{Cause, Outbound, OutboundConfig, OutboundState, OutboundStatus};
-use hawser_replicate::{LinkStatus, MirrorSpec, ReplicateConfig, Replicator, Start};
+use hawser_replicate::{LinkStatus, MirrorSpec, ReplicateConfig, Replicator, Start, Unreachable};
 use hawser_state::{LinkRecord, MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_store::{EmbeddedStore, TopicSpec};
 use hawser_transport::{
@@ -95,6 +95,9 @@ pub(crate) enum StartError {
     NoSuchRemoteLink(String),
     #[error("{0}")]
     Refused(String),
+    /// To try again is pointless until somebody acts.
+    #[error("{0}")]
+    LoginRefused(String),
     #[error("{0}")]
     Unavailable(String),
 }
@@ -490,9 +493,11 @@ async fn opened(outbound: &Outbound) -> Result<OutboundStatus, StartError> {
 
 /// A connection to the source, and the id of its cluster, which must be the one that is `expected`.
 async fn reached(connector: &Arc<dyn Connector>, expected: Option<&str>) -> Result<(KafkaClient, String), StartError> {
-    let unavailable = |e: &dyn std::fmt::Display| StartError::Unavailable(e.to_string());
-    let client = connector.lease(Target::Any).await.map_err(|e| unavailable(&e))?;
-    let seen = remote::cluster_id(&client).await.map_err(|e| unavailable(&e))?;
+    let client = connector.lease(Target::Any).await.map_err(|e| {
+        let why = Unreachable::from(e);
+        unreached(liveness::unreachable_error(&why), &why.to_string())
+    })?;
+    let seen = remote::cluster_id(&client).await.map_err(|e| StartError::Unavailable(e.to_string()))?;
     match expected {
         Some(expected) if expected != seen => {
             Err(StartError::Refused(format!("bootstrap.servers leads to cluster {seen}, not to {expected}")))
@@ -506,7 +511,18 @@ fn not_open(cause: Cause, reason: String) -> StartError {
     match cause {
         Cause::Refused(RefusalCode::NoSuchLink | RefusalCode::ModeMismatch) => StartError::NoSuchRemoteLink(reason),
         Cause::Refused(_) => StartError::Refused(reason),
-        Cause::Local | Cause::Dial(_) | Cause::Lost | Cause::Panicked => StartError::Unavailable(reason),
+        Cause::Local(_) | Cause::Dial(_) | Cause::Lost | Cause::Panicked => {
+            unreached(liveness::cause_error(cause), &reason)
+        }
+    }
+}
+
+/// The other side is not reached: why, with the error that an existing link would show.
+fn unreached(error: &str, reason: &str) -> StartError {
+    match error {
+        liveness::UNKNOWN => StartError::Unavailable(reason.to_owned()),
+        liveness::AUTHENTICATION => StartError::LoginRefused(format!("{reason} (link error {error})")),
+        _ => StartError::Unavailable(format!("{reason} (link error {error})")),
     }
 }
 

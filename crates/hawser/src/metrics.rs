@@ -14,6 +14,7 @@ use metrics::NoopRecorder;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 use metrics_util::layers::RouterBuilder;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,11 +98,25 @@ impl Endpoint {
             let up = i64::from(link.remote_is_available);
             gauge.sample("hawser_link_up", &[("link", &link.link_name), ("mode", &link.link_mode)], up);
         }
+        gauge.head("hawser_link_state", "1 for the state that the link is in, with its error.");
+        for link in &links {
+            let state = link.state.to_string();
+            let labels = [("link", &*link.link_name), ("state", &state), ("error", &link.error)];
+            gauge.sample("hawser_link_state", &labels, 1);
+        }
         gauge.head("hawser_link_members", "Control connections of the link.");
         for link in &links {
             gauge.sample("hawser_link_members", &[("link", &link.link_name)], link.members.len());
         }
         let mirrors = self.service.mirrors();
+        let mut by_status: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for mirror in &mirrors {
+            *by_status.entry((&mirror.link_name, &mirror.mirror_status)).or_default() += 1;
+        }
+        gauge.head("hawser_link_mirrors", "Mirror topics of the link by their status.");
+        for ((link, status), count) in by_status {
+            gauge.sample("hawser_link_mirrors", &[("link", link), ("status", status)], count);
+        }
         let partitions: Vec<_> = mirrors
             .iter()
             .flat_map(|mirror| mirror.partitions.iter().map(move |partition| (mirror, partition)))

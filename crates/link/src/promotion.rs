@@ -74,7 +74,9 @@ pub fn judge(link: LinkSeen, copies: &[Copy], told: &[Told]) -> Verdict {
     let wait = |condition, reason| Verdict::Waits(vec![Wait { condition, reason }]);
     match link {
         LinkSeen::Paused => return wait(Condition::LinkActive, "the link is paused".to_owned()),
-        LinkSeen::Failed => return wait(Condition::SourceReachable, "the link has failed".to_owned()),
+        LinkSeen::Failed => {
+            return wait(Condition::SourceReachable, "the link has failed; its description says why".to_owned());
+        }
         LinkSeen::Up | LinkSeen::Unavailable => {}
     }
     if copies.len() != told.len() {

@@ -5,7 +5,7 @@ use crate::channel::{self, ChannelEnd};
 use crate::dial::open_link;
 use crate::local::Known;
 use crate::shared::Shared;
-use crate::status::OutboundStatus;
+use crate::status::{LocalLost, OutboundStatus};
 use hawser_link::reversal::{
     CONTROL_FRAME_BYTES_MAX, ChannelFailure, ControlFrame, Entropy, LinkOpen, RefusalCode, SourceAction, SourceControl,
     SourceEvent, SourcePhase, SourceSettings, Ticket,
@@ -41,7 +41,7 @@ pub(crate) enum Report {
     Unreached(Obstacle),
     Known(Known),
     /// The local cluster does not answer: why.
-    LocalLost(String),
+    LocalLost(LocalLost),
 }
 
 /// What a control connection's task is told. Dropping the sender closes the connection after what was sent.
@@ -108,20 +108,20 @@ pub(crate) async fn run(
 /// Asks the local cluster who it is until it says so.
 async fn learn_local(shared: &Shared, status: &watch::Sender<OutboundStatus>) -> Known {
     loop {
-        let reason = match shared.local.refresh().await {
+        let lost = match shared.local.refresh().await {
             Ok(known) => match shared.source_cluster_id.as_ref().filter(|pinned| **pinned != known.cluster_id) {
                 None => return known,
-                Some(pinned) => format!(
+                Some(pinned) => LocalLost::from(format!(
                     "the local cluster calls itself {}, but this half was made beside {pinned}",
                     known.cluster_id
-                ),
+                )),
             },
-            Err(error) => error.to_string(),
+            Err(error) => LocalLost::from(&error),
         };
-        if status.borrow().reason.as_deref() != Some(&reason) {
-            tracing::warn!(link = %shared.link, reason, "local cluster cannot be lent");
+        if status.borrow().reason.as_deref() != Some(&lost.why) {
+            tracing::warn!(link = %shared.link, reason = lost.why, "local cluster cannot be lent");
         }
-        status.send_modify(|status| status.waiting_for_local(reason));
+        status.send_modify(|status| status.waiting_for_local(lost));
         tokio::time::sleep(LOCAL_RETRY).await;
     }
 }
@@ -133,7 +133,7 @@ struct Half {
     /// Of the last dial, if it failed.
     obstacle: Option<Obstacle>,
     /// Why the local cluster cannot be lent just now.
-    local_lost: Option<String>,
+    local_lost: Option<LocalLost>,
     /// Asks for a look at the local cluster before its time.
     look: Arc<Notify>,
     control: Option<(i64, mpsc::Sender<Command>)>,
@@ -161,8 +161,8 @@ impl Half {
                     Some(Report::Reached(at)) => (self.reached, self.obstacle) = (Some(at), None),
                     Some(Report::Unreached(obstacle)) => self.obstacle = Some(obstacle),
                     Some(Report::Known(known)) => self.known(known),
-                    Some(Report::LocalLost(why)) => {
-                        self.local_lost = Some(why);
+                    Some(Report::LocalLost(lost)) => {
+                        self.local_lost = Some(lost);
                         self.publish();
                     }
                     None => break,
@@ -186,7 +186,7 @@ impl Half {
         } else {
             let reason = format!("the local cluster now calls itself {}", known.cluster_id);
             tracing::error!(link = %self.shared.link, reason, "local cluster changed: its brokers are not announced");
-            self.local_lost = Some(reason);
+            self.local_lost = Some(reason.into());
             self.feed(SourceEvent::Nodes(Vec::new()));
         }
     }
@@ -215,7 +215,7 @@ impl Half {
 
     fn publish(&self) {
         let counts = &self.shared.counts;
-        let (machine, source, local_lost) = (&self.machine, &self.source_cluster_id, self.local_lost.as_deref());
+        let (machine, source, local_lost) = (&self.machine, &self.source_cluster_id, self.local_lost.as_ref());
         self.status.send_if_modified(|status| status.update(machine, self.obstacle, local_lost, source, counts));
     }
 
@@ -296,7 +296,7 @@ impl Half {
                         if !is_lost {
                             tracing::warn!(link = %shared.link, %error, "local cluster not reachable");
                         }
-                        Report::LocalLost(error.to_string())
+                        Report::LocalLost(LocalLost::from(&error))
                     }
                 };
                 is_lost = matches!(report, Report::LocalLost(_));

@@ -3,7 +3,7 @@
 
 use crate::policy::Policy;
 use hawser_link::reversal::Node;
-use hawser_transport::{ClientOptions, ClientSecurity, DialError, HostPort, KafkaClient, Stream};
+use hawser_transport::{ClientOptions, ClientSecurity, DialError, HostPort, KafkaClient, Obstacle, Stream};
 use hawser_wire::NodeId;
 use hawser_wire::messages::MetadataRequest;
 use std::collections::BTreeMap;
@@ -55,6 +55,14 @@ impl LocalError {
     /// Whether the `local.*` login was refused.
     pub(crate) fn is_authentication(&self) -> bool {
         matches!(self, Self::Dial { source, .. } if source.is_authentication())
+    }
+
+    /// What stood in the way of a broker that was dialled in vain.
+    pub(crate) fn obstacle(&self) -> Option<Obstacle> {
+        match self {
+            Self::Dial { source, .. } => Some(source.obstacle()),
+            Self::Metadata(_) | Self::NoSuchBroker(_) | Self::NoClusterId => None,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a source half stands, for people and metrics.
 
+use crate::local::LocalError;
 use crate::splice::Counts;
 use hawser_link::reversal::{RefusalCode, SourceControl, SourcePhase};
 use hawser_transport::{Obstacle, Panicked};
@@ -37,8 +38,8 @@ pub struct OutboundStatus {
 /// Why a source half is not open, for machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The local cluster cannot be reached or is another one.
-    Local,
+    /// The local cluster cannot be reached (what stood in the way of a dial) or is another one (`None`).
+    Local(Option<Obstacle>),
     /// The destination was dialled in vain.
     Dial(Obstacle),
     /// One of the two halves will not have the other.
@@ -47,6 +48,14 @@ pub enum Cause {
     Panicked,
     /// The connection ended, or the answer to `LinkOpen` did not come.
     Lost,
+}
+
+/// Why the local cluster cannot be lent.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalLost {
+    pub(crate) why: String,
+    /// Of the dial that failed, if one did.
+    pub(crate) obstacle: Option<Obstacle>,
 }
 
 /// States of a source half.
@@ -83,10 +92,22 @@ impl Default for OutboundStatus {
     }
 }
 
+impl From<&LocalError> for LocalLost {
+    fn from(error: &LocalError) -> Self {
+        Self { why: error.to_string(), obstacle: error.obstacle() }
+    }
+}
+
+impl From<String> for LocalLost {
+    fn from(why: String) -> Self {
+        Self { why, obstacle: None }
+    }
+}
+
 impl OutboundStatus {
-    pub(crate) fn waiting_for_local(&mut self, reason: String) {
+    pub(crate) fn waiting_for_local(&mut self, lost: LocalLost) {
         self.enter(OutboundState::WaitingForLocal);
-        (self.reason, self.cause) = (Some(reason), Some(Cause::Local));
+        (self.reason, self.cause) = (Some(lost.why), Some(Cause::Local(lost.obstacle)));
     }
 
     pub(crate) fn panicked(&mut self, panic: &Panicked) {
@@ -104,7 +125,7 @@ impl OutboundStatus {
         &mut self,
         machine: &SourceControl,
         obstacle: Option<Obstacle>,
-        local_lost: Option<&str>,
+        local_lost: Option<&LocalLost>,
         source_cluster_id: &str,
         counts: &Counts,
     ) -> bool {
@@ -118,8 +139,8 @@ impl OutboundStatus {
         self.reason = machine.reason().map(str::to_owned);
         let failed = || obstacle.map_or(Cause::Lost, Cause::Dial);
         self.cause = machine.reason().map(|_| machine.refusal().map_or_else(failed, Cause::Refused));
-        if let (Some(why), SourcePhase::Open) = (local_lost, machine.phase()) {
-            (self.reason, self.cause) = (Some(why.to_owned()), Some(Cause::Local));
+        if let (Some(lost), SourcePhase::Open) = (local_lost, machine.phase()) {
+            (self.reason, self.cause) = (Some(lost.why.clone()), Some(Cause::Local(lost.obstacle)));
         }
         self.link_id = machine.link_id();
         self.destination_cluster_id = machine.remote_cluster_id().map(str::to_owned);

@@ -130,7 +130,9 @@ impl Links {
         }
         match reached(&connector, record.remote_cluster_id.as_deref()).await {
             Ok((client, _)) => Ok(Engine { config: replicate, connector, client: Some(client) }),
-            Err(StartError::Unavailable(_)) if !is_reached => Ok(Engine { config: replicate, connector, client: None }),
+            Err(StartError::Unavailable(_) | StartError::LoginRefused(_)) if !is_reached => {
+                Ok(Engine { config: replicate, connector, client: None })
+            }
             Err(error) => Err(worse(&error)),
         }
     }
@@ -222,6 +224,7 @@ fn worse(error: &StartError) -> StartError {
     match error {
         StartError::Config(_) | StartError::Refused(_) => StartError::Refused(message),
         StartError::NoSuchRemoteLink(_) => StartError::NoSuchRemoteLink(message),
+        StartError::LoginRefused(_) => StartError::LoginRefused(message),
         StartError::Unavailable(_) => StartError::Unavailable(message),
     }
 }

@@ -1,7 +1,9 @@
 //! How a link stands, from what its parts see. Nothing here asks anybody: what was seen comes in, what is shown comes out.
 //!
 //! Unlike the reference's, `ACTIVE` means that the other side answers: beats on a control connection, answers on a
-//! dialled one; and the source cluster, as far as anybody asked it.
+//! dialled one; and the source cluster, as far as anybody asked it. As in the reference, `FAILED` is a link that needs
+//! somebody: its login is refused or lacks the right, or the daemon is at fault. It is tried again all the same, so a login
+//! that is mended at the other side needs nothing here.
 
 use crate::operations::{LinkState, MemberView};
 use hawser_inbound::InboundStatus;
@@ -15,8 +17,10 @@ use uuid::Uuid;
 /// The reference's names of link errors that stand here more than once.
 const NO_ERROR: &str = "NO_ERROR";
 const TIMEOUT: &str = "TIMEOUT_ERROR";
-const UNKNOWN: &str = "UNKNOWN";
+pub(super) const UNKNOWN: &str = "UNKNOWN";
 const REMOTE_LINK_NOT_FOUND: &str = "REMOTE_LINK_NOT_FOUND_ERROR";
+pub(super) const AUTHENTICATION: &str = "AUTHENTICATION_ERROR";
+const AUTHORIZATION: &str = "AUTHORIZATION_ERROR";
 
 /// What is seen of a half.
 pub(crate) enum Seen<'a> {
@@ -61,10 +65,7 @@ impl Liveness {
             Seen::Source(status) => Self::of_source(status, now),
             Seen::Reversed { half, fetchers, keeper } => Self::of_reversed(half, *fetchers, *keeper, now),
             Seen::Direct { fetchers, keeper } => match fetchers {
-                Some(why @ Unreachable::Panicked(_)) => {
-                    Self::in_state(LinkState::Failed, UNKNOWN, Some(why.to_string()))
-                }
-                Some(why) => Self::in_state(LinkState::Unavailable, unreachable_error(why), Some(why.to_string())),
+                Some(why) => Self::unreached(why),
                 None => Self::in_state(LinkState::Active, NO_ERROR, None).kept_by(*keeper),
             },
             Seen::Broken(why) => Self::in_state(LinkState::Failed, UNKNOWN, Some((*why).to_owned())),
@@ -74,18 +75,20 @@ impl Liveness {
 
     fn of_source(status: &OutboundStatus, now: Instant) -> Self {
         let is_open = status.state == OutboundState::Open;
+        let error = status.cause.map_or(NO_ERROR, cause_error);
         let state = match (status.state, status.cause) {
-            (OutboundState::Open, Some(Cause::Local)) => LinkState::Unavailable, // there, with nothing to lend
+            // With a refused `local.*` login it is there, too, with nothing to lend.
+            (OutboundState::Open, Some(Cause::Local(_))) => state_of(error),
             (OutboundState::Open, _) => LinkState::Active,
             (_, Some(Cause::Panicked)) => LinkState::Failed,
-            (_, _) => LinkState::Unavailable,
+            (_, _) => state_of(error),
         };
         Self {
             last_beat_ms: status.last_heard.map(|at| millis(now.saturating_duration_since(at))),
             connections: Some(status.channels_open as u64 + u64::from(is_open)),
             link_id: status.link_id,
             remote_cluster_id: status.destination_cluster_id.clone(),
-            ..Self::in_state(state, status.cause.map_or(NO_ERROR, cause_error), status.reason.clone())
+            ..Self::in_state(state, error, status.reason.clone())
         }
     }
 
@@ -101,13 +104,9 @@ impl Liveness {
             })
             .collect();
         let stands = match (fetchers, &half.parted) {
-            (Some(why @ Unreachable::Panicked(_)), _) => {
-                Self::in_state(LinkState::Failed, UNKNOWN, Some(why.to_string()))
-            }
+            (Some(why @ Unreachable::Panicked(_)), _) => Self::unreached(why),
             // The source half is there, its cluster is not.
-            (Some(why), _) if !members.is_empty() => {
-                Self::in_state(LinkState::Unavailable, unreachable_error(why), Some(why.to_string()))
-            }
+            (Some(why), _) if !members.is_empty() => Self::unreached(why),
             _ if !members.is_empty() => Self::in_state(LinkState::Active, NO_ERROR, None).kept_by(keeper),
             (_, Some(parted)) => Self::in_state(LinkState::Unavailable, parted_error(parted), Some(parted.to_string())),
             (_, None) => {
@@ -122,6 +121,13 @@ impl Liveness {
             remote_cluster_id: half.source_cluster_id.clone(),
             ..stands
         }
+    }
+
+    /// The source does not answer.
+    fn unreached(why: &Unreachable) -> Self {
+        let error = unreachable_error(why);
+        let state = if matches!(why, Unreachable::Panicked(_)) { LinkState::Failed } else { state_of(error) };
+        Self::in_state(state, error, Some(why.to_string()))
     }
 
     fn in_state(state: LinkState, error: &'static str, error_message: Option<String>) -> Self {
@@ -146,6 +152,14 @@ impl Liveness {
     }
 }
 
+/// The state of a link that does not work for this reason.
+fn state_of(error: &str) -> LinkState {
+    match error {
+        AUTHENTICATION | AUTHORIZATION => LinkState::Failed,
+        _ => LinkState::Unavailable,
+    }
+}
+
 /// What the last source half said when it left.
 fn parted_error(parted: &Refusal) -> &'static str {
     match parted.code {
@@ -154,19 +168,21 @@ fn parted_error(parted: &Refusal) -> &'static str {
     }
 }
 
-fn cause_error(cause: Cause) -> &'static str {
+/// The error that a source half shows for `cause`.
+pub(super) fn cause_error(cause: Cause) -> &'static str {
     match cause {
-        Cause::Dial(obstacle) => obstacle_error(obstacle),
+        Cause::Dial(obstacle) | Cause::Local(Some(obstacle)) => obstacle_error(obstacle),
         Cause::Refused(RefusalCode::NoSuchLink | RefusalCode::ModeMismatch | RefusalCode::LinkDeleted) => {
             REMOTE_LINK_NOT_FOUND
         }
-        Cause::Refused(RefusalCode::NotAuthorised) => "AUTHORIZATION_ERROR",
+        Cause::Refused(RefusalCode::NotAuthorised) => AUTHORIZATION,
         Cause::Refused(RefusalCode::Silent) => TIMEOUT,
-        Cause::Local | Cause::Refused(_) | Cause::Lost | Cause::Panicked => UNKNOWN,
+        Cause::Local(None) | Cause::Refused(_) | Cause::Lost | Cause::Panicked => UNKNOWN,
     }
 }
 
-fn unreachable_error(why: &Unreachable) -> &'static str {
+/// The error that a half which holds mirrors shows.
+pub(super) fn unreachable_error(why: &Unreachable) -> &'static str {
     match why {
         Unreachable::Lease(LeaseError::Dial { obstacle, .. }) => obstacle_error(*obstacle),
         Unreachable::Lease(LeaseError::Authentication(_)) | Unreachable::Client(ClientError::Reauthentication(_)) => {
@@ -182,7 +198,7 @@ fn obstacle_error(obstacle: Obstacle) -> &'static str {
         Obstacle::Name => "UNRESOLVABLE_BOOTSTRAP_ERROR",
         Obstacle::Tcp => "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR",
         Obstacle::Timeout => TIMEOUT,
-        Obstacle::Authentication => "AUTHENTICATION_ERROR",
+        Obstacle::Authentication => AUTHENTICATION,
         Obstacle::Protocol => UNKNOWN,
     }
 }

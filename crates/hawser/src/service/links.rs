@@ -240,7 +240,7 @@ pub(super) fn start_refusal(error: &StartError) -> Refusal {
     let code = match error {
         StartError::Config(_) => RefusalCode::InvalidLinkConfig,
         StartError::NoSuchRemoteLink(_) => RefusalCode::RemoteLinkNotFound,
-        StartError::Refused(_) => RefusalCode::RemoteRefused,
+        StartError::Refused(_) | StartError::LoginRefused(_) => RefusalCode::RemoteRefused,
         StartError::Unavailable(_) => RefusalCode::LinkUnavailable,
     };
     Refusal::new(code, error.to_string())

@@ -38,15 +38,15 @@ impl Service {
         let cluster =
             self.links.source(link).ok_or_else(|| unavailable(&format!("Cluster link \"{link}\" is not running")))?;
         // One connection for these questions and those of the replicator: over a link each costs two logins.
-        let client = cluster.lease(Target::Any).await.map_err(|e| unavailable(&e))?;
-        let found = remote::topic(&client, &source).await.map_err(|e| unavailable(&e))?;
+        let client = cluster.lease(Target::Any).await.map_err(|e| source_refusal(&SourceError::Lease(e)))?;
+        let found = remote::topic(&client, &source).await.map_err(|e| source_refusal(&e))?;
         let Some(found) = found else {
             let message = format!("The source has no topic '{source}', or this link may not see it.");
             return Err(Refusal::new(RefusalCode::SourceTopicNotFound, message));
         };
         let theirs = match remote::topic_configs(&client, &source).await {
             Err(SourceError::Client(ClientError::Unsupported { .. })) => BTreeMap::new(),
-            asked => asked.map_err(|e| unavailable(&e))?,
+            asked => asked.map_err(|e| source_refusal(&e))?,
         };
         let mut kept: BTreeMap<String, String> = theirs
             .into_iter()
@@ -110,6 +110,18 @@ pub(super) struct WantedMirror {
     pub(super) replication_factor: Option<i16>,
     /// `mirror.start.offset.spec`.
     pub(super) start: Option<String>,
+}
+
+/// The source does not tell what a mirror needs to know: for now, or until somebody there acts.
+fn source_refusal(error: &SourceError) -> Refusal {
+    let code = if error.is_retriable() { RefusalCode::LinkUnavailable } else { RefusalCode::RemoteRefused };
+    let hint = match error {
+        SourceError::Answer { error: ResponseError::TopicAuthorizationFailed, .. } => {
+            ": the link's login needs READ and DESCRIBE_CONFIGS on the topic at the source"
+        }
+        _ => "",
+    };
+    Refusal::new(code, format!("{error}{hint}"))
 }
 
 fn start_offset_spec(record: &LinkRecord) -> String {

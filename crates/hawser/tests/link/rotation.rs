@@ -32,6 +32,11 @@ async fn logins_change_while_records_flow() {
     tokio::task::spawn_blocking(|| Sites::new().story()).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_login_shows_by_its_name_and_goes_when_it_is_let_in() {
+    tokio::task::spawn_blocking(|| Sites::new().refusals()).await.unwrap();
+}
+
 /// A cluster behind a firewall, the daemon beside it, and the cluster outside.
 struct Sites {
     plant: Daemon,
@@ -75,14 +80,7 @@ impl Sites {
     }
 
     fn story(mut self) {
-        let admin = log_in(&self.plant, OPERATOR, OPERATOR_PASSWORD).unwrap();
-        let topic =
-            CreatableTopic::default().with_name(name()).with_num_partitions(PARTITIONS).with_replication_factor(1);
-        let made = call(&admin, &CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000));
-        assert_eq!(made.topics[0].error_code, 0, "{made:?}");
-        for (at, user) in [(&self.cloud, "link"), (&self.plant, "reader"), (&self.plant, "direct")] {
-            add_user(at, user);
-        }
+        self.make_source();
         self.make_links();
         self.while_records_flow(|sites| {
             let (plant, beside, cloud) = (&sites.plant, &sites.beside, &sites.cloud);
@@ -133,6 +131,66 @@ impl Sites {
             let sent = segment(&self.plant, TOPIC);
             assert!(!sent.is_empty() && segment(&self.cloud, TOPIC) == sent, "{TOPIC}-{partition}");
             assert!(segment(&self.cloud, DIRECT_TOPIC) == sent, "{DIRECT_TOPIC}-{partition}");
+        }
+    }
+
+    /// Whoever refuses, the half whose login it is shows AUTHENTICATION_ERROR with the reason, in every face.
+    fn refusals(mut self) {
+        self.make_source();
+        self.make_links();
+
+        // The source's cluster refuses the half that dials it and the one that lends it.
+        for user in ["reader", "direct"] {
+            remove_user(&self.plant, user);
+        }
+        self.plant.stop().unwrap();
+        self.plant.start().unwrap();
+        for (daemon, link) in [(&self.cloud, "d"), (&self.beside, "l"), (&self.cloud, "l")] {
+            login_is_refused(daemon, link);
+        }
+        for topic in [TOPIC, DIRECT_TOPIC] {
+            until("the mirror shows it", || {
+                let mirror = json(&self.cloud, &["mirror", "describe", topic]);
+                if mirror["mirror_status"] == "LINK_FAILED" { Ok(()) } else { Err(mirror.to_string()) }
+            });
+        }
+        let metrics = self.cloud.metrics().unwrap();
+        for line in [
+            "hawser_link_state{link=\"d\",state=\"FAILED\",error=\"AUTHENTICATION_ERROR\"} 1",
+            "hawser_link_mirrors{link=\"d\",status=\"LINK_FAILED\"} 1",
+            "hawser_link_up{link=\"d\",mode=\"DESTINATION\"} 0",
+        ] {
+            assert!(metrics.contains(line), "{line}:\n{metrics}");
+        }
+        for user in ["reader", "direct"] {
+            add_user(&self.plant, user);
+        }
+        self.await_active();
+
+        // The destination refuses the source half.
+        remove_user(&self.cloud, "link");
+        self.cloud.stop().unwrap();
+        self.cloud.start().unwrap();
+        login_is_refused(&self.beside, "l");
+        await_state(&self.cloud, "l", "UNAVAILABLE", "no source half is connected");
+        add_user(&self.cloud, "link");
+        self.await_active();
+        for daemon in [&mut self.plant, &mut self.beside, &mut self.cloud] {
+            daemon.stop().unwrap();
+            let log = daemon.log();
+            assert!(!log.contains("panicked") && !log.contains("-secret"), "{log}");
+        }
+    }
+
+    /// The topic at the plant, and the logins of the links.
+    fn make_source(&self) {
+        let admin = log_in(&self.plant, OPERATOR, OPERATOR_PASSWORD).unwrap();
+        let topic =
+            CreatableTopic::default().with_name(name()).with_num_partitions(PARTITIONS).with_replication_factor(1);
+        let made = call(&admin, &CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000));
+        assert_eq!(made.topics[0].error_code, 0, "{made:?}");
+        for (at, user) in [(&self.cloud, "link"), (&self.plant, "reader"), (&self.plant, "direct")] {
+            add_user(at, user);
         }
     }
 
@@ -249,6 +307,15 @@ impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+fn login_is_refused(half: &Daemon, link: &str) {
+    until("the refusal shows", || {
+        let shown = json(half, &["link", "describe", link]);
+        let why = shown["error_message"].as_str().unwrap_or_default();
+        let is_named = shown["state"] == "FAILED" && shown["error"] == "AUTHENTICATION_ERROR";
+        if is_named && why.contains("SCRAM-SHA-512") { Ok(()) } else { Err(shown.to_string()) }
+    });
 }
 
 /// Links and mirrors that `daemon` shows as anything but ACTIVE.

@@ -99,7 +99,13 @@ fn by_table() {
             waits(&[(MirrorLag, "the source has 2 partitions, the mirror 1")]),
         ),
         ("paused", LinkSeen::Paused, &[EMPTY], &[end(0)], waits(&[(LinkActive, "the link is paused")])),
-        ("broken", LinkSeen::Failed, &[EMPTY], &[end(0)], waits(&[(SourceReachable, "the link has failed")])),
+        (
+            "broken",
+            LinkSeen::Failed,
+            &[EMPTY],
+            &[end(0)],
+            waits(&[(SourceReachable, "the link has failed; its description says why")]),
+        ),
     ];
     for (name, link, copies, told, expected) in table {
         assert_eq!(judge(link, copies, told), expected, "{name}");

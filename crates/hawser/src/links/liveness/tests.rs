@@ -4,13 +4,15 @@ use super::*;
 use hawser_link::reversal::{Incarnation, MemberId, MemberStatus};
 use hawser_transport::Panicked;
 
-fn obstacles() -> [(Obstacle, &'static str); 5] {
+/// With the state and the error of a link that meets it.
+fn obstacles() -> [(Obstacle, LinkState, &'static str); 5] {
+    use LinkState::{Failed, Unavailable};
     [
-        (Obstacle::Name, "UNRESOLVABLE_BOOTSTRAP_ERROR"),
-        (Obstacle::Tcp, "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR"),
-        (Obstacle::Timeout, "TIMEOUT_ERROR"),
-        (Obstacle::Authentication, "AUTHENTICATION_ERROR"),
-        (Obstacle::Protocol, "UNKNOWN"),
+        (Obstacle::Name, Unavailable, "UNRESOLVABLE_BOOTSTRAP_ERROR"),
+        (Obstacle::Tcp, Unavailable, "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR"),
+        (Obstacle::Timeout, Unavailable, "TIMEOUT_ERROR"),
+        (Obstacle::Authentication, Failed, "AUTHENTICATION_ERROR"),
+        (Obstacle::Protocol, Unavailable, "UNKNOWN"),
     ]
 }
 
@@ -29,28 +31,33 @@ fn source(state: OutboundState, cause: Option<Cause>) -> (LinkState, &'static st
 fn a_source_half_is_active_while_its_control_connection_stands() {
     use LinkState::{Active, Failed, Unavailable};
     assert_eq!(source(OutboundState::Open, None), (Active, "NO_ERROR", false));
-    let nothing_to_lend = source(OutboundState::Open, Some(Cause::Local));
-    assert_eq!(nothing_to_lend, (Unavailable, "UNKNOWN", true));
+    let another_cluster = source(OutboundState::Open, Some(Cause::Local(None)));
+    assert_eq!(another_cluster, (Unavailable, "UNKNOWN", true));
+    for (obstacle, state, name) in obstacles() {
+        let nothing_to_lend = source(OutboundState::Open, Some(Cause::Local(Some(obstacle))));
+        assert_eq!(nothing_to_lend, (state, name, true));
+    }
     let states =
         [OutboundState::WaitingForLocal, OutboundState::Waiting, OutboundState::Connecting, OutboundState::Stopped];
     for state in states {
         assert_eq!(source(state, None), (Unavailable, "NO_ERROR", false), "{state:?}");
-        for (obstacle, name) in obstacles() {
-            assert_eq!(source(state, Some(Cause::Dial(obstacle))), (Unavailable, name, true), "{state:?}");
+        for (obstacle, shown, name) in obstacles() {
+            assert_eq!(source(state, Some(Cause::Dial(obstacle))), (shown, name, true), "{state:?}");
+            assert_eq!(source(state, Some(Cause::Local(Some(obstacle)))), (shown, name, true), "{state:?}");
         }
-        assert_eq!(source(state, Some(Cause::Local)), (Unavailable, "UNKNOWN", true), "{state:?}");
+        assert_eq!(source(state, Some(Cause::Local(None))), (Unavailable, "UNKNOWN", true), "{state:?}");
         assert_eq!(source(state, Some(Cause::Lost)), (Unavailable, "UNKNOWN", true), "{state:?}");
         assert_eq!(source(state, Some(Cause::Panicked)), (Failed, "UNKNOWN", true), "{state:?}");
         for &code in RefusalCode::ALL {
-            let name = match code {
+            let (shown, name) = match code {
                 RefusalCode::NoSuchLink | RefusalCode::ModeMismatch | RefusalCode::LinkDeleted => {
-                    "REMOTE_LINK_NOT_FOUND_ERROR"
+                    (Unavailable, "REMOTE_LINK_NOT_FOUND_ERROR")
                 }
-                RefusalCode::NotAuthorised => "AUTHORIZATION_ERROR",
-                RefusalCode::Silent => "TIMEOUT_ERROR",
-                _ => "UNKNOWN",
+                RefusalCode::NotAuthorised => (Failed, "AUTHORIZATION_ERROR"),
+                RefusalCode::Silent => (Unavailable, "TIMEOUT_ERROR"),
+                _ => (Unavailable, "UNKNOWN"),
             };
-            assert_eq!(source(state, Some(Cause::Refused(code))), (Unavailable, name, true), "{state:?} {code:?}");
+            assert_eq!(source(state, Some(Cause::Refused(code))), (shown, name, true), "{state:?} {code:?}");
         }
     }
 }
@@ -60,13 +67,13 @@ fn unreachable() -> Vec<(Unreachable, LinkState, &'static str)> {
     use LinkState::{Failed, Unavailable};
     let mut all: Vec<_> = obstacles()
         .into_iter()
-        .map(|(obstacle, name)| {
+        .map(|(obstacle, state, name)| {
             let lease = LeaseError::Dial { obstacle, reason: String::new() };
-            (lease.into(), Unavailable, name)
+            (lease.into(), state, name)
         })
         .collect();
     let slow = ClientError::Timeout { api: "Metadata", after: Duration::from_secs(30) };
-    all.push((Unreachable::Lease(LeaseError::Authentication(String::new())), Unavailable, "AUTHENTICATION_ERROR"));
+    all.push((Unreachable::Lease(LeaseError::Authentication(String::new())), Failed, "AUTHENTICATION_ERROR"));
     all.push((Unreachable::Lease(LeaseError::Unavailable(String::new())), Unavailable, "UNKNOWN"));
     all.push((Unreachable::Client(slow), Unavailable, "TIMEOUT_ERROR"));
     all.push((Unreachable::Panicked(Panicked("at 7".to_owned())), Failed, "UNKNOWN"));
@@ -122,7 +129,8 @@ fn a_half_that_waits_is_active_while_a_source_half_beats_and_its_cluster_answers
     for (why, state, name) in unreachable() {
         assert_eq!(stands(1, None, Some(&why)), (state, name, true), "{why}");
         // Without a source half there is no way to ask: that comes first, but for a bug of ours.
-        let alone = if state == Failed { (Failed, "UNKNOWN", true) } else { (Unavailable, "NO_ERROR", true) };
+        let is_bug = matches!(why, Unreachable::Panicked(_));
+        let alone = if is_bug { (Failed, "UNKNOWN", true) } else { (Unavailable, "NO_ERROR", true) };
         assert_eq!(stands(0, None, Some(&why)), alone, "{why}");
     }
 }
