@@ -4,7 +4,7 @@ mod link;
 mod mirror;
 
 pub(crate) use link::{Link, LinkConfiguration, LinkCreate, LinkTask};
-pub(crate) use mirror::{Alter, Mirror};
+pub(crate) use mirror::{Alter, Mirror, StateTransitionError};
 
 use crate::tools;
 use clap::{Args, Parser, Subcommand, ValueEnum};

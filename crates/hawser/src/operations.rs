@@ -2,6 +2,7 @@
 //! face; the private Kafka API `OPERATE` carries them as JSON, so one login and one grant on the cluster rule them all.
 //! [`crate::service`] executes them.
 
+pub(crate) use absent::Absent;
 pub(crate) use hawser_link::Alteration;
 pub(crate) use hawser_link::mirror::{MirrorAction, MirrorStop};
 
@@ -127,8 +128,15 @@ pub(crate) enum RemoteCluster {
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub(crate) enum Outcome {
     Cluster(ClusterView),
-    LinkCreated(LinkView),
-    LinkValid,
+    /// With what was accepted although it has no effect.
+    LinkCreated {
+        link: LinkView,
+        warnings: Vec<String>,
+    },
+    /// Checked, and nothing changed; likewise.
+    LinkValid {
+        warnings: Vec<String>,
+    },
     Links {
         links: Vec<LinkView>,
     },
@@ -396,6 +404,8 @@ pub(crate) enum RefusalCode {
     LinkHasMirrors,
     TopicExists,
     SourceTopicNotFound,
+    /// The reference can do it, Hawser cannot; the message says what to do instead.
+    Unsupported,
     /// A mirror is named prefix and source topic: no other name.
     TopicRenamingUnsupported,
     InvalidReplicationFactor,
@@ -557,6 +567,7 @@ impl fmt::Display for LinkState {
     }
 }
 
+mod absent;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]

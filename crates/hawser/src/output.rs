@@ -1,7 +1,9 @@
 //! Results for people (tables, columns as in the reference's CLI) and for machines (JSON, YAML).
 
 use crate::cli::Output;
-use crate::operations::{AlteredMirror, LinkConfigView, LinkView, MirrorView, RefusalCode, TaskView, VerifyView};
+use crate::operations::{
+    AlteredMirror, LinkConfigView, LinkView, MirrorView, RefusalCode, TaskView, VerifyView, WaitView,
+};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -74,16 +76,40 @@ fn link_row(link: &LinkView) -> Vec<String> {
     ]
 }
 
+/// A setting with the reference's names of its fields.
+#[derive(Serialize)]
+pub(crate) struct LinkConfigRow<'a> {
+    config_name: &'a str,
+    config_value: Option<&'a str>,
+    read_only: bool,
+    sensitive: bool,
+    source: &'a str,
+    synonyms: &'a [String],
+}
+
+impl<'a> From<&'a LinkConfigView> for LinkConfigRow<'a> {
+    fn from(config: &'a LinkConfigView) -> Self {
+        Self {
+            config_name: &config.name,
+            config_value: config.value.as_deref(),
+            read_only: config.is_read_only,
+            sensitive: config.is_sensitive,
+            source: &config.source,
+            synonyms: &config.synonyms,
+        }
+    }
+}
+
 /// `link configuration list`: a setting a row.
-pub(crate) fn link_configs(configs: &[LinkConfigView]) -> String {
+pub(crate) fn link_configs(configs: &[LinkConfigRow<'_>]) -> String {
     let mut table = table(&["Config Name", "Config Value", "Read-Only", "Sensitive", "Source", "Synonyms"]);
     for config in configs {
         table.add_row([
-            config.name.clone(),
-            text(config.value.as_ref()),
-            config.is_read_only.to_string(),
-            config.is_sensitive.to_string(),
-            config.source.clone(),
+            config.config_name.to_owned(),
+            config.config_value.unwrap_or_default().to_owned(),
+            config.read_only.to_string(),
+            config.sensitive.to_string(),
+            config.source.to_owned(),
             config.synonyms.join(", "),
         ]);
     }
@@ -238,6 +264,26 @@ pub(crate) fn mirror(mirror: &MirrorView) -> String {
     }
     let waits = mirror.waits_for.iter().map(|wait| format!("\nWaits for {}: {}", wait.condition, wait.reason));
     table.to_string() + &waits.collect::<String>()
+}
+
+/// One thing that keeps a promotion from its end, with the reference's names of its fields.
+#[derive(Serialize)]
+pub(crate) struct StateTransitionErrorRow<'a> {
+    error_code: &'a str,
+    error_message: &'a str,
+}
+
+impl<'a> From<&'a WaitView> for StateTransitionErrorRow<'a> {
+    fn from(wait: &'a WaitView) -> Self {
+        Self { error_code: &wait.condition, error_message: &wait.reason }
+    }
+}
+
+/// `mirror state-transition-error list`.
+pub(crate) fn state_transition_errors(errors: &[StateTransitionErrorRow<'_>]) -> String {
+    let columns = ["Mirror State Transition Error Code", "Mirror State Transition Error Message"];
+    let row = |e: &StateTransitionErrorRow<'_>| vec![e.error_code.to_owned(), e.error_message.to_owned()];
+    listed("No state transition errors found.", &columns, errors.iter().map(row))
 }
 
 fn seconds(ms: i64) -> String {

@@ -96,6 +96,38 @@ fn a_link_files_errors_name_file_and_line_before_any_daemon_is_asked() {
 }
 
 #[test]
+fn what_needs_a_bidirectional_link_is_refused_by_name_before_any_daemon_is_asked() {
+    for (verb, more) in [
+        ("reverse-and-start", &["--dry-run"][..]),
+        ("reverse-and-pause", &[]),
+        ("truncate-and-restore", &["--include-partitions"]),
+    ] {
+        let words = [&["mirror", verb, "orders", "--link", "l"][..], more].concat();
+        let flag = format!("--{verb}");
+        let tool = ["kafka-mirrors", &flag, "--topics", "orders", "--link", "l", "--bootstrap-server", "127.0.0.1:1"];
+        let (by_words, by_flags) = (hawser(&words), hawser(&tool));
+        let said = text(&by_words.stderr);
+        assert_eq!((by_words.status.code(), by_words.stdout.is_empty()), (Some(1), true), "{verb}: {said}");
+        assert!(said.starts_with(&format!("Error: {verb} ")) && said.contains("one direction"), "{said}");
+        assert_eq!((by_flags.status.code(), text(&by_flags.stderr)), (Some(1), said), "{verb}");
+    }
+}
+
+#[test]
+fn a_status_that_is_none_is_named_with_those_that_are() {
+    let output = hawser(&["mirror", "list", "--mirror-status", "happy"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for word in ["'happy'", "--mirror-status", "PENDING_STOPPED", "LINK_FAILED"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    // Known ones get as far as the daemon, in any case of letters.
+    for known in ["active", "PENDING_RESTORE"] {
+        assert_eq!(hawser(&["mirror", "list", "--mirror-status", known]).status.code(), Some(1), "{known}");
+    }
+}
+
+#[test]
 fn every_shell_gets_its_completions() {
     for (shell, sign) in [("bash", "complete -F"), ("zsh", "#compdef hawser"), ("fish", "complete -c hawser")] {
         let output = hawser(&["completion", shell]);

@@ -103,6 +103,16 @@ fn story(_source: &FakeSource, at: &str) {
     let wrong = tools.said(&format!("{create} --cluster-id another"));
     assert_eq!((wrong.0, wrong.1.as_str()), (1, ""));
     assert!(wrong.2.contains("another"), "{wrong:?}");
+    // What is taken without effect is said, and not where scripts read.
+    let harmless = tools.said(&format!("{create} --validate-only --config sasl.login.class=a.B"));
+    assert_eq!(
+        (harmless.0, harmless.1.as_str()),
+        (0, "Cluster link 'from-cloud-link' validation successfully completed.\n")
+    );
+    assert!(
+        harmless.2.starts_with("Warning: ") && harmless.2.contains("sasl.login.class: has no effect"),
+        "{harmless:?}"
+    );
     assert_eq!(tools.says(&create), "Cluster link 'from-cloud-link' creation successfully completed.\n");
     tools.comes_to_say(
         "kafka-cluster-links --list",

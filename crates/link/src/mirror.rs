@@ -36,6 +36,24 @@ pub enum MirrorStatus {
     Failed,
 }
 
+/// Every status by which mirrors can be asked for: what [`MirrorStatus::shown`] shows, and what only reversal and restore
+/// have (the reference knows these words, so they are no slips; nothing here is ever in them).
+pub const STATUSES: [&str; 13] = [
+    "ACTIVE",
+    "FAILED",
+    "LINK_FAILED",
+    "LINK_PAUSED",
+    "PAUSED",
+    "PENDING_MIRROR",
+    "PENDING_RESTORE",
+    "PENDING_SETUP_FOR_RESTORE",
+    "PENDING_STOPPED",
+    "PENDING_SYNCHRONIZE",
+    "SOURCE_UNAVAILABLE",
+    "STOPPED",
+    "UNKNOWN",
+];
+
 /// How a mirror becomes an ordinary topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

@@ -2,6 +2,7 @@
 
 use super::Connect;
 use clap::{Args, Subcommand};
+use hawser_link::mirror::STATUSES;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Mirror {
@@ -34,7 +35,7 @@ pub(crate) enum Mirror {
         #[arg(long)]
         link: Option<String>,
         /// Only mirrors in this status
-        #[arg(long, value_name = "STATUS")]
+        #[arg(long, value_name = "STATUS", value_parser = STATUSES, ignore_case = true, hide_possible_values = true)]
         mirror_status: Option<String>,
         #[command(flatten)]
         connect: Connect,
@@ -58,6 +59,36 @@ pub(crate) enum Mirror {
     Pause(Alter),
     /// Fetch for paused mirrors again
     Resume(Alter),
+    /// What keeps a promotion from its end
+    #[command(subcommand)]
+    StateTransitionError(StateTransitionError),
+    /// Refused: takes a bidirectional link, which Hawser does not have
+    ReverseAndStart(Alter),
+    /// Refused: takes a bidirectional link, which Hawser does not have
+    ReverseAndPause(Alter),
+    /// Refused: takes a bidirectional link, which Hawser does not have
+    TruncateAndRestore {
+        #[command(flatten)]
+        which: Alter,
+        /// Accepted, like the rest of the line
+        #[arg(long)]
+        include_partitions: bool,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum StateTransitionError {
+    /// Everything that a mirror in PENDING_STOPPED waits for
+    List {
+        /// Name of the mirror topic
+        #[arg(value_name = "TOPIC")]
+        topic: String,
+        /// Its link
+        #[arg(long)]
+        link: Option<String>,
+        #[command(flatten)]
+        connect: Connect,
+    },
 }
 
 /// Which mirrors are to be changed.

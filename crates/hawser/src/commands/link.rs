@@ -5,7 +5,7 @@ use super::{Exit, ask, confirm, inline_or_file, owned, print, unexpected};
 use crate::cli::{Connect, Link, LinkConfiguration, LinkCreate, LinkTask};
 use crate::client::{DaemonClient, read_properties};
 use crate::operations::{Alteration, Operation, Outcome, RemoteCluster};
-use crate::output;
+use crate::output::{self, LinkConfigRow};
 use anyhow::bail;
 use hawser_link::{LinkConfig, LinkMode, Properties};
 use std::collections::BTreeMap;
@@ -50,7 +50,8 @@ pub(crate) async fn link(command: Link) -> anyhow::Result<Exit> {
             let link = name.or(link).unwrap_or_default();
             let outcome = ask(&connect, &Operation::LinkDescribeConfigs { link }).await?;
             let Outcome::LinkConfigs { configs } = outcome else { return unexpected() };
-            print(&output::show(connect.output, &configs, |c| output::link_configs(c)));
+            let rows: Vec<_> = configs.iter().map(LinkConfigRow::from).collect();
+            print(&output::show(connect.output, &rows, |rows| output::link_configs(rows)));
             Ok(Exit::Done)
         }
         Link::Configuration(LinkConfiguration::Update {
@@ -107,7 +108,7 @@ fn changes(config: &[String], deleted: Vec<String>) -> anyhow::Result<Vec<Altera
 
 async fn link_create(create: LinkCreate) -> anyhow::Result<Exit> {
     let configs = link_configs(&create)?;
-    // The daemon checks again; only here are the file's lines known.
+    // The daemon checks again and warns again; only here are the file's lines known.
     for warning in LinkConfig::parse(&configs)?.warnings {
         eprintln!("Warning: {warning}");
     }
@@ -134,10 +135,10 @@ async fn link_create(create: LinkCreate) -> anyhow::Result<Exit> {
     };
     let outcome = client.operate(&operation).await?;
     let shown = match &outcome {
-        Outcome::LinkCreated(view) => {
+        Outcome::LinkCreated { link: view, .. } => {
             output::show(create.connect.output, view, |_| format!("Created cluster link \"{link}\"."))
         }
-        Outcome::LinkValid => format!("Cluster link \"{link}\" is valid; nothing was created."),
+        Outcome::LinkValid { .. } => format!("Cluster link \"{link}\" is valid; nothing was created."),
         _ => return unexpected(),
     };
     print(&shown);

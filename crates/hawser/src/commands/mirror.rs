@@ -1,9 +1,9 @@
 //! `hawser mirror …`.
 
 use super::{Exit, ask, inline_or_file, print, unexpected};
-use crate::cli::{Alter, Mirror};
-use crate::operations::{MirrorAction, Operation, Outcome};
-use crate::output;
+use crate::cli::{Alter, Mirror, StateTransitionError};
+use crate::operations::{Absent, MirrorAction, Operation, Outcome};
+use crate::output::{self, StateTransitionErrorRow};
 use std::collections::BTreeMap;
 
 /// `hawser mirror …`.
@@ -45,6 +45,15 @@ pub(crate) async fn mirror(command: Mirror) -> anyhow::Result<Exit> {
         Mirror::Failover(which) => return alter(MirrorAction::Failover, which).await,
         Mirror::Pause(which) => return alter(MirrorAction::Pause, which).await,
         Mirror::Resume(which) => return alter(MirrorAction::Resume, which).await,
+        Mirror::StateTransitionError(StateTransitionError::List { topic, link, connect }) => {
+            let operation = Operation::MirrorDescribe { mirror_topic: topic, link };
+            let Outcome::Mirror(view) = ask(&connect, &operation).await? else { return unexpected() };
+            let errors: Vec<_> = view.waits_for.iter().map(StateTransitionErrorRow::from).collect();
+            print(&output::show(connect.output, &errors, |e| output::state_transition_errors(e)));
+        }
+        Mirror::ReverseAndStart(_) => return Err(Absent::ReverseAndStart.refusal().into()),
+        Mirror::ReverseAndPause(_) => return Err(Absent::ReverseAndPause.refusal().into()),
+        Mirror::TruncateAndRestore { .. } => return Err(Absent::TruncateAndRestore.refusal().into()),
     }
     Ok(Exit::Done)
 }

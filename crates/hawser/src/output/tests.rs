@@ -66,7 +66,14 @@ fn tasks_have_the_references_columns() {
 #[test]
 fn settings_have_the_references_columns() {
     let configs = [samples::config("a", Some("1"), false), samples::config("b", None, true)];
-    let lines: Vec<_> = link_configs(&configs).lines().map(squeeze).collect();
+    let rows = configs.iter().map(LinkConfigRow::from).collect::<Vec<_>>();
+    let json = show(Output::Json, &rows[..1].iter().collect::<Vec<_>>(), |_| unreachable!());
+    for field in
+        ["config_name\": \"a", "config_value\": \"1", "read_only\": false", "sensitive\": false", "synonyms\": []"]
+    {
+        assert!(json.contains(field), "{field}: {json}");
+    }
+    let lines: Vec<_> = link_configs(&rows).lines().map(squeeze).collect();
     assert_eq!(lines[1], "Config Name Config Value Read-Only Sensitive Source Synonyms");
     assert_eq!((&*lines[3], &*lines[4]), ("a 1 false false DEFAULT_CONFIG", "b false true DEFAULT_CONFIG"));
 }
@@ -107,6 +114,18 @@ fn mirror_describe_is_a_partition_a_row() {
     let wait = WaitView { condition: "MIRROR_LAG".into(), reason: "3 records are missing".into() };
     let promoted = MirrorView { waits_for: vec![wait], ..samples::mirror() };
     assert!(mirror(&promoted).ends_with("\nWaits for MIRROR_LAG: 3 records are missing"));
+}
+
+#[test]
+fn what_a_promotion_waits_for_is_a_row_each() {
+    let waits = [WaitView { condition: "MIRROR_LAG".into(), reason: "3 records are missing".into() }];
+    let rows: Vec<_> = waits.iter().map(StateTransitionErrorRow::from).collect();
+    let lines: Vec<_> = state_transition_errors(&rows).lines().map(squeeze).collect();
+    assert_eq!(lines[1], "Mirror State Transition Error Code Mirror State Transition Error Message");
+    assert_eq!(lines[3], "MIRROR_LAG 3 records are missing");
+    let json = show(Output::Json, &rows, |_| unreachable!());
+    assert!(json.contains("\"error_code\": \"MIRROR_LAG\"") && json.contains("\"error_message\""), "{json}");
+    assert_eq!(state_transition_errors(&[]), "No state transition errors found.");
 }
 
 #[test]

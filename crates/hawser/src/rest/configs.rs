@@ -3,6 +3,7 @@
 use super::answer::{Answer, List, Resource};
 use super::{Asked, Error, segment, unexpected};
 use crate::operations::{Alteration, LinkConfigView, Operation, Outcome};
+use hawser_link::catalogue;
 use serde::{Deserialize, Serialize};
 
 /// `KafkaLinkConfigData`, with the spelling that older clients know beside the present one.
@@ -59,7 +60,7 @@ pub(super) async fn list(asked: Asked) -> Result<Answer, Error> {
 
 /// `GET …/configs/{config_name}`
 pub(super) async fn get(asked: Asked) -> Result<Answer, Error> {
-    let (name, link) = (asked.named("config_name"), asked.link());
+    let (name, link) = (config_name(&asked)?, asked.link());
     let found = views(&asked).await?.into_iter().find(|config| config.name == name);
     let found = found.ok_or_else(|| Error::not_found(format!("Cluster link '{link}' has no config '{name}'.")))?;
     Answer::json(&resource(&asked, found))
@@ -68,13 +69,13 @@ pub(super) async fn get(asked: Asked) -> Result<Answer, Error> {
 /// `PUT …/configs/{config_name}`
 pub(super) async fn put(asked: Asked) -> Result<Answer, Error> {
     let Update { value } = asked.body()?;
-    let change = Alteration { name: asked.named("config_name"), value: Some(value) };
+    let change = Alteration { name: config_name(&asked)?, value: Some(value) };
     alter(&asked, vec![change], false).await
 }
 
 /// `DELETE …/configs/{config_name}`
 pub(super) async fn delete(asked: Asked) -> Result<Answer, Error> {
-    let change = Alteration { name: asked.named("config_name"), value: None };
+    let change = Alteration { name: config_name(&asked)?, value: None };
     alter(&asked, vec![change], false).await
 }
 
@@ -95,10 +96,23 @@ pub(super) async fn alter_batch(asked: Asked) -> Result<Answer, Error> {
     alter(&asked, changes, validate_only).await
 }
 
+/// The path's setting.
+///
+/// # Errors
+/// When no half of a link has one of that name.
+fn config_name(asked: &Asked) -> Result<String, Error> {
+    let name = asked.named("config_name");
+    // `source.*` is taken, without effect.
+    if catalogue::find(&name).is_some() || name.starts_with("source.") {
+        return Ok(name);
+    }
+    Err(Error::unreadable(format!("Invalid Config Name. {name} {}", catalogue::unknown(&name))))
+}
+
 async fn alter(asked: &Asked, changes: Vec<Alteration>, validate_only: bool) -> Result<Answer, Error> {
     let operation = Operation::LinkAlterConfigs { link: asked.link(), changes, validate_only };
     match asked.operate(operation).await? {
-        Outcome::LinkConfigsAltered { .. } => Ok(Answer::no_content()),
+        Outcome::LinkConfigsAltered { warnings } => Ok(Answer::no_content().warned(warnings)),
         _ => Err(unexpected()),
     }
 }

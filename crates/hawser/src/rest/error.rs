@@ -34,11 +34,6 @@ impl Error {
         Self::new(StatusCode::BAD_REQUEST, 40002, message)
     }
 
-    /// The API has it, this cluster has not.
-    pub(super) fn unsupported(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, 40035, message)
-    }
-
     /// Nobody has logged in.
     pub(super) fn unauthenticated() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, 401, "Unauthorized: log in with HTTP Basic or a client certificate.")
@@ -69,6 +64,18 @@ impl Error {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, 413, format!("A body may have at most {bytes_max} bytes."))
     }
 
+    /// The request line and headers are larger than those of any request of this API.
+    pub(super) fn head_too_large(bytes_max: usize) -> Self {
+        let message = format!("A request line and its headers may have at most {bytes_max} bytes.");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, 431, message)
+    }
+
+    /// As many requests as there may be are being done.
+    pub(super) fn too_many(requests_max: usize) -> Self {
+        let message = format!("{requests_max} requests are being done: try again a little later.");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, 429, message)
+    }
+
     /// The daemon failed.
     pub(super) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, 500, message)
@@ -78,7 +85,7 @@ impl Error {
     pub(super) fn into_answer(self) -> Answer {
         let body = Body { error_code: self.code, message: &self.message };
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
-        Answer { status: self.status, body: Some(bytes.into()) }
+        Answer { status: self.status, body: Some(bytes.into()), warnings: Vec::new() }
     }
 }
 
@@ -93,7 +100,7 @@ pub(super) fn status_and_code(refusal: RefusalCode) -> (StatusCode, u32) {
         | RefusalCode::TopicExists
         | RefusalCode::InvalidReplicationFactor
         | RefusalCode::InvalidTopicConfig => (StatusCode::BAD_REQUEST, 40002),
-        RefusalCode::TopicRenamingUnsupported => (StatusCode::BAD_REQUEST, 40035),
+        RefusalCode::Unsupported | RefusalCode::TopicRenamingUnsupported => (StatusCode::BAD_REQUEST, 40035),
         RefusalCode::MirrorStopped | RefusalCode::MirrorStopping | RefusalCode::MirrorFailed => {
             (StatusCode::BAD_REQUEST, 400)
         }

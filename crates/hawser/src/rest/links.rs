@@ -3,12 +3,12 @@
 use super::answer::{Answer, List, Resource};
 use super::{Asked, Error, segment, unexpected};
 use crate::operations::{LinkView, MirrorView, Operation, Outcome, RemoteCluster, TaskErrorView, TaskView};
-use hawser_link::LinkMode;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hawser_link::{LinkMode, LinkName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Not a link's name: `links/-/mirrors` stands for all links.
-const ALL_LINKS: &str = "-";
+use uuid::Uuid;
 
 /// `KafkaLinkData`
 #[derive(Serialize)]
@@ -17,8 +17,9 @@ struct Link {
     destination_cluster_id: Option<String>,
     remote_cluster_id: Option<String>,
     link_name: String,
-    /// Its older name.
+    /// As older clients know it: a UUID's text.
     link_id: String,
+    /// As Kafka writes a UUID.
     cluster_link_id: String,
     topic_names: Vec<String>,
     link_state: String,
@@ -81,8 +82,9 @@ pub(super) async fn get(asked: Asked) -> Result<Answer, Error> {
 
 /// `POST /clusters/{cluster_id}/links?link_name=…`
 pub(super) async fn create(asked: Asked) -> Result<Answer, Error> {
-    let link = asked.query.get("link_name").filter(|name| !name.is_empty() && *name != ALL_LINKS).cloned();
-    let link = link.ok_or_else(|| Error::unreadable("Invalid Cluster Link Name."))?;
+    let link = asked.query.get("link_name").map(String::as_str).unwrap_or_default();
+    let link = LinkName::new(link).map_err(|why| Error::unreadable(format!("Invalid Cluster Link Name. {why}")))?;
+    let link = link.as_str().to_owned();
     let (validate_only, validate_link) = (asked.flag("validate_only", false)?, asked.flag("validate_link", true)?);
     let body: Create = asked.body()?;
     if body.cluster_link_id.as_ref().is_some_and(|id| !id.is_empty()) {
@@ -98,7 +100,9 @@ pub(super) async fn create(asked: Asked) -> Result<Answer, Error> {
     )?;
     let operation = Operation::LinkCreate { link, configs, remote, validate_only, skip_remote_check: !validate_link };
     match asked.operate(operation).await? {
-        Outcome::LinkCreated(_) | Outcome::LinkValid => Ok(Answer::no_content()),
+        Outcome::LinkCreated { warnings, .. } | Outcome::LinkValid { warnings } => {
+            Ok(Answer::no_content().warned(warnings))
+        }
         _ => Err(unexpected()),
     }
 }
@@ -107,7 +111,7 @@ pub(super) async fn create(asked: Asked) -> Result<Answer, Error> {
 pub(super) async fn delete(asked: Asked) -> Result<Answer, Error> {
     let (force, validate_only) = (asked.flag("force", false)?, asked.flag("validate_only", false)?);
     match asked.operate(Operation::LinkDelete { link: asked.link(), force, validate_only }).await? {
-        Outcome::LinkDeleted | Outcome::LinkValid => Ok(Answer::empty()),
+        Outcome::LinkDeleted | Outcome::LinkValid { .. } => Ok(Answer::empty()),
         _ => Err(unexpected()),
     }
 }
@@ -165,7 +169,7 @@ fn resource(asked: &Asked, link: LinkView, mirrors: &[MirrorView], include_tasks
         destination_cluster_id: link.destination_cluster,
         remote_cluster_id: link.remote_cluster,
         link_name: link.link_name,
-        link_id: id.clone(),
+        link_id: uuid_text(&id),
         cluster_link_id: id,
         topic_names,
         link_state: link.state.to_string(),
@@ -175,6 +179,12 @@ fn resource(asked: &Asked, link: LinkView, mirrors: &[MirrorView], include_tasks
         category_counts: counts,
     };
     Resource::new("KafkaLinkData", at, data)
+}
+
+/// A UUID in Kafka's writing as RFC 9562 writes it; a half that has not learnt its link's id has none.
+fn uuid_text(id: &str) -> String {
+    let bytes = URL_SAFE_NO_PAD.decode(id).unwrap_or_default();
+    Uuid::from_slice(&bytes).map(|id| id.to_string()).unwrap_or_default()
 }
 
 fn task(TaskView { task_name, state, errors, .. }: TaskView) -> Task {

@@ -4,25 +4,9 @@ use super::answer::{Answer, List, Resource};
 use super::error::status_and_code;
 use super::links::{Config, settings};
 use super::{Asked, Error, segment, unexpected};
-use crate::operations::{AlteredMirror, MirrorAction, MirrorLag, MirrorView, Operation, Outcome};
+use crate::operations::{Absent, AlteredMirror, MirrorAction, MirrorLag, MirrorView, Operation, Outcome};
+use hawser_link::mirror::STATUSES;
 use serde::{Deserialize, Serialize};
-
-/// The values of `mirror_status`.
-const STATUSES: [&str; 13] = [
-    "ACTIVE",
-    "FAILED",
-    "LINK_FAILED",
-    "LINK_PAUSED",
-    "PAUSED",
-    "PENDING_MIRROR",
-    "PENDING_RESTORE",
-    "PENDING_SETUP_FOR_RESTORE",
-    "PENDING_STOPPED",
-    "PENDING_SYNCHRONIZE",
-    "SOURCE_UNAVAILABLE",
-    "STOPPED",
-    "UNKNOWN",
-];
 
 /// `KafkaMirrorData`
 #[derive(Serialize)]
@@ -90,8 +74,8 @@ pub(super) async fn list_all(asked: Asked) -> Result<Answer, Error> {
 
 async fn list_of(asked: Asked, link: Option<String>, at: String) -> Result<Answer, Error> {
     let status = asked.query.get("mirror_status").filter(|s| !s.is_empty()).map(|s| s.to_ascii_uppercase());
-    if status.as_ref().is_some_and(|status| !STATUSES.contains(&status.as_str())) {
-        return Err(Error::unreadable(format!("mirror_status: expected one of {}", STATUSES.join(", "))));
+    if let Some(status) = status.as_ref().filter(|status| !STATUSES.contains(&status.as_str())) {
+        return Err(Error::unreadable(format!("mirror_status={status}: expected one of {}", STATUSES.join(", "))));
     }
     let Outcome::Mirrors { mirrors } = asked.operate(Operation::MirrorList { link, partitions: true }).await? else {
         return Err(unexpected());
@@ -151,11 +135,19 @@ pub(super) async fn resume(asked: Asked) -> Result<Answer, Error> {
     alter(asked, MirrorAction::Resume, "resume").await
 }
 
-/// What only bidirectional links have.
-pub(super) async fn unsupported(_: Asked) -> Result<Answer, Error> {
-    Err(Error::unsupported(
-        "This takes a bidirectional link, which this cluster does not support: promote or fail over, and create a mirror the other way.",
-    ))
+/// `POST …/mirrors:reverse-and-start-mirror`, and its older name.
+pub(super) async fn reverse_and_start(_: Asked) -> Result<Answer, Error> {
+    Err(Absent::ReverseAndStart.refusal().into())
+}
+
+/// `POST …/mirrors:reverse-and-pause-mirror`, and its older name.
+pub(super) async fn reverse_and_pause(_: Asked) -> Result<Answer, Error> {
+    Err(Absent::ReverseAndPause.refusal().into())
+}
+
+/// `POST …/mirrors:truncate-and-restore`
+pub(super) async fn truncate_and_restore(_: Asked) -> Result<Answer, Error> {
+    Err(Absent::TruncateAndRestore.refusal().into())
 }
 
 async fn alter(asked: Asked, action: MirrorAction, verb: &str) -> Result<Answer, Error> {

@@ -8,11 +8,12 @@ use crate::operations::{Operation, Outcome};
 use crate::service::Service;
 use axum::extract::{DefaultBodyLimit, FromRequest, Query, RawPathParams, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use axum::{Extension, RequestExt, Router};
 use bytes::Bytes;
-use hawser_transport::{Listener, Principal, ServerConnection};
+use hawser_transport::{Listener, Principal, ServerConnection, caught};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -21,6 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,7 +40,11 @@ const OPERATION_TIME: Duration = Duration::from_secs(60);
 const LIFETIME: Duration = Duration::from_secs(600);
 /// A request that is being answered when the connection should end, or the daemon stops.
 const LAST_ANSWER_TIME: Duration = Duration::from_secs(90);
-/// A head of a request, in bytes: names have at most 249, credentials 16 KiB.
+/// Requests of one listener that are being done at a time. Fewer than connections, so that who brings one too many has a
+/// connection on which to be told so.
+const REQUESTS_MAX: usize = 128;
+/// A request line and its headers with their ends of lines, in bytes, whitespace around values aside: names have at most
+/// 249, credentials 16 KiB. More is refused exactly; the buffer that a head is read into ends with the read that passes it.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// A body, in bytes: the settings of a link with a few certificate chains.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -47,6 +53,8 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 struct Rest {
     service: Arc<Service>,
     doors: Arc<Doors>,
+    /// [`REQUESTS_MAX`]
+    room: Arc<Semaphore>,
     is_tls: bool,
 }
 
@@ -59,6 +67,7 @@ pub(crate) async fn serve(
     tasks: TaskTracker,
 ) {
     let mut open = VecDeque::new();
+    let room = Arc::new(Semaphore::new(REQUESTS_MAX));
     loop {
         let connection = tokio::select! {
             biased;
@@ -69,7 +78,8 @@ pub(crate) async fn serve(
             tracing::debug!(peer = %connection.peer(), "REST connection closed: {CONNECTIONS_MAX} are being answered");
             continue;
         };
-        let rest = Rest { service: service.clone(), doors: doors.clone(), is_tls: connection.is_tls() };
+        let (service, doors, room) = (service.clone(), doors.clone(), room.clone());
+        let rest = Rest { service, doors, room, is_tls: connection.is_tls() };
         let (router, shutdown) = (router(rest), shutdown.clone());
         tasks.spawn(async move { converse(connection, router, place, shutdown).await });
     }
@@ -138,7 +148,7 @@ fn router(rest: Rest) -> Router {
                 let answer = match rest.doors.sender(&visitor, request.headers()).await {
                     Ok(principal) => {
                         place.is_busy.store(true, Ordering::Relaxed);
-                        answer(&rest, route, base, principal, request).await
+                        guarded(answer(&rest, route, base, principal, request)).await
                     }
                     Err(error) => Err(error),
                 };
@@ -152,10 +162,34 @@ fn router(rest: Rest) -> Router {
         .fallback(|| async { Error::not_found("HTTP 404 Not Found").into_answer() })
         .method_not_allowed_fallback(|| async { Error::method_not_allowed().into_answer() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(bounded))
         .with_state(rest)
 }
 
-/// Cluster, then body, then the operation: each costs more than the one before.
+/// Nothing else is looked at in a request whose head is too large.
+async fn bounded(request: Request, next: Next) -> Response {
+    if head_bytes(&request) > HEAD_BYTES_MAX {
+        return Error::head_too_large(HEAD_BYTES_MAX).into_answer().into_response();
+    }
+    next.run(request).await
+}
+
+/// See [`HEAD_BYTES_MAX`].
+fn head_bytes(request: &Request) -> usize {
+    let line = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri()).len();
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + ": \r\n".len() + value.len());
+    line + headers.sum::<usize>() + "\r\n".len()
+}
+
+/// A bug of ours is answered like any other failure, and ends only its request.
+async fn guarded<T>(answering: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    caught(answering).await.unwrap_or_else(|panicked| {
+        tracing::error!(%panicked, "a REST request failed");
+        Err(Error::internal("The request failed in the daemon; its log says where."))
+    })
+}
+
+/// Room, then cluster, then body, then the operation: each costs more than the one before.
 async fn answer(
     rest: &Rest,
     route: &'static Route,
@@ -163,6 +197,7 @@ async fn answer(
     principal: Principal,
     mut request: Request,
 ) -> Result<super::answer::Answer, Error> {
+    let _room = rest.room.try_acquire().map_err(|_| Error::too_many(REQUESTS_MAX))?;
     let path = placeholders(&mut request).await?;
     let describe = rest.service.execute(&principal, Operation::ClusterDescribe).await?;
     let Outcome::Cluster(cluster) = describe else { return Err(super::unexpected()) };
@@ -222,6 +257,14 @@ mod tests {
             place.is_busy.store(true, Ordering::Relaxed);
         }
         assert!(admit(&mut open).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_says_nothing_of_itself() {
+        let failed = guarded(async { if true { panic!("at secret 7") } else { Ok(()) } }).await.unwrap_err();
+        assert_eq!((failed.status.as_u16(), failed.code), (500, 500));
+        assert!(!failed.message.contains("secret"), "{failed:?}");
+        assert_eq!(guarded(async { Ok(7) }).await, Ok(7));
     }
 
     #[test]

@@ -57,6 +57,7 @@ fn every_refusal_has_its_status_and_code() {
         (R::MirrorNotFound, 404, 40403),
         (R::VerificationNotFound, 404, 404),
         (R::Internal, 500, 50002),
+        (R::Unsupported, 400, 40035),
         (R::TopicRenamingUnsupported, 400, 40035),
         (R::InvalidReplicationFactor, 400, 40002),
         (R::InvalidTopicConfig, 400, 40002),

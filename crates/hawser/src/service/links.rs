@@ -27,13 +27,14 @@ impl Service {
         let _reserved = self.reserve(&name)?;
         let parsed = LinkConfig::parse(&link_properties(name.as_str(), &configs))
             .map_err(|e| Refusal::new(RefusalCode::InvalidLinkConfig, e.to_string()))?;
-        for warning in &parsed.warnings {
+        let warnings: Vec<_> = parsed.warnings.iter().map(ToString::to_string).collect();
+        for warning in &warnings {
             tracing::warn!(link = %name, "{warning}");
         }
         let half = parsed.config.half;
         if half.link_mode() == LinkMode::Bidirectional {
             let message = "link.mode: BIDIRECTIONAL is not supported yet; create two links, one for each direction";
-            return Err(Refusal::new(RefusalCode::InvalidLinkConfig, message));
+            return Err(Refusal::new(RefusalCode::Unsupported, message));
         }
         match &remote {
             Some(RemoteCluster::Source(_)) if !half.holds_mirrors() => {
@@ -61,7 +62,7 @@ impl Service {
             self.links.try_out(record, skip_remote_check, validate_only).await.map_err(|e| start_refusal(&e))?;
         if validate_only {
             self.links.discard(trial).await;
-            return Ok(Outcome::LinkValid);
+            return Ok(Outcome::LinkValid { warnings });
         }
         let _one_at_a_time = self.changes.lock().await;
         if let Err(refusal) = self.prefix_is_free(&parsed.config) {
@@ -75,7 +76,7 @@ impl Service {
             return Err(internal(&error));
         }
         self.follow_link(&record).await;
-        Ok(Outcome::LinkCreated(self.link_view(&record, &self.flow())))
+        Ok(Outcome::LinkCreated { link: self.link_view(&record, &self.flow()), warnings })
     }
 
     pub(super) async fn link_delete(&self, name: &str, force: bool, validate_only: bool) -> Result<Outcome, Refusal> {
@@ -93,7 +94,7 @@ impl Service {
             return Err(Refusal::new(RefusalCode::LinkHasMirrors, message));
         }
         if validate_only {
-            return Ok(Outcome::LinkValid);
+            return Ok(Outcome::LinkValid { warnings: Vec::new() });
         }
         // Nothing fetches or syncs any more before the records change.
         self.forget_link(name).await;

@@ -99,11 +99,15 @@ async fn create(client: &DaemonClient, flags: &Flags) -> anyhow::Result<Exit> {
         validate_only: flags.validate_only,
         skip_remote_check: flags.exclude_validate_link,
     };
-    match client.operate(&operation).await? {
-        Outcome::LinkCreated(_) => print(&format!("Cluster link '{link}' creation successfully completed.")),
-        Outcome::LinkValid => print(&format!("Cluster link '{link}' validation successfully completed.")),
+    let (done, warnings) = match client.operate(&operation).await? {
+        Outcome::LinkCreated { warnings, .. } => ("creation", warnings),
+        Outcome::LinkValid { warnings } => ("validation", warnings),
         _ => return unexpected(),
+    };
+    for warning in warnings {
+        eprintln!("Warning: {warning}");
     }
+    print(&format!("Cluster link '{link}' {done} successfully completed."));
     Ok(Exit::Done)
 }
 
@@ -113,7 +117,7 @@ async fn delete(client: &DaemonClient, flags: &Flags) -> anyhow::Result<Exit> {
         Operation::LinkDelete { link: link.clone(), force: flags.force, validate_only: flags.validate_only };
     match client.operate(&operation).await? {
         Outcome::LinkDeleted => print(&format!("Cluster link '{link}' deletion successfully completed.")),
-        Outcome::LinkValid => print(&format!("Cluster link '{link}' can be deleted.")),
+        Outcome::LinkValid { .. } => print(&format!("Cluster link '{link}' can be deleted.")),
         _ => return unexpected(),
     }
     Ok(Exit::Done)

@@ -3,7 +3,7 @@
 use super::{Server, java_list};
 use crate::client::DaemonClient;
 use crate::commands::{Exit, print, unexpected};
-use crate::operations::{AlteredMirror, MirrorAction, MirrorView, Operation, Outcome};
+use crate::operations::{Absent, AlteredMirror, MirrorAction, MirrorView, Operation, Outcome};
 use anyhow::bail;
 use clap::{ArgGroup, Args};
 use std::fmt::Write as _;
@@ -110,10 +110,13 @@ pub(crate) struct Flags {
 /// # Errors
 /// Refusals and failures, for the user to read.
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<Exit> {
-    if flags.reverse_and_start || flags.reverse_and_pause || flags.truncate_and_restore {
-        bail!(
-            "this takes a bidirectional link, which Hawser does not have: promote or fail over, and create a mirror the other way"
-        );
+    let absent = [
+        (flags.reverse_and_start, Absent::ReverseAndStart),
+        (flags.reverse_and_pause, Absent::ReverseAndPause),
+        (flags.truncate_and_restore, Absent::TruncateAndRestore),
+    ];
+    if let Some((_, absent)) = absent.into_iter().find(|(is_asked, _)| *is_asked) {
+        return Err(absent.refusal().into());
     }
     let action = [
         (flags.promote, MirrorAction::Promote),

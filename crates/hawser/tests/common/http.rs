@@ -51,6 +51,11 @@ pub(crate) fn ask_over(
     );
     // A server that has refused what came before need not take the rest.
     let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
+    heard(stream)
+}
+
+/// The answer to the only request on `stream`.
+pub(crate) fn heard(mut stream: impl Read) -> io::Result<Answer> {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
         Err(error) if bytes.is_empty() => Err(error),
@@ -88,12 +93,14 @@ pub(crate) struct OpenApi {
     file: Value,
     /// `GET /clusters 200`
     pub(crate) seen: BTreeSet<String>,
+    /// `GET /clusters` with status and `error_code` of every refusal.
+    pub(crate) refused: BTreeSet<(String, u16, u64)>,
 }
 
 impl OpenApi {
     pub(crate) fn read() -> Self {
         let file = serde_saphyr::from_str(include_str!("../../../../docs/openapi.yaml")).expect("YAML");
-        Self { file, seen: BTreeSet::new() }
+        Self { file, seen: BTreeSet::new(), refused: BTreeSet::new() }
     }
 
     /// Every verb on every path, as `GET /clusters`, with the statuses that it may answer.
@@ -118,6 +125,9 @@ impl OpenApi {
             schema => self.fits(&answer.json(), schema, &format!("{method} {path}")),
         }
         self.seen.insert(format!("{method} {path} {}", answer.status));
+        if let Some(code) = answer.json()["error_code"].as_u64() {
+            self.refused.insert((format!("{method} {path}"), answer.status, code));
+        }
     }
 
     fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {

@@ -60,6 +60,7 @@ fn every_status_is_shown_with_what_is_seen() {
         assert_eq!(LINKS.map(|link| status.shown(link, SourceSeen::There)), there, "{status:?}");
         assert_eq!(LINKS.map(|link| status.shown(link, SourceSeen::Unavailable)), unavailable, "{status:?}");
         assert_eq!(LINKS.map(|link| status.shown(link, SourceSeen::Failed)), [failed; 4], "{status:?}");
+        assert!(there.iter().chain(&unavailable).chain([&failed]).all(|shown| STATUSES.contains(shown)), "{status:?}");
     }
 }
 

@@ -39,3 +39,12 @@ fn the_later_of_two_settings_wins_and_null_sets_nothing() {
     .unwrap();
     assert_eq!(settings(&configs), BTreeMap::from([("a".to_owned(), "2".to_owned())]));
 }
+
+#[test]
+fn an_id_has_both_writings() {
+    let id = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+    assert_eq!(uuid_text(&crate::service::kafka_uuid(id)), "01234567-89ab-cdef-0123-456789abcdef");
+    for none in ["", "AAAA", "%%%"] {
+        assert_eq!(uuid_text(none), "");
+    }
+}

@@ -502,7 +502,7 @@ async fn a_mirror_whose_link_was_deleted_can_only_be_failed_over() {
     };
     // A dry run says what the real one would.
     assert_eq!(delete(false, true).await.unwrap_err().code, RefusalCode::LinkHasMirrors);
-    assert!(matches!(delete(true, true).await, Ok(Outcome::LinkValid)));
+    assert!(matches!(delete(true, true).await, Ok(Outcome::LinkValid { .. })));
     assert!(matches!(delete(true, false).await, Ok(Outcome::LinkDeleted)));
     for action in [MirrorAction::Resume, MirrorAction::Promote, MirrorAction::Pause] {
         let (code, message) = bed.refusal(action, "m-t").await;
