@@ -623,7 +623,7 @@ async fn a_bidirectional_link_is_refused_by_name() {
         skip_remote_check: false,
     };
     let refusal = bed.service.perform(create).await.unwrap_err();
-    assert_eq!(refusal.code, RefusalCode::InvalidLinkConfig);
+    assert_eq!(refusal.code, RefusalCode::Unsupported);
     assert!(refusal.message.contains("BIDIRECTIONAL is not supported yet"), "{}", refusal.message);
 }
 
