@@ -7,7 +7,7 @@ use hawser_testkit::batches::{BatchBuilder, Codec, Record};
 use hawser_testkit::daemon::{Daemon, DaemonSpec, OPERATOR, OPERATOR_PASSWORD, SCRAM_MODULE, jaas, scram_settings};
 use hawser_transport::{ClientOptions, ClientSecurity, DialError, HostPort, KafkaClient};
 use hawser_wire::messages::alter_user_scram_credentials_request::{ScramCredentialDeletion, ScramCredentialUpsertion};
-use hawser_wire::messages::create_topics_request::CreatableTopic;
+use hawser_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use hawser_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use hawser_wire::messages::{AlterUserScramCredentialsRequest, CreateTopicsRequest, ProduceRequest, TopicName};
 use hawser_wire::{Request, StrBytes};
@@ -185,8 +185,13 @@ impl Sites {
     /// The topic at the plant, and the logins of the links.
     fn make_source(&self) {
         let admin = log_in(&self.plant, OPERATOR, OPERATOR_PASSWORD).unwrap();
+        // What is written is of 2023: it is to stay, however slow the machine is.
+        let keep = CreatableTopicConfig::default()
+            .with_name(StrBytes::from_static_str("retention.ms"))
+            .with_value(Some(StrBytes::from_static_str("-1")));
         let topic =
             CreatableTopic::default().with_name(name()).with_num_partitions(PARTITIONS).with_replication_factor(1);
+        let topic = topic.with_configs(vec![keep]);
         let made = call(&admin, &CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000));
         assert_eq!(made.topics[0].error_code, 0, "{made:?}");
         for (at, user) in [(&self.cloud, "link"), (&self.plant, "reader"), (&self.plant, "direct")] {
