@@ -73,6 +73,8 @@ struct Look {
     file: String,
     /// The last record, whatever segment it lies in.
     last_record: Option<i64>,
+    /// Last offsets and times of batches without records.
+    emptied: BTreeSet<(String, String)>,
     /// Offsets that time indexes name, by file and timestamp.
     times: BTreeMap<(String, String), String>,
     /// The report under way.
@@ -84,8 +86,12 @@ impl Look {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["Dumping", file] => self.file = file.to_owned(),
-            ["baseOffset:", base, ..] => {
+            ["baseOffset:", base, "lastOffset:", last, "count:", count, ..] => {
                 self.batches += 1;
+                let mut rest = words.iter().skip_while(|word| !word.ends_with("Time:"));
+                if let ("0", Some(time)) = (count, rest.nth(1)) {
+                    self.emptied.insert((last.to_owned(), (*time).to_owned()));
+                }
                 if !line.ends_with("isvalid: true") {
                     self.complain(format!("the batch at {base} is not valid"));
                 }
@@ -106,9 +112,14 @@ impl Look {
             ["Found", "out", "of", "order", "timestamp", "in", file] => self.begin("timestamp out of order", file),
             ["The", "following", "indexed", "offsets", "are", "not", "found", ..] => self.begin("not found", ""),
             ["Index", "timestamp:", time, ..] => {
-                let time = time.trim_end_matches(',');
-                let offset = self.times.get(&(self.file.clone(), time.to_owned())).cloned();
-                self.detail(&format!("{} at offset {}", line.trim(), offset.unwrap_or_else(|| "?".to_owned())));
+                let time = time.trim_end_matches(',').to_owned();
+                let offset = self.times.get(&(self.file.clone(), time.clone())).cloned();
+                let offset = offset.unwrap_or_else(|| "?".to_owned());
+                let detail = format!("{} at offset {offset}", line.trim());
+                // The tool takes the time of a batch from its records. One that compaction emptied has it in its head only.
+                if !(line.ends_with("log timestamp: -1") && self.emptied.contains(&(offset, time))) {
+                    self.detail(&detail);
+                }
             }
             ["Index" | "Indexed", "offset:", ..] => self.detail(line.trim()),
             _ => {}
@@ -155,4 +166,48 @@ fn files(folder: &Path) -> Result<Vec<String>> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaints(said: &str) -> Vec<String> {
+        let mut look = Look::default();
+        said.lines().for_each(|line| look.read(line));
+        look.complaints.into_iter().collect()
+    }
+
+    #[test]
+    fn reports_are_kept_by_offset() {
+        let said = "Dumping /d/t-0/00000000000000000007.log\n\
+            baseOffset: 7 lastOffset: 8 count: 2 position: 0 CreateTime: 30 size: 90 crc: 1 isvalid: true\n\
+            | offset: 7 CreateTime: 20 keySize: -1\n\
+            | offset: 8 CreateTime: 30 keySize: -1\n\
+            baseOffset: 9 lastOffset: 9 count: 0 position: 90 CreateTime: 40 size: 61 crc: 1 isvalid: true\n\
+            Dumping /d/t-0/00000000000000000007.timeindex\n\
+            timestamp: 30 offset: 8\n\
+            timestamp: 40 offset: 9\n\
+            Found timestamp mismatch in :/d/t-0/00000000000000000007.timeindex\n  \
+              Index timestamp: 40, log timestamp: -1\n\
+            Non-consecutive offsets in /d/t-0/00000000000000000007.log\n  \
+              -1 is followed by 7\n";
+        assert_eq!(complaints(said), [""; 0]);
+        let wrong = said.replace("lastOffset: 9 count: 0", "lastOffset: 9 count: 1");
+        assert_eq!(complaints(&wrong), ["timestamp mismatch: Index timestamp: 40, log timestamp: -1 at offset 9"]);
+        let wrong = said.replace("| offset: 8", "| offset: 9");
+        assert_eq!(complaints(&wrong), ["7 is followed by 9"]);
+        let wrong = said.replacen("isvalid: true", "isvalid: false", 1);
+        assert_eq!(complaints(&wrong), ["the batch at 7 is not valid"]);
+        let wrong = format!("{said}Mismatches in :/d/t-0/7.index\n  Index offset: 8, log offset: 9\n");
+        assert_eq!(complaints(&wrong), ["Mismatches: Index offset: 8, log offset: 9"]);
+        for release in ["in :/d/t-0/7.timeindex", "in the log."] {
+            let wrong = format!(
+                "{said}The following indexed offsets are not found {release}\nIndexed offset: 8, found log offset: -1\n"
+            );
+            assert_eq!(complaints(&wrong), ["not found: Indexed offset: 8, found log offset: -1"]);
+        }
+        let wrong = format!("{said}Exception java.lang.IllegalStateException: no\n");
+        assert_eq!(complaints(&wrong), ["Exception java.lang.IllegalStateException: no"]);
+    }
 }
