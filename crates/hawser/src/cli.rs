@@ -14,6 +14,9 @@ use std::path::PathBuf;
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 verify found a difference.\n\
 Standard output is data, standard error is talk.";
 
+/// Else these two, which every command has, stand among its own.
+const LOGGING: &str = "Logging";
+
 /// Hawser links Kafka clusters across a firewall, byte for byte.
 #[derive(Parser, Debug)]
 #[command(name = "hawser", version, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
@@ -21,10 +24,10 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
     /// What to log: a level, or directives such as `info,hawser_transport=debug`
-    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER", hide_env_values = true)]
+    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER", hide_env_values = true, help_heading = LOGGING)]
     pub(crate) log: Option<String>,
     /// How to log on standard error
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Human)]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Human, help_heading = LOGGING)]
     pub(crate) log_format: LogFormat,
 }
 
@@ -49,9 +52,9 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Show the whole thing on this machine: a stock Kafka, two daemons, a link and a mirror
     Quickstart(Quickstart),
-    /// Print what makes a shell complete hawser's words
+    /// Print the completion script of a shell
     Completion {
-        /// For this shell
+        /// Which shell
         #[arg(value_enum)]
         shell: Shell,
     },

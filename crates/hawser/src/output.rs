@@ -299,9 +299,9 @@ pub(crate) fn verification(view: &VerifyView) -> String {
         view.offsets_compared,
         view.partitions_done,
         view.partitions,
-        match (view.differences, view.errors.len()) {
-            (0, 0) => "every byte is equal".to_owned(),
-            (0, n) => format!("no difference so far, but {n} partitions were not compared to the end"),
+        match (view.differences, view.errors.is_empty()) {
+            (0, true) => "every byte is equal".to_owned(),
+            (0, false) => "no difference so far, but not everything was compared to the end".to_owned(),
             (1, _) => "1 difference".to_owned(),
             (n, _) => format!("{n} differences"),
         }

@@ -35,7 +35,7 @@ pub(crate) enum Link {
         /// Name of the link (other spelling)
         #[arg(long, conflicts_with = "names")]
         link: Option<String>,
-        /// Do not ask, and delete a link that has live mirrors too
+        /// Do not ask, and delete a link that has live mirrors too: they stay, read-only and FAILED
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -148,8 +148,8 @@ pub(crate) struct Logins {
     /// Login at the source cluster: SASL_SSL with PLAIN, user name
     #[arg(long, value_name = "KEY")]
     pub(crate) source_api_key: Option<String>,
-    /// Login at the source cluster: password; `@FILE` takes the first line of a file, and without this flag
-    /// HAWSER_SOURCE_API_SECRET is taken (so with the other sides' secrets)
+    /// Login at the source cluster: password; `@FILE` takes the first line of a file. Without this flag the variable
+    /// HAWSER_SOURCE_API_SECRET is taken; HAWSER_DESTINATION_API_SECRET and so on for the other sides
     #[arg(long, value_name = "SECRET|@FILE", requires = "source_api_key")]
     pub(crate) source_api_secret: Option<String>,
     /// Where the destination cluster is

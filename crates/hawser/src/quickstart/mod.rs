@@ -129,8 +129,9 @@ async fn story(args: &Quickstart, children: &mut Children) -> anyhow::Result<()>
             say(&order);
         }
     }
-    go_on(&cloud, &on_prem, &source);
     let keep = args.keep || (!args.once && std::io::stdout().is_terminal());
+    heading(if keep { "To go on" } else { "With --keep all of this stays up, to go on like this" });
+    go_on(&cloud, &on_prem, &source);
     if keep {
         say("\nCtrl-C stops everything.");
         loop {
@@ -472,7 +473,6 @@ async fn run_hawser(daemon: &Daemon, args: &[&str]) -> anyhow::Result<()> {
 /// Commands to go on with.
 fn go_on(cloud: &Daemon, on_prem: &Daemon, source: &Source) {
     let exe = std::env::current_exe().unwrap_or_else(|_| "hawser".into());
-    heading("To go on");
     for (place, daemon) in [("the cloud", cloud), ("on-prem", on_prem)] {
         say(&format!("# Against {place} (metrics: {})", daemon.metrics));
         say(&format!(
