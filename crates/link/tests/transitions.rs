@@ -224,18 +224,23 @@ fn channel(member: u128, epoch: i64, node: Option<i32>, n: u8) -> LinkOpen {
     LinkOpen { purpose, ..control(member, epoch, 1, &[]) }
 }
 
+/// A destination half that nobody has dialled yet.
+fn destination() -> DestinationLink {
+    DestinationLink::new(DestinationSettings {
+        link_id: Uuid::from_u128(9),
+        destination_cluster_id: "D".to_owned(),
+        source_cluster_id: None,
+        beat_interval: SECOND,
+        beats_missed_max: 3,
+        ticket_timeout: 2 * SECOND,
+    })
+}
+
 /// A destination half in each of the situations that matter. Members are A (connection 1, near broker 1) and B
 /// (connection 2, near broker 2); lease 1 is for broker 1, its ticket is 1.
 fn destinations(start: Instant) -> Vec<(&'static str, DestinationLink, Counting)> {
     let build = |members: usize, lease: bool, delivered: bool| {
-        let mut link = DestinationLink::new(DestinationSettings {
-            link_id: Uuid::from_u128(9),
-            destination_cluster_id: "D".to_owned(),
-            source_cluster_id: None,
-            beat_interval: SECOND,
-            beats_missed_max: 3,
-            ticket_timeout: 2 * SECOND,
-        });
+        let mut link = destination();
         let mut entropy = Counting(0);
         let mut feed = |event| drop(link.on(event, start, &mut entropy));
         if members > 0 {
@@ -419,14 +424,7 @@ fn compare(actual: &str, expected: &str, name: &str) {
 fn a_trial_pins_no_cluster() {
     let start = Instant::now();
     let mut entropy = Counting(0);
-    let mut link = DestinationLink::new(DestinationSettings {
-        link_id: Uuid::from_u128(9),
-        destination_cluster_id: "D".to_owned(),
-        source_cluster_id: None,
-        beat_interval: SECOND,
-        beats_missed_max: 3,
-        ticket_timeout: 2 * SECOND,
-    });
+    let mut link = destination();
     let mut opened = |conn, source: &str, member, purpose: Purpose| {
         let open = LinkOpen { source_cluster_id: source.to_owned(), purpose, ..control(member, 1, 1, &[]) };
         let todo = link.on(DestinationEvent::Opened { conn: ConnId(conn), open }, start, &mut entropy);
