@@ -71,6 +71,7 @@ impl DaemonClient {
             client_id: "hawser-cli".to_owned(),
             request_timeout: OPERATION_TIMEOUT,
             response_bytes_max: RESPONSE_BYTES_MAX,
+            idle_max: None,
         };
         Ok(KafkaClient::start(stream, options).await?)
     }

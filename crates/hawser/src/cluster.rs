@@ -88,6 +88,7 @@ async fn ask_one(beside: &LocalCluster, to: &HostPort) -> anyhow::Result<String>
         client_id: "hawser".to_owned(),
         request_timeout: DIAL_TIMEOUT,
         response_bytes_max: RESPONSE_BYTES_MAX,
+        idle_max: None,
     };
     Ok(remote::cluster_id(&KafkaClient::start(stream, options).await?).await?)
 }

@@ -378,7 +378,7 @@ impl Links {
         let connector = self.connector(record, properties, config)?;
         let replicate = self.replicate_config(record, config);
         let (replicator, events) = Replicator::spawn(replicate, self.store.clone(), connector.clone());
-        let keeper = Keeper::spawn(self.state.clone(), events);
+        let keeper = Keeper::spawn(self.state.clone(), record.name.clone(), events);
         for topic in self.state.topics() {
             match &topic.mirror {
                 Some(mirror) if mirror.link == record.name && is_replicated(mirror) => {
@@ -408,6 +408,7 @@ impl Links {
         let mut replicate = ReplicateConfig::new(&record.name, config);
         replicate.bytes_per_second = self.fetch_bytes_per_second;
         if !config.half.dials() {
+        replicate.source_cluster_id.clone_from(&record.remote_cluster_id);
             replicate.availability_check = None; // the beats tell
         }
         replicate
@@ -462,6 +463,7 @@ async fn check(running: &Running, record: &mut LinkRecord) -> Result<(), StartEr
             let open = opened(&source.outbound).await?;
             record.id = open.link_id;
             record.remote_cluster_id = open.destination_cluster_id;
+        idle_max: Some(config.connection.idle_max),
             Ok(())
         }
         // Nobody can have dialled yet.

@@ -331,6 +331,7 @@ impl Task {
             client_id: format!("hawser-link-{}", self.link),
             request_timeout: self.facts.request_timeout,
             response_bytes_max: RESPONSE_BYTES_MAX,
+            idle_max: None,
         };
         let reports = self.reports(conn);
         self.tasks.spawn(async move {

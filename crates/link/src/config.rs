@@ -31,6 +31,8 @@ pub struct ConnectionConfig {
     pub reconnect_backoff_max: Duration,
     /// `retry.backoff.ms`.
     pub retry_backoff: Duration,
+    /// `retry.backoff.max.ms`, not below `retry_backoff`.
+    pub retry_backoff_max: Duration,
     /// `request.timeout.ms`.
     pub request_timeout: Duration,
     /// `socket.connection.setup.timeout.ms`.
@@ -202,6 +204,7 @@ impl Reader<'_> {
             reconnect_backoff: self.ms("reconnect.backoff.ms"),
             reconnect_backoff_max: self.ms("reconnect.backoff.max.ms"),
             retry_backoff: self.ms("retry.backoff.ms"),
+            retry_backoff_max: self.ms("retry.backoff.max.ms").max(self.ms("retry.backoff.ms")),
             request_timeout: self.ms("request.timeout.ms"),
             setup_timeout: self.ms("socket.connection.setup.timeout.ms"),
             setup_timeout_max: self.ms("socket.connection.setup.timeout.max.ms"),

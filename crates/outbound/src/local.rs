@@ -84,6 +84,7 @@ impl LocalCluster {
             client_id: "hawser-source".to_owned(),
             request_timeout: self.request_timeout,
             response_bytes_max: METADATA_BYTES_MAX,
+            idle_max: None,
         };
         let stream = self.dial_any().await?;
         let failed = |error: &dyn std::fmt::Display| LocalError::Metadata(error.to_string());

@@ -14,6 +14,13 @@ use std::time::Duration;
 pub struct ReplicateConfig {
     /// The link's name, for logs and metric labels.
     pub link: Arc<str>,
+    /// Id of the source cluster: no other is mirrored. `None`: the first answer tells it (see
+    /// [`crate::MirrorEvent::SourceKnown`]).
+    pub source_cluster_id: Option<String>,
+    /// `reconnect.backoff.ms`: the wait before the first try to connect again; it doubles from try to try.
+    pub reconnect_backoff: Duration,
+    /// `reconnect.backoff.max.ms`: the longest such wait.
+    pub reconnect_backoff_max: Duration,
     /// `num.cluster.link.fetchers`: fetchers, each with a connection of its own, to each source broker.
     pub fetchers: usize,
     /// What one fetch may bring.
@@ -68,11 +75,19 @@ impl MirrorSpec {
 }
 
 impl ReplicateConfig {
+    /// The wait before the next try to connect, after `failures` in vain since the last connection.
+    pub(crate) fn reconnect_after(&self, failures: u32) -> Duration {
+        self.reconnect_backoff.saturating_mul(1 << failures.min(16)).min(self.reconnect_backoff_max)
+    }
+
     /// Takes a link's settings over.
     pub fn new(link: &str, config: &LinkConfig) -> Self {
         let mirrors = &config.mirrors;
         Self {
             link: link.into(),
+            source_cluster_id: None,
+            reconnect_backoff: config.connection.reconnect_backoff,
+            reconnect_backoff_max: config.connection.reconnect_backoff_max,
             fetchers: mirrors.fetchers.max(1),
             bounds: FetchBounds {
                 wait_ms_max: i32::try_from(mirrors.fetch_wait_max.as_millis()).unwrap_or(i32::MAX),
@@ -82,6 +97,7 @@ impl ReplicateConfig {
             },
             patience: Patience {
                 retry_backoff: config.connection.retry_backoff.max(Duration::from_millis(1)),
+                retry_backoff_max: config.connection.retry_backoff_max.max(Duration::from_millis(1)),
                 fetch_backoff: mirrors.fetch_backoff.max(Duration::from_millis(1)),
                 retry_timeout: mirrors.retry_timeout,
             },
@@ -96,6 +112,9 @@ impl ReplicateConfig {
     pub fn with_defaults(link: &str) -> Self {
         Self {
             link: link.into(),
+            source_cluster_id: None,
+            reconnect_backoff: Duration::from_millis(50),
+            reconnect_backoff_max: Duration::from_secs(1),
             fetchers: 1,
             bounds: FetchBounds {
                 wait_ms_max: 500,
@@ -105,6 +124,7 @@ impl ReplicateConfig {
             },
             patience: Patience {
                 retry_backoff: Duration::from_millis(100),
+                retry_backoff_max: Duration::from_secs(1),
                 fetch_backoff: Duration::from_secs(1),
                 retry_timeout: Duration::from_secs(300),
             },
@@ -113,5 +133,24 @@ impl ReplicateConfig {
             availability_failures_max: 5,
             bytes_per_second: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hawser_link::Properties;
+
+    #[test]
+    fn waits_are_those_of_the_link() {
+        let text = "bootstrap.servers=b:9092\nreconnect.backoff.ms=30\nreconnect.backoff.max.ms=100\nretry.backoff.ms=7\n\
+                    retry.backoff.max.ms=20\n";
+        let link = LinkConfig::parse(&Properties::parse("link", text)).expect("valid");
+        assert!(link.warnings.is_empty(), "{:?}", link.warnings);
+        let config = ReplicateConfig::new("l", &link.config);
+        let waits = [0, 1, 2, 40].map(|failures| config.reconnect_after(failures).as_millis());
+        assert_eq!(waits, [30, 60, 100, 100]);
+        let Patience { retry_backoff, retry_backoff_max, .. } = config.patience;
+        assert_eq!([retry_backoff, retry_backoff_max].map(|wait| wait.as_millis()), [7, 20]);
     }
 }

@@ -34,6 +34,12 @@ const EVENTS_MAX: usize = 1_024;
 /// What the daemon should persist or show. Topics are named as they are here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MirrorEvent {
+    /// The source has said for the first time which cluster it is: keep it, and pass it in
+    /// [`ReplicateConfig::source_cluster_id`].
+    SourceKnown {
+        /// Its cluster id.
+        cluster_id: String,
+    },
     /// The source's id of the topic (nil if it has none): keep it, so that another topic of that name is refused.
     Pinned {
         /// The mirror.

@@ -358,9 +358,10 @@ impl<S: Store> Fetcher<S> {
         if attempts == 0 {
             warn!(%link, %node, %error, "source broker is not reachable");
         }
-        let patience = self.config.patience;
-        let wait = patience.retry_backoff.saturating_mul(1 << attempts.min(10)).min(patience.fetch_backoff);
-        self.line = Line::Down { retry_at: now() + wait, attempts: attempts.saturating_add(1) };
+        self.line = Line::Down {
+            retry_at: now() + self.config.reconnect_after(attempts),
+            attempts: attempts.saturating_add(1),
+        };
         self.beat.lose(error);
         self.asker = None;
         self.core.broker.fetch_failed();
@@ -447,7 +448,7 @@ impl<S: Store> Fetcher<S> {
         let Some(ask) = self.core.broker.ask() else { return };
         let (way, client) = match &self.asker {
             None if line_is_free => (Way::Line, Some(line.clone())),
-            asker => (Way::Asker, asker.clone()),
+            asker => (Way::Asker, asker.clone().filter(|asker| !asker.is_closed())),
         };
         let (connector, node) = (self.connector.clone(), self.core.broker.node());
         *slot = Some(Box::pin(async move {

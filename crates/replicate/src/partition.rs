@@ -525,10 +525,10 @@ impl Partition {
             actions.reports.push(Report::Trouble(trouble.clone()));
         }
         self.trouble = Some((trouble, since));
-        let Patience { retry_backoff, fetch_backoff, .. } = self.patience;
+        let Patience { retry_backoff, retry_backoff_max, fetch_backoff, .. } = self.patience;
         let backoff = match kind {
             TroubleKind::Leadership | TroubleKind::EpochBehind => {
-                retry_backoff.saturating_mul(1 << self.attempts.min(16)).min(fetch_backoff.max(retry_backoff))
+                retry_backoff.saturating_mul(1 << self.attempts.min(16)).min(retry_backoff_max)
             }
             // Each try may cost the other partitions of the broker a turn: a source half that does not let the topic out
             // answers the whole fetch itself.

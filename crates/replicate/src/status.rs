@@ -96,6 +96,14 @@ pub enum Unreachable {
     /// It did not answer.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Somebody else answers.
+    #[error("the source calls itself cluster {found}, but this link was made to cluster {known}")]
+    OtherCluster {
+        /// The id of the cluster that answers.
+        found: String,
+        /// The id of the link's source cluster.
+        known: String,
+    },
     /// The coordinator failed by a bug of ours; it starts over after a while.
     #[error("replication {0}")]
     Panicked(#[from] Panicked),

@@ -70,6 +70,9 @@ impl Bed {
         config.bounds.wait_ms_max = 100;
         config.patience.fetch_backoff = Duration::from_millis(100);
         config.patience.retry_backoff = Duration::from_millis(10);
+        config.patience.retry_backoff_max = Duration::from_millis(100);
+        config.reconnect_backoff = Duration::from_millis(10);
+        config.reconnect_backoff_max = Duration::from_millis(100);
         config.metadata_age_max = Duration::from_millis(200);
         adjust(&mut config);
         let bootstrap = source.addresses().iter().map(|at| HostPort::new(at.ip().to_string(), at.port())).collect();
@@ -550,6 +553,33 @@ async fn a_source_that_is_gone_is_noticed_without_mirrors() {
     until("it is noticed", || bed.replicator.unreachable().is_some_and(|why| why.to_string().contains("gate"))).await;
     closed.store(false, Ordering::Relaxed);
     until("it is back", || bed.replicator.unreachable().is_none()).await;
+    bed.replicator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_source_says_once_which_cluster_it_is_and_no_other_is_mirrored() {
+    let often = |config: &mut ReplicateConfig| config.availability_check = Some(Duration::from_millis(20));
+    let mut bed = Bed::with(1, often).await;
+    let told = |event| match event {
+        MirrorEvent::SourceKnown { cluster_id } => Some(cluster_id),
+        _ => None,
+    };
+    assert_eq!(bed.event("the cluster's id", told).await, "fake-source");
+    bed.replicator.stop().await;
+
+    let bed = Bed::with(1, |config| {
+        often(config);
+        config.source_cluster_id = Some("another".to_owned());
+        config.availability_failures_max = 1;
+    })
+    .await;
+    bed.source.create("t", 1);
+    bed.source.append("t", 0, batches(0, 1, 0));
+    bed.mirror("t", Start::Earliest).await;
+    until("it is refused", || bed.replicator.unreachable().is_some()).await;
+    let why = bed.replicator.unreachable().expect("refused").to_string();
+    assert!(why.contains("fake-source") && why.contains("another"), "{why}");
+    assert_eq!((bed.end("t", 0), bed.source.requests(FETCH)), (-1, 0), "nothing is fetched");
     bed.replicator.stop().await;
 }
 

@@ -85,6 +85,8 @@ pub struct ClientOptions {
     pub request_timeout: Duration,
     /// Largest response frame that is accepted, in bytes.
     pub response_bytes_max: usize,
+    /// `connections.max.idle.ms`: after so long without a request or an answer the connection is closed; `None`: never.
+    pub idle_max: Option<Duration>,
 }
 
 impl Default for ClientOptions {
@@ -93,6 +95,7 @@ impl Default for ClientOptions {
             client_id: "hawser".to_owned(),
             request_timeout: Duration::from_secs(30),
             response_bytes_max: RESPONSE_BYTES_MAX,
+            idle_max: None,
         }
     }
 }

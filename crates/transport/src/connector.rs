@@ -140,7 +140,9 @@ impl Direct {
         self.nodes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&node);
     }
 
+    /// Takes `within` at most, and no longer than one dial may (`socket.connection.setup.timeout.ms`).
     async fn dial(&self, to: &HostPort, within: Duration) -> Result<KafkaClient, Failure> {
+        let within = within.min(self.security.attempt);
         let stream = self.security.dial(to, within).await.map_err(|e: DialError| match e.is_authentication() {
             true => Failure::Authentication(e.to_string()),
             false => Failure::Other(e.obstacle(), e.to_string()),

@@ -167,6 +167,7 @@ impl Bench {
         Ok(KafkaClient::start(stream, options).await.unwrap())
     }
 
+            idle_max: None,
     /// An ordinary topic.
     pub(crate) async fn topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Arc<TopicRecord> {
         let configs = configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

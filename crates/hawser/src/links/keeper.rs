@@ -7,7 +7,7 @@ use crate::persist::persist;
 use crate::service::now_ms;
 use hawser_link::mirror::MirrorFact;
 use hawser_replicate::MirrorEvent;
-use hawser_state::{MirrorRecord, State, TopicRecord};
+use hawser_state::{LinkRecord, MirrorRecord, State, TopicRecord};
 use hawser_transport::{caught, restart_after};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
@@ -20,11 +20,11 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Ends with the replicator whose events these are.
-    pub(super) fn spawn(state: State, events: mpsc::Receiver<MirrorEvent>) -> Self {
+    /// Of link `link`. Ends with the replicator whose events these are.
+    pub(super) fn spawn(state: State, link: String, events: mpsc::Receiver<MirrorEvent>) -> Self {
         Self::over(events, move |event| {
-            let state = state.clone();
-            async move { persist(&state, move |state| apply(state, &event)).await.map_err(|error| error.to_string()) }
+            let (state, link) = (state.clone(), link.clone());
+            async move { persist(&state, move |state| apply(state, &link, &event)).await.map_err(|error| error.to_string()) }
         })
     }
 
@@ -68,8 +68,8 @@ impl Keeper {
     }
 }
 
-/// Writes one event down; `Ok` also for those that need not be kept.
-pub(super) fn apply(state: &State, event: &MirrorEvent) -> Result<(), hawser_state::Error> {
+/// Writes one event of `link` down; `Ok` also for those that need not be kept.
+pub(super) fn apply(state: &State, link: &str, event: &MirrorEvent) -> Result<(), hawser_state::Error> {
     let change = |name: &str, change: &dyn Fn(&mut TopicRecord, &mut MirrorRecord)| {
         let with_mirror = |topic: &mut TopicRecord| {
             let Some(mut mirror) = topic.mirror.take() else { return false };
@@ -80,6 +80,15 @@ pub(super) fn apply(state: &State, event: &MirrorEvent) -> Result<(), hawser_sta
         state.update_topic(name, with_mirror).map(drop)
     };
     match event {
+        MirrorEvent::SourceKnown { cluster_id } => {
+            tracing::info!(link, cluster_id, "the source cluster is known");
+            let learn = |record: &mut LinkRecord| {
+                let is_news = record.remote_cluster_id.is_none();
+                record.remote_cluster_id.get_or_insert_with(|| cluster_id.clone());
+                is_news
+            };
+            state.update_link(link, learn).map(drop)
+        }
         MirrorEvent::Pinned { topic, source_topic_id } => {
             change(topic, &|_, mirror| mirror.source_topic_id = *source_topic_id)
         }

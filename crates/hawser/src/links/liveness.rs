@@ -189,7 +189,10 @@ pub(super) fn unreachable_error(why: &Unreachable) -> &'static str {
             obstacle_error(Obstacle::Authentication)
         }
         Unreachable::Client(ClientError::Timeout { .. }) => TIMEOUT,
-        Unreachable::Lease(_) | Unreachable::Client(_) | Unreachable::Panicked(_) => UNKNOWN,
+        Unreachable::Lease(_)
+        | Unreachable::Client(_)
+        | Unreachable::OtherCluster { .. }
+        | Unreachable::Panicked(_) => UNKNOWN,
     }
 }
 

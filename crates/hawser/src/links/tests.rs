@@ -31,9 +31,9 @@ fn a_partition_that_began_does_not_look_for_its_beginning_again() {
         let spec = mirror_spec(&topic, topic.mirror.as_ref().expect("a mirror"), false);
         (spec.start, spec.started)
     };
-    apply(&state, &MirrorEvent::PartitionStarted { topic: "t".into(), partition: 0 }).expect("stored");
+    apply(&state, "dr", &MirrorEvent::PartitionStarted { topic: "t".into(), partition: 0 }).expect("stored");
     assert_eq!(spec(), (Start::Latest, [0].into()));
-    apply(&state, &MirrorEvent::Started { topic: "t".into() }).expect("stored");
+    apply(&state, "dr", &MirrorEvent::Started { topic: "t".into() }).expect("stored");
     assert_eq!(spec(), (Start::Earliest, [].into()));
 }
 

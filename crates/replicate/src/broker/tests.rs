@@ -13,7 +13,8 @@ const BOUNDS: FetchBounds =
 fn fetching(now: Instant) -> (Broker, TopicPartition, Uuid, Position) {
     let (id, topic_id) = (TopicPartition::new("t", 0), Uuid::from_u128(7));
     let pause = Duration::from_secs(1);
-    let patience = Patience { retry_backoff: pause, fetch_backoff: pause, retry_timeout: pause };
+    let patience =
+        Patience { retry_backoff: pause, retry_backoff_max: pause, fetch_backoff: pause, retry_timeout: pause };
     let mut broker = Broker::new(NodeId(1), BOUNDS);
     broker.connected(FETCH_BY_ID);
     broker.assign(id.clone(), topic_id, Partition::new(Start::Earliest, patience));

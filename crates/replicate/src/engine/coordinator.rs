@@ -65,6 +65,8 @@ pub(super) struct Coordinator<S: Store> {
     pub(super) fetchers: HashMap<Place, FetcherHandle<S::Partition>>,
     pub(super) tasks: JoinSet<Place>,
     pub(super) client: Option<KafkaClient>,
+    /// As configured, or as the source said first.
+    pub(super) source_cluster_id: Option<String>,
     pub(super) ask_after: Instant,
     pub(super) refresh_at: Instant,
     /// When the source is asked for a sign of life, unless it gives one before.
@@ -101,6 +103,7 @@ impl<S: Store> Coordinator<S> {
             fetchers: HashMap::new(),
             tasks: JoinSet::new(),
             client: None,
+            source_cluster_id: config.source_cluster_id.clone(),
             ask_after: now(),
             refresh_at: now() + config.metadata_age_max,
             probe_at: config.availability_check.map(|every| now() + every.min(FIRST_PROBE)),
@@ -217,6 +220,9 @@ impl<S: Store> Coordinator<S> {
         heard: &mut mpsc::Receiver<Notice<S::Partition>>,
     ) {
         (self.config, self.connector) = (Arc::new(config), connector);
+        if self.config.source_cluster_id.is_some() {
+            self.source_cluster_id.clone_from(&self.config.source_cluster_id);
+        }
         self.start_over(heard).await;
         (self.ask_after, self.refresh_at, self.failures) = (now(), now() + self.config.metadata_age_max, 0);
         self.probe_at = self.config.availability_check.map(|every| now() + every.min(FIRST_PROBE));

@@ -21,7 +21,9 @@ use tracing::{error, warn};
 const METADATA_VERSION_MAX: i16 = 12;
 
 /// What was asked for, and what came.
-pub(super) type MetadataAnswer = (Vec<Arc<str>>, Result<(KafkaClient, MetadataResponse), Unreachable>);
+pub(super) type MetadataAnswer = (Vec<Arc<str>>, Result<Answered, Unreachable>);
+/// An answer, and the connection that it came on.
+type Answered = (KafkaClient, MetadataResponse);
 
 impl<S: Store> Coordinator<S> {
     pub(super) fn ask_metadata(&mut self) -> Option<Pin<Box<dyn Future<Output = MetadataAnswer> + Send>>> {
@@ -37,7 +39,7 @@ impl<S: Store> Coordinator<S> {
         });
         let request =
             MetadataRequest::default().with_topics(Some(names.collect())).with_allow_auto_topic_creation(false);
-        let (client, connector) = (self.client.take(), self.connector.clone());
+        let (client, connector) = (self.client.take().filter(|client| !client.is_closed()), self.connector.clone());
         Some(Box::pin(async move {
             let answer = async {
                 let client = match client {
@@ -53,7 +55,10 @@ impl<S: Store> Coordinator<S> {
     }
 
     pub(super) async fn metadata_answered(&mut self, (asked, answer): MetadataAnswer) {
-        let patience = self.config.patience;
+        let answer = match answer {
+            Ok(answered) => self.recognise(answered).await,
+            unreachable => unreachable,
+        };
         let changes = match answer {
             Ok((client, answer)) => {
                 self.client = Some(client);
@@ -75,10 +80,30 @@ impl<S: Store> Coordinator<S> {
                 Vec::new()
             }
         };
-        let backoff = patience.retry_backoff.saturating_mul(1 << self.failures.min(10));
-        self.ask_after = now() + backoff.min(patience.fetch_backoff.max(patience.retry_backoff));
+        self.ask_after = now()
+            + match self.failures.checked_sub(1) {
+                None => self.config.patience.retry_backoff,
+                Some(earlier) => self.config.reconnect_after(earlier),
+            };
         for change in changes {
             self.change(change).await;
+        }
+    }
+
+    /// Takes an answer from the cluster that the others came from; the first one tells which that is.
+    async fn recognise(&mut self, answered: Answered) -> Result<Answered, Unreachable> {
+        // Brokers older than 0.10.1 have no cluster id.
+        let found = answered.1.cluster_id.as_ref().map(ToString::to_string);
+        match (&self.source_cluster_id, found) {
+            (Some(known), Some(found)) if *known != found => {
+                Err(Unreachable::OtherCluster { found, known: known.clone() })
+            }
+            (None, Some(found)) => {
+                self.source_cluster_id = Some(found.clone());
+                self.tell_daemon(Some(MirrorEvent::SourceKnown { cluster_id: found })).await;
+                Ok(answered)
+            }
+            (Some(_), Some(_)) | (_, None) => Ok(answered),
         }
     }
 

@@ -7,6 +7,7 @@ use hawser_wire::NodeId;
 
 const PATIENCE: Patience = Patience {
     retry_backoff: Duration::from_millis(100),
+    retry_backoff_max: Duration::from_secs(1),
     fetch_backoff: Duration::from_secs(1),
     retry_timeout: Duration::from_secs(300),
 };

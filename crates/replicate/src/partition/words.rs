@@ -20,8 +20,10 @@ pub struct Leader {
 /// How long to wait before the next try.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// `retry.backoff.ms`: after a leader moved; doubled up to `fetch_backoff` while it goes on.
+    /// `retry.backoff.ms`: after a leader moved; doubled while it goes on.
     pub retry_backoff: Duration,
+    /// `retry.backoff.max.ms`: where that ends.
+    pub retry_backoff_max: Duration,
     /// `replica.fetch.backoff.ms`: after any other error.
     pub fetch_backoff: Duration,
     /// `cluster.link.retry.timeout.ms`: how long a trouble that [ends](crate::reason::TroubleKind::ends_as) is retried.

@@ -48,6 +48,7 @@ const STEPS_MAX: u64 = 200_000;
 
 const PATIENCE: Patience = Patience {
     retry_backoff: Duration::from_millis(20),
+    retry_backoff_max: Duration::from_millis(200),
     fetch_backoff: Duration::from_millis(200),
     retry_timeout: Duration::from_secs(40),
 };

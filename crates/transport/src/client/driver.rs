@@ -62,6 +62,10 @@ pub(super) struct Driver {
     /// Bytes of the answer at hand that had come when it was given more time.
     late_bytes: usize,
     timeout: Duration,
+    /// `connections.max.idle.ms`, and when it is looked at next.
+    idle: Option<(Duration, Pin<Box<Sleep>>)>,
+    /// When the last request was taken or the last answer came.
+    used_at: Instant,
     reauthentication: Option<Reauthentication>,
     /// Under way: calls wait until it is over.
     login: Option<Login>,
@@ -90,6 +94,8 @@ impl Driver {
             armed: false,
             late_bytes: 0,
             timeout: options.request_timeout,
+            idle: options.idle_max.map(|most| (most, Box::pin(sleep_until(Instant::now() + most)))),
+            used_at: Instant::now(),
             reauthentication,
             login: None,
             held: None,
@@ -142,7 +148,8 @@ impl Driver {
                 break;
             }
         }
-        self.watch_deadline(cx)
+        self.watch_deadline(cx)?;
+        self.watch_idleness(cx)
     }
 
     /// Takes calls while there is room; `false` when there is no more to take now.
@@ -174,6 +181,7 @@ impl Driver {
     }
 
     fn push(&mut self, mut pending: Pending, frame: Bytes) {
+        self.used_at = Instant::now();
         if let Some(ahead) = self.pending.back() {
             pending.deadline = pending.deadline.max(ahead.deadline);
         }
@@ -186,6 +194,7 @@ impl Driver {
             return Err(ClientError::Closed("the peer answered without being asked".to_owned()));
         };
         self.late_bytes = 0;
+        self.used_at = Instant::now();
         let id = frame.first_chunk::<4>().map(|b| i32::from_be_bytes(*b));
         if id != Some(pending.id) {
             let reason = format!("the answer to {} {} carries the correlation id {id:?}", pending.api, pending.id);
@@ -259,6 +268,19 @@ impl Driver {
                     pending.deadline = pending.deadline.max(deadline);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A call that comes just now is answered with the end of the connection, as when the peer closes it.
+    fn watch_idleness(&mut self, cx: &mut Context<'_>) -> Result<(), ClientError> {
+        let Some((most, timer)) = &mut self.idle else { return Ok(()) };
+        while self.pending.is_empty() && timer.as_mut().poll(cx).is_ready() {
+            let until = self.used_at + *most;
+            if until <= Instant::now() {
+                return Err(ClientError::Closed(format!("it was idle for {most:?} (connections.max.idle.ms)")));
+            }
+            timer.as_mut().reset(until);
         }
         Ok(())
     }

@@ -42,6 +42,10 @@ fn table() -> ApiVersionsResponse {
 
 /// A client and its peer, after ApiVersions; the peer knows no ApiVersions newer than 2.
 async fn pair(timeout_ms: u64) -> (KafkaClient, Peer) {
+    pair_that_idles(timeout_ms, None).await
+}
+
+async fn pair_that_idles(timeout_ms: u64, idle_max: Option<Duration>) -> (KafkaClient, Peer) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let mut peer = Peer { tcp: listener.accept().await.unwrap().0, frames: FrameReader::accepted(1 << 20) };
@@ -62,6 +66,7 @@ async fn pair(timeout_ms: u64) -> (KafkaClient, Peer) {
         client_id: "me".to_owned(),
         request_timeout: Duration::from_millis(timeout_ms),
         response_bytes_max: 1 << 20,
+        idle_max,
     };
     let (client, ()) = tokio::join!(KafkaClient::start(Stream::from_tcp(tcp).unwrap(), options), serve);
     (client.unwrap(), peer)
@@ -103,6 +108,24 @@ async fn pipelines_in_order() {
     }
     answers.sort_unstable();
     assert_eq!(answers, (0..3 * driver::IN_FLIGHT_MAX).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_connection_without_requests_is_closed_but_not_one_that_waits_for_an_answer() {
+    const IDLE: Duration = Duration::from_secs(1);
+    let (client, mut peer) = pair_that_idles(60_000, Some(IDLE)).await;
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { cluster(&client).await }
+    });
+    let request = peer.request().await;
+    tokio::time::sleep(2 * IDLE).await;
+    assert!(!client.is_closed(), "it waits for an answer");
+    peer.answer(&request, "late").await;
+    assert_eq!(asking.await.unwrap().unwrap(), "late");
+    let reason = tokio::time::timeout(Duration::from_secs(30), client.closed()).await.expect("closed");
+    assert!(reason.contains("connections.max.idle.ms"), "{reason}");
+    assert!(peer.frames.frame(&mut peer.tcp).await.unwrap().is_none(), "the peer sees it");
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ pub fn server(protocol: &str, text: &str) -> ServerSecurity {
 }
 
 pub fn options() -> ClientOptions {
-    ClientOptions { client_id: "test".to_owned(), request_timeout: SOON, response_bytes_max: 32 << 20 }
+    ClientOptions { client_id: "test".to_owned(), request_timeout: SOON, response_bytes_max: 32 << 20, idle_max: None }
 }
 
 /// What [`serve`] offers.
