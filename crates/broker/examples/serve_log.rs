@@ -22,6 +22,10 @@ impl Mirrors for NoLinks {
         Box::pin(std::future::ready(()))
     }
 
+    fn go_on(&self, _: &TopicRecord) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn copied_configs(&self, _: &TopicRecord) -> BTreeSet<&'static str> {
         hawser_link::topic_configs::ALWAYS.into()
     }

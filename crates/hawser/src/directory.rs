@@ -29,7 +29,7 @@ impl LinkDirectory for Directory {
     fn lookup(&self, link: &LinkName) -> Option<LinkFacts> {
         let record = self.state.link(link.as_str())?;
         let parsed = LinkConfig::parse(&link_properties(&record.name, &record.configs.0)).ok()?;
-        Some(LinkFacts::new(record.id.unwrap_or_default(), record.remote_cluster_id, &parsed.config))
+        Some(LinkFacts::new(record.id.unwrap_or_default(), record.remote_cluster_id.clone(), &parsed.config))
     }
 
     fn learned_source_cluster(&self, link: &LinkName, link_id: Uuid, cluster_id: &str) -> BoxFuture {

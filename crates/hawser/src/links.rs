@@ -124,7 +124,8 @@ impl Links {
         }
     }
 
-    async fn begin(&self, record: &LinkRecord) {
+    /// Starts link `record`, which does not run. What keeps it from running shows as its state.
+    pub(crate) async fn begin(&self, record: &LinkRecord) {
         let name = record.name.clone();
         let running = self.launch(record, false).await.unwrap_or_else(|error| {
             tracing::error!(link = name, %error, "the link cannot be started");
@@ -251,7 +252,7 @@ impl Links {
         }
     }
 
-    /// Begins anew to replicate mirrors of `link` that came to a dead end. Their copies stay.
+    /// Begins anew to replicate mirrors of `link` that came to a dead end, or were ended. Their copies stay.
     pub(crate) async fn restart_mirrors(&self, link: &str, topics: &[Arc<TopicRecord>]) {
         let Some((replicator, is_paused)) = self.replicator(link) else { return };
         for topic in topics {
@@ -407,8 +408,8 @@ impl Links {
     fn replicate_config(&self, record: &LinkRecord, config: &LinkConfig) -> ReplicateConfig {
         let mut replicate = ReplicateConfig::new(&record.name, config);
         replicate.bytes_per_second = self.fetch_bytes_per_second;
-        if !config.half.dials() {
         replicate.source_cluster_id.clone_from(&record.remote_cluster_id);
+        if !config.half.dials() {
             replicate.availability_check = None; // the beats tell
         }
         replicate
@@ -421,6 +422,16 @@ impl Mirrors for Links {
         Box::pin(async move {
             if let Some(link) = link {
                 self.end_mirrors(&link, &[topic]).await;
+            }
+        })
+    }
+
+    fn go_on(&self, topic: &TopicRecord) -> BoxFuture<'_, ()> {
+        let topic = Arc::new(topic.clone());
+        Box::pin(async move {
+            if let Some(link) = topic.mirror.as_ref().filter(|mirror| is_replicated(mirror)).map(|mirror| &mirror.link)
+            {
+                self.restart_mirrors(link, &[topic.clone()]).await;
             }
         })
     }
@@ -452,6 +463,7 @@ fn direct(properties: &Properties, config: &LinkConfig) -> Result<Direct, Config
         client_id: "hawser".to_owned(),
         request_timeout: config.connection.request_timeout,
         response_bytes_max: RESPONSE_BYTES_MAX,
+        idle_max: Some(config.connection.idle_max),
     };
     Ok(Direct::new(security, bootstrap, options, config.connection.setup_timeout_max))
 }
@@ -463,7 +475,6 @@ async fn check(running: &Running, record: &mut LinkRecord) -> Result<(), StartEr
             let open = opened(&source.outbound).await?;
             record.id = open.link_id;
             record.remote_cluster_id = open.destination_cluster_id;
-        idle_max: Some(config.connection.idle_max),
             Ok(())
         }
         // Nobody can have dialled yet.
@@ -556,7 +567,7 @@ fn mirror_spec(topic: &TopicRecord, mirror: &MirrorRecord, link_is_paused: bool)
 }
 
 /// A promotion needs the fetchers until nothing is missing; a failover does without them.
-fn is_replicated(mirror: &MirrorRecord) -> bool {
+pub(crate) fn is_replicated(mirror: &MirrorRecord) -> bool {
     mirror.status.is_live() && !mirror.is_let_go()
 }
 

@@ -10,7 +10,7 @@
 
 mod ask;
 
-use crate::links::Links;
+use crate::links::{Links, is_replicated};
 use crate::lock::lock;
 use crate::persist::persist;
 use crate::service::{Service, now_ms};
@@ -113,14 +113,20 @@ impl Promotions {
         lock(&self.waits).get(topic).cloned().unwrap_or_default()
     }
 
-    /// Stops mirrors of `link` that are PENDING_STOPPED; those that cannot be stopped say why in [`waits`](Self::waits), and
-    /// are to be [attended](Self::attend). To be waited for to its end.
-    pub(crate) async fn stop(&self, _turn: &Turn<'_>, link: &str, topics: Vec<String>) {
+    /// Stops mirrors of `link` that are PENDING_STOPPED; whether all are stopped. Those that cannot be stopped say why in
+    /// [`waits`](Self::waits), and are to be [attended](Self::attend); one that still follows its source is fetched again.
+    /// To be waited for to its end.
+    pub(crate) async fn stop(&self, _turn: &Turn<'_>, link: &str, topics: Vec<String>) -> bool {
         self.links.end_mirrors(link, &topics).await;
         let (logs, ids, names) = (self.logs.clone(), self.producer_ids.clone(), topics.clone());
         let outcome = persist(&self.state, move |state| stop(state, &logs, &ids, &names)).await;
         let failed =
             outcome.unwrap_or_else(|error| topics.iter().map(|name| (name.clone(), error.to_string())).collect());
+        let follows = |topic: &Arc<TopicRecord>| pending(topic).is_some_and(is_replicated);
+        let left: Vec<_> = failed.keys().filter_map(|name| self.state.topic(name)).filter(follows).collect();
+        if !left.is_empty() {
+            self.links.restart_mirrors(link, &left).await;
+        }
         let mut waits = lock(&self.waits);
         for name in &topics {
             match failed.get(name) {
@@ -133,6 +139,7 @@ impl Promotions {
                 }
             }
         }
+        failed.is_empty()
     }
 
     async fn run(&self, link: &str) {
@@ -150,6 +157,7 @@ impl Promotions {
     /// The mirrors of `link` that are PENDING_STOPPED; without any, the link's place is free again: under the same lock,
     /// so that whoever decides on one later finds it free.
     fn pending_or_leave(&self, link: &str) -> Option<Vec<Arc<TopicRecord>>> {
+        lock(&self.waits).retain(|name, _| self.waits_still(name));
         let mut attended = lock(&self.attended);
         let is_meant = |topic: &Arc<TopicRecord>| pending(topic).is_some_and(|mirror| mirror.link == link);
         let topics: Vec<_> = self.state.topics().into_iter().filter(is_meant).collect();
@@ -160,7 +168,11 @@ impl Promotions {
         Some(topics)
     }
 
-    /// Asks and judges once, and stops what may be; whether any was.
+    fn waits_still(&self, name: &str) -> bool {
+        self.state.topic(name).is_some_and(|topic| pending(&topic).is_some())
+    }
+
+    /// Asks and judges once, and stops what may be; whether any was, and none in vain.
     async fn round(&self, link: &str, topics: &[Arc<TopicRecord>], source: &mut Source) -> bool {
         let (promoted, mut due): (Vec<_>, Vec<_>) = topics.iter().cloned().partition(|topic| asks_the_source(topic));
         if !promoted.is_empty() {
@@ -170,8 +182,7 @@ impl Promotions {
             };
             let mut waits = lock(&self.waits);
             // It took a while to ask: what was stopped, failed or deleted meanwhile waits for nothing any more.
-            let waits_still = |name: &str| self.state.topic(name).is_some_and(|topic| pending(&topic).is_some());
-            waits.retain(|name, _| waits_still(name));
+            let waits_still = |name: &str| self.waits_still(name);
             for (topic, verdict) in promoted.iter().zip(verdicts) {
                 match verdict {
                     Verdict::InSync => due.push(topic.clone()),
@@ -187,8 +198,7 @@ impl Promotions {
             () = self.stopping.cancelled() => return false,
             turn = self.changes.lock() => turn,
         };
-        self.stop(&turn, link, due.iter().map(|topic| topic.name.clone()).collect()).await;
-        true
+        self.stop(&turn, link, due.iter().map(|topic| topic.name.clone()).collect()).await
     }
 
     /// First the data, then what follows it: where it is missing, the offsets of consumers would be cut short.

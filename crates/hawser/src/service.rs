@@ -46,7 +46,7 @@ pub(crate) struct Service {
     broker: OnceLock<Weak<Broker>>,
     /// For what outlives the call that begins it.
     me: Weak<Self>,
-    /// Operations that change something are done one at a time: check and change belong together.
+    /// Operations that change something, and deletions of mirrors, are done one at a time: check and change belong together.
     changes: Arc<Mutex<()>>,
     /// Taken before `changes` by a change of a link's settings, for as long as the other side is tried out.
     settings: Mutex<()>,
@@ -68,7 +68,7 @@ impl Service {
         authorizer: Arc<Authorizer>,
         node_id: i32,
     ) -> Arc<Self> {
-        let changes = Arc::new(Mutex::new(()));
+        let changes = topics.mirrors_turn().clone();
         Arc::new_cyclic(|me| Self {
             promotions: Promotions::new(
                 state.clone(),
@@ -179,7 +179,7 @@ impl Service {
                 self.link_create(link, configs, remote, validate_only, skip_remote_check).await
             }
             Operation::LinkList => Ok(Outcome::Links { links: self.links() }),
-            Operation::LinkDescribe { link } => Ok(Outcome::Link(self.link_view(&self.link(&link)?, &self.flow()))),
+            Operation::LinkDescribe { link } => Ok(Outcome::Link(self.link_view(&*self.link(&link)?, &self.flow()))),
             Operation::LinkAlterConfigs { link, changes, validate_only } => {
                 self.link_alter_configs(&link, &changes, validate_only).await
             }

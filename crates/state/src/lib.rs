@@ -69,7 +69,7 @@ struct Inner {
 
 #[derive(Default)]
 struct Cache {
-    links: BTreeMap<String, LinkRecord>,
+    links: BTreeMap<String, Arc<LinkRecord>>,
     topics: BTreeMap<String, Arc<TopicRecord>>,
     topic_names: HashMap<Uuid, String>,
     acls: acls::Acls,
@@ -143,12 +143,12 @@ impl State {
     }
 
     /// All links by name.
-    pub fn links(&self) -> Vec<LinkRecord> {
+    pub fn links(&self) -> Vec<Arc<LinkRecord>> {
         self.cache().links.values().cloned().collect()
     }
 
     /// One link.
-    pub fn link(&self, name: &str) -> Option<LinkRecord> {
+    pub fn link(&self, name: &str) -> Option<Arc<LinkRecord>> {
         self.cache().links.get(name).cloned()
     }
 
@@ -159,7 +159,7 @@ impl State {
     pub fn put_link(&self, link: LinkRecord) -> Result<(), Error> {
         let _changing = self.changing();
         self.inner.disk.write(|t| put(t, LINKS, &link.name, &link))?;
-        self.cache_mut().links.insert(link.name.clone(), link);
+        self.cache_mut().links.insert(link.name.clone(), Arc::new(link));
         Ok(())
     }
 
@@ -170,26 +170,39 @@ impl State {
     /// When the write failed; nothing changed then.
     pub fn update_link(&self, name: &str, change: impl FnOnce(&mut LinkRecord) -> bool) -> Result<bool, Error> {
         let _changing = self.changing();
-        let Some(mut link) = self.link(name) else { return Ok(false) };
+        let Some(link) = self.link(name) else { return Ok(false) };
+        let mut link = LinkRecord::clone(&link);
         if !change(&mut link) {
             return Ok(true);
         }
         self.inner.disk.write(|t| put(t, LINKS, name, &link))?;
-        self.cache_mut().links.insert(name.to_owned(), link);
+        self.cache_mut().links.insert(name.to_owned(), Arc::new(link));
         Ok(true)
     }
 
-    /// Removes a link; whether there was one. Blocks on fsync.
+    /// Removes a link, and with it changes `topics`, as [`update_topics`](Self::update_topics) does: both or neither. Whether
+    /// there was such a link; otherwise nothing is done. Blocks on fsync, once.
     ///
     /// # Errors
     /// When the write failed; nothing changed then.
-    pub fn delete_link(&self, name: &str) -> Result<bool, Error> {
+    pub fn delete_link(
+        &self,
+        name: &str,
+        topics: &[String],
+        change: impl FnMut(&mut TopicRecord) -> bool,
+    ) -> Result<bool, Error> {
         let _changing = self.changing();
         if !self.cache().links.contains_key(name) {
             return Ok(false);
         }
-        self.inner.disk.write(|t| delete(t, LINKS, name))?;
-        Ok(self.cache_mut().links.remove(name).is_some())
+        let changed = self.changed(topics, change);
+        self.inner.disk.write(|t| {
+            put_topics(t, &changed)?;
+            delete(t, LINKS, name)
+        })?;
+        let mut cache = self.cache_mut();
+        changed.into_iter().for_each(|topic| cache.insert_topic(topic));
+        Ok(cache.links.remove(name).is_some())
     }
 
     /// One topic.
@@ -248,21 +261,14 @@ impl State {
     pub fn update_topics(
         &self,
         names: &[String],
-        mut change: impl FnMut(&mut TopicRecord) -> bool,
+        change: impl FnMut(&mut TopicRecord) -> bool,
     ) -> Result<Vec<Arc<TopicRecord>>, Error> {
         let _changing = self.changing();
-        let changed: Vec<_> = names
-            .iter()
-            .filter_map(|name| self.topic(name))
-            .filter_map(|topic| {
-                let mut topic = TopicRecord::clone(&topic);
-                change(&mut topic).then(|| Arc::new(topic))
-            })
-            .collect();
+        let changed = self.changed(names, change);
         if changed.is_empty() {
             return Ok(changed);
         }
-        self.inner.disk.write(|t| changed.iter().try_for_each(|topic| put(t, TOPICS, &topic.name, &**topic)))?;
+        self.inner.disk.write(|t| put_topics(t, &changed))?;
         let mut cache = self.cache_mut();
         changed.iter().for_each(|topic| cache.insert_topic(topic.clone()));
         Ok(changed)
@@ -299,6 +305,16 @@ impl State {
             meta.insert(PRODUCER_IDS, next.to_string().as_str())?;
             Ok(first)
         })
+    }
+
+    /// What becomes of topics, without those that stay as they are. The caller holds `changing`.
+    fn changed(&self, names: &[String], mut change: impl FnMut(&mut TopicRecord) -> bool) -> Vec<Arc<TopicRecord>> {
+        let topics = names.iter().filter_map(|name| self.topic(name));
+        let changed = topics.filter_map(|topic| {
+            let mut topic = TopicRecord::clone(&topic);
+            change(&mut topic).then(|| Arc::new(topic))
+        });
+        changed.collect()
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {
@@ -383,7 +399,7 @@ fn load(transaction: &WriteTransaction) -> Result<Cache, Failure> {
     let mut cache = Cache::default();
     for row in transaction.open_table(LINKS)?.iter()? {
         let (name, json) = row?;
-        cache.links.insert(name.value().to_owned(), parse(LINKS, name.value(), json.value())?);
+        cache.links.insert(name.value().to_owned(), Arc::new(parse(LINKS, name.value(), json.value())?));
     }
     for row in transaction.open_table(TOPICS)?.iter()? {
         let (name, json) = row?;
@@ -407,6 +423,10 @@ fn put<T: serde::Serialize>(t: &WriteTransaction, table: JsonTable, key: &str, v
     let json = serde_json::to_string(value).map_err(|e| Failure::Corrupt(e.to_string()))?;
     t.open_table(table)?.insert(key, json.as_str())?;
     Ok(())
+}
+
+fn put_topics(t: &WriteTransaction, topics: &[Arc<TopicRecord>]) -> Result<(), Failure> {
+    topics.iter().try_for_each(|topic| put(t, TOPICS, &topic.name, &**topic))
 }
 
 fn delete(t: &WriteTransaction, table: JsonTable, key: &str) -> Result<(), Failure> {

@@ -57,7 +57,7 @@ fn a_link_that_is_gone_is_not_updated() {
     assert!(state.update_link("a", learn).unwrap());
     assert!(state.update_link("a", |_| false).unwrap());
     assert_eq!(state.link("a").unwrap().remote_cluster_id.as_deref(), Some("theirs"));
-    state.delete_link("a").unwrap();
+    state.delete_link("a", &[], |_| false).unwrap();
     assert!(!state.update_link("a", learn).unwrap());
     drop(state);
     assert!(State::open(&file(&dir)).unwrap().links().is_empty());
@@ -69,16 +69,23 @@ fn links_and_topics_survive_a_restart() {
     let state = State::open(&file(&dir)).unwrap();
     state.put_link(link("a")).unwrap();
     state.put_link(link("b")).unwrap();
-    assert!(state.delete_link("a").unwrap());
-    assert!(!state.delete_link("a").unwrap());
-    state.put_topic(topic("t1", 1)).unwrap();
+    state.put_topic(topic("t1", 0)).unwrap();
+    let gone = |state: &State| {
+        let renumber = |found: &mut TopicRecord| {
+            *found = topic("t1", 1);
+            true
+        };
+        state.delete_link("a", &["t1".to_owned()], renumber).unwrap()
+    };
+    assert!(gone(&state) && !gone(&state));
     state.put_topic(topic("t2", 2)).unwrap();
     // Recreated under a new id: the old id leads nowhere.
     state.put_topic(topic("t2", 3)).unwrap();
     let check = |state: &State| {
-        assert_eq!(state.links(), [link("b")]);
-        assert_eq!(state.link("b"), Some(link("b")));
+        assert_eq!(state.links(), [Arc::new(link("b"))]);
+        assert_eq!(state.link("b").as_deref(), Some(&link("b")));
         assert_eq!(state.topics().iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["t1", "t2"]);
+        assert_eq!(*state.topic("t1").unwrap(), topic("t1", 1), "changed with the deletion of the link");
         assert_eq!(*state.topic("t2").unwrap(), topic("t2", 3));
         assert_eq!(state.topic_by_id(Uuid::from_u128(3)).unwrap().name, "t2");
         assert!(state.topic_by_id(Uuid::from_u128(2)).is_none());

@@ -25,7 +25,7 @@ pub struct Acl {
 
 /// What makes the link's share of the ACLs here equal to `wanted`: (to add, to remove).
 pub(crate) fn difference(wanted: &BTreeSet<Acl>, here: &AclsHere) -> (Vec<Acl>, Vec<Acl>) {
-    let add = wanted.iter().filter(|acl| !here.of_link.contains(acl) && !here.others.contains(acl));
+    let add = wanted.iter().filter(|acl| !here.of_link.contains(acl) && !here.made_here.contains(acl));
     let remove = here.of_link.iter().filter(|acl| !wanted.contains(acl));
     (add.cloned().collect(), remove.cloned().collect())
 }
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn brings_what_is_new_and_takes_away_only_what_it_brought() {
         let set = |names: &[&str]| names.iter().map(|name| acl(name)).collect::<BTreeSet<_>>();
-        let here = AclsHere { of_link: set(&["kept", "gone"]), others: set(&["own", "both"]) };
+        let here = AclsHere { of_link: set(&["kept", "gone"]), made_here: set(&["own", "both"]) };
         let (add, remove) = difference(&set(&["kept", "new", "both"]), &here);
         assert_eq!(add, [acl("new")]);
         assert_eq!(remove, [acl("gone")]);

@@ -82,10 +82,11 @@ pub trait Destination: Send + Sync + 'static {
     /// Makes a mirror of `source_topic`, with the settings of the link.
     fn create_mirror(&self, source_topic: Arc<str>) -> BoxFuture<'_, Result<(), TaskError>>;
 
-    /// Every ACL here, and which of them this link brought.
+    /// The ACLs here that this link brought, and those that nobody but this side made.
     fn acls(&self) -> AclsHere;
 
-    /// Adds and removes ACLs in the link's name, all or none.
+    /// Adds and removes ACLs in the link's name, all or none. One that another link brought, too, stays until that takes it
+    /// away.
     fn change_acls(&self, add: Vec<Acl>, remove: Vec<Acl>) -> BoxFuture<'_, Result<(), TaskError>>;
 }
 
@@ -94,6 +95,6 @@ pub trait Destination: Send + Sync + 'static {
 pub struct AclsHere {
     /// Brought by the link.
     pub of_link: std::collections::BTreeSet<Acl>,
-    /// Made here, or brought by another link.
-    pub others: std::collections::BTreeSet<Acl>,
+    /// Made here. What only other links brought is in neither: the link may bring it, too.
+    pub made_here: std::collections::BTreeSet<Acl>,
 }

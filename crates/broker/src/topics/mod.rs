@@ -35,6 +35,9 @@ pub trait Mirrors: Send + Sync {
     /// record.
     fn end(&self, topic: &TopicRecord) -> BoxFuture<'_, ()>;
 
+    /// Goes on with the copying into `topic`, which could not be deleted.
+    fn go_on(&self, topic: &TopicRecord) -> BoxFuture<'_, ()>;
+
     /// The configs of mirror `topic` that are copied from its source, always or because its link says so.
     fn copied_configs(&self, topic: &TopicRecord) -> BTreeSet<&'static str>;
 }
@@ -54,6 +57,7 @@ pub struct Topics {
     mirrors: Arc<dyn Mirrors>,
     defaults: TopicDefaults,
     producer_ids: Arc<ProducerIds>,
+    mirrors_turn: Arc<Mutex<()>>,
     /// Held over a check and the change that it allows.
     turn: Arc<Mutex<()>>,
 }
@@ -63,7 +67,8 @@ impl Topics {
     pub fn open(state: State, logs: Arc<Logs>, mirrors: Arc<dyn Mirrors>, config: &BrokerConfig) -> Arc<Self> {
         let defaults = TopicDefaults { node_id: config.node_id, partitions: config.num_partitions };
         let producer_ids = ProducerIds::new(state.clone());
-        let topics = Self { state, logs, mirrors, defaults, producer_ids, turn: Arc::default() };
+        let (mirrors_turn, turn) = Default::default();
+        let topics = Self { state, logs, mirrors, defaults, producer_ids, mirrors_turn, turn };
         for topic in topics.state.topics().iter().filter(|topic| !topic.is_read_only()) {
             if let Err(error) = topics.open_logs(topic, 0) {
                 error!(topic = topic.name, %error, "not all partitions of the topic can be opened");
@@ -101,29 +106,49 @@ impl Topics {
         .await
     }
 
-    /// Deletes the topic with this id: its logs, its configs, the offsets committed in it, and what makes it a mirror. Runs
-    /// to its end even when dropped.
+    /// Deletes the topic with this id: its logs, its configs, the offsets committed in it, and what makes it a mirror, which
+    /// nobody makes, stops or changes meanwhile. Runs to its end even when dropped.
     ///
     /// # Errors
-    /// `UnknownTopicId`; `KafkaStorageError` when it could not be written.
+    /// `UnknownTopicId`; `KafkaStorageError` when it could not be written, and then it is as before.
     pub async fn delete(self: &Arc<Self>, id: Uuid) -> Result<(), ApiError> {
         let topics = Arc::clone(self);
+        let find = move |topics: &Self| {
+            topics.state.topic_by_id(id).ok_or_else(|| ApiError::of(ResponseError::UnknownTopicId))
+        };
         let deleting = tokio::spawn(async move {
+            // An ordinary topic never becomes a mirror.
+            let _mirrors_turn = match find(&topics)?.is_read_only() {
+                true => Some(topics.mirrors_turn.lock().await),
+                false => None,
+            };
             let turn = Arc::clone(&topics.turn).lock_owned().await;
-            let topic = topics.state.topic_by_id(id).ok_or_else(|| ApiError::of(ResponseError::UnknownTopicId))?;
+            let topic = find(&topics)?;
             if topic.is_read_only() {
                 topics.mirrors.end(&topic).await;
             }
-            let remove = move || {
-                let _turn = turn;
-                topics.state.delete_topic(&topic.name).map_err(|error| ApiError::storage(&error))?;
-                topics.remove_logs(&topic);
-                info!(topic = topic.name, "topic deleted");
-                Ok(())
+            let removing = {
+                let (topics, topic) = (Arc::clone(&topics), Arc::clone(&topic));
+                tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    topics.state.delete_topic(&topic.name).map_err(|error| ApiError::storage(&error))?;
+                    topics.remove_logs(&topic);
+                    info!(topic = topic.name, "topic deleted");
+                    Ok(())
+                })
             };
-            tokio::task::spawn_blocking(remove).await.unwrap_or_else(|ended| Err(ApiError::unfinished(&ended)))
+            let removed = removing.await.unwrap_or_else(|ended| Err(ApiError::unfinished(&ended)));
+            if removed.is_err() && topic.is_read_only() {
+                topics.mirrors.go_on(&topic).await;
+            }
+            removed
         });
         deleting.await.unwrap_or_else(|ended| Err(ApiError::unfinished(&ended)))
+    }
+
+    /// Held by whoever makes, stops or changes a mirror or its link, as it is by [`delete`](Self::delete).
+    pub fn mirrors_turn(&self) -> &Arc<Mutex<()>> {
+        &self.mirrors_turn
     }
 
     /// Ids for producers of these topics.

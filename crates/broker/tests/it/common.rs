@@ -60,6 +60,10 @@ impl Mirrors for Ended {
         Box::pin(std::future::ready(()))
     }
 
+    fn go_on(&self, _: &TopicRecord) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn copied_configs(&self, _: &TopicRecord) -> BTreeSet<&'static str> {
         hawser_link::topic_configs::ALWAYS.into()
     }
@@ -163,11 +167,11 @@ impl Bench {
             client_id: "tester".into(),
             request_timeout: Duration::from_secs(20),
             response_bytes_max: 100 << 20,
+            idle_max: None,
         };
         Ok(KafkaClient::start(stream, options).await.unwrap())
     }
 
-            idle_max: None,
     /// An ordinary topic.
     pub(crate) async fn topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Arc<TopicRecord> {
         let configs = configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

@@ -48,7 +48,8 @@ enum Now {
 }
 
 impl Links {
-    /// Makes ready what `record`, the link with its new settings, needs; `changed` are the names of those that differ.
+    /// Makes ready what `record`, the link with its new settings, needs; `changed` are the names of those that differ. Where
+    /// neither the old nor the new ones were seen to work: also why.
     ///
     /// # Errors
     /// Wrong settings; or the new ones do not work while the old ones do. Everything is as before then.
@@ -56,11 +57,11 @@ impl Links {
         &self,
         record: &LinkRecord,
         changed: &BTreeSet<String>,
-    ) -> Result<Prepared, StartError> {
+    ) -> Result<(Prepared, Option<StartError>), StartError> {
         let effects: BTreeSet<_> = changed.iter().map(|name| catalogue::effect(name)).collect();
         let concerns_it = effects.iter().any(|effect| *effect != Effect::WhenUsed);
         let now = match lock(&self.running).get(&record.name) {
-            _ if !concerns_it => return Ok(Prepared::Nothing),
+            _ if !concerns_it => return Ok((Prepared::Nothing, None)),
             Some(Running::Source(source)) => {
                 Now::Source { epoch: source.epoch, is_open: source.outbound.status().state == OutboundState::Open }
             }
@@ -73,17 +74,20 @@ impl Links {
         let properties = link_properties(&record.name, &record.configs.0);
         let config = LinkConfig::parse(&properties)?.config;
         match now {
-            Now::Broken => Ok(Prepared::Start),
+            Now::Broken => {
+                let untried = StartError::Unavailable("the link was not running, and is started with them".to_owned());
+                Ok((Prepared::Start, Some(untried)))
+            }
             Now::Source { epoch, is_open } => self.prepare_source(record, properties, epoch, is_open).await,
             Now::Destination { connector, is_reached } => {
                 let is_paused = config.mirrors.paused;
                 if effects.iter().all(|effect| matches!(effect, Effect::Pause | Effect::WhenUsed)) {
-                    return Ok(Prepared::Destination { is_paused, engine: None });
+                    return Ok((Prepared::Destination { is_paused, engine: None }, None));
                 }
                 let is_rerouted = effects.contains(&Effect::Connection);
                 let old = (!is_rerouted).then_some(connector);
-                let engine = self.prepare_engine(record, &properties, &config, old, is_reached).await?;
-                Ok(Prepared::Destination { is_paused, engine: Some(Box::new(engine)) })
+                let (engine, untried) = self.prepare_engine(record, &properties, &config, old, is_reached).await?;
+                Ok((Prepared::Destination { is_paused, engine: Some(Box::new(engine)) }, untried))
             }
         }
     }
@@ -94,7 +98,7 @@ impl Links {
         properties: Properties,
         epoch: i64,
         is_open: bool,
-    ) -> Result<Prepared, StartError> {
+    ) -> Result<(Prepared, Option<StartError>), StartError> {
         let fresh = self.launch_source(record, properties, epoch, false)?;
         let opened = tokio::time::timeout(CHECK_TIMEOUT, opened(&fresh.outbound)).await;
         let error = match opened {
@@ -102,12 +106,12 @@ impl Links {
             Ok(Err(error)) => Some(error),
             Err(_) => Some(StartError::Unavailable("the destination did not answer in time".to_owned())),
         };
-        match error.filter(|_| is_open) {
-            None => Ok(Prepared::Source(Box::new(fresh))),
-            Some(error) => {
+        match error {
+            Some(error) if is_open => {
                 fresh.outbound.stop(RefusalCode::Stopping).await;
                 Err(worse(&error))
             }
+            untried => Ok((Prepared::Source(Box::new(fresh)), untried)),
         }
     }
 
@@ -119,22 +123,24 @@ impl Links {
         config: &LinkConfig,
         old: Option<Arc<dyn Connector>>,
         is_reached: bool,
-    ) -> Result<Engine, StartError> {
+    ) -> Result<(Engine, Option<StartError>), StartError> {
         let replicate = self.replicate_config(record, config);
         if let Some(connector) = old {
-            return Ok(Engine { config: replicate, connector, client: None });
+            return Ok((Engine { config: replicate, connector, client: None }, None));
         }
         let connector = self.connector(record, properties, config)?;
         if !config.half.dials() {
-            return Ok(Engine { config: replicate, connector, client: None }); // nobody but the other half can dial
+            // Nobody but the other half can dial.
+            return Ok((Engine { config: replicate, connector, client: None }, None));
         }
-        match reached(&connector, record.remote_cluster_id.as_deref()).await {
-            Ok((client, _)) => Ok(Engine { config: replicate, connector, client: Some(client) }),
-            Err(StartError::Unavailable(_) | StartError::LoginRefused(_)) if !is_reached => {
-                Ok(Engine { config: replicate, connector, client: None })
+        let (client, untried) = match reached(&connector, record.remote_cluster_id.as_deref()).await {
+            Ok((client, _)) => (Some(client), None),
+            Err(error @ (StartError::Unavailable(_) | StartError::LoginRefused(_))) if !is_reached => {
+                (None, Some(error))
             }
-            Err(error) => Err(worse(&error)),
-        }
+            Err(error) => return Err(worse(&error)),
+        };
+        Ok((Engine { config: replicate, connector, client }, untried))
     }
 
     /// Puts `prepared` in the place of what runs; `record` is in the state.

@@ -6,7 +6,7 @@ use crate::operations::{LinkConfigView, Outcome, Refusal, RefusalCode};
 use crate::persist::persist;
 use hawser_link::catalogue::{self, Change};
 use hawser_link::{Alteration, LinkConfig, alter};
-use hawser_state::SecretConfigs;
+use hawser_state::{LinkRecord, SecretConfigs};
 
 /// `source` of a setting that somebody made, and of one that nobody did (as the reference names them).
 const SET: &str = "DYNAMIC_CLUSTER_LINK_CONFIG";
@@ -22,29 +22,36 @@ impl Service {
     ) -> Result<Outcome, Refusal> {
         // The other side is tried out first, which may take its time: only changes of settings wait for that.
         let _one_at_a_time = self.settings.lock().await;
-        let mut record = self.link(name)?;
-        let altered = alter(name, &record.configs.0, changes)
+        let before = self.link(name)?;
+        let altered = alter(name, &before.configs.0, changes)
             .map_err(|errors| Refusal::new(RefusalCode::InvalidLinkConfig, errors.to_string()))?;
-        let warnings: Vec<_> = altered.parsed.warnings.iter().map(ToString::to_string).collect();
+        let mut warnings: Vec<_> = altered.parsed.warnings.iter().map(ToString::to_string).collect();
         for warning in &warnings {
             tracing::warn!(link = name, "{warning}");
         }
-        let before = record.clone();
-        record.configs = SecretConfigs(altered.configs);
+        let record = LinkRecord { configs: SecretConfigs(altered.configs), ..LinkRecord::clone(&before) };
         self.links.validate(&record).map_err(|e| start_refusal(&e))?;
-        if validate_only || record == before {
+        if validate_only || record == *before {
             return Ok(Outcome::LinkConfigsAltered { warnings });
         }
-        let prepared = self.links.prepare(&record, &altered.changed).await.map_err(|e| start_refusal(&e))?;
+        let (prepared, untried) = self.links.prepare(&record, &altered.changed).await.map_err(|e| start_refusal(&e))?;
+        if let Some(why) = untried {
+            let warning = format!(
+                "Nobody knows yet whether cluster link \"{name}\" works with these settings: {why}. They are kept all the \
+                 same, as it did not work before either."
+            );
+            tracing::warn!(link = name, "{warning}");
+            warnings.push(warning);
+        }
         let _turn = self.changes.lock().await;
         let now = self.state.link(name);
         if now.as_ref().is_none_or(|now| now.id != before.id || now.configs != before.configs) {
-            self.links.give_up(now.as_ref(), prepared).await;
+            self.links.give_up(now.as_deref(), prepared).await;
             let message = format!("Cluster link \"{name}\" was deleted or made anew meanwhile; nothing was changed.");
             return Err(Refusal::new(RefusalCode::LinkNotFound, message));
         }
         let kept = record.configs.clone();
-        let write = move |link: &mut hawser_state::LinkRecord| {
+        let write = move |link: &mut LinkRecord| {
             link.configs = kept;
             true
         };

@@ -10,6 +10,7 @@ use hawser_link::{LinkConfig, LinkMode, LinkName};
 use hawser_state::{LinkRecord, MirrorStatus, SecretConfigs, TopicRecord};
 use hawser_sync::TaskStatus;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use uuid::Uuid;
 
 impl Service {
@@ -80,7 +81,7 @@ impl Service {
     }
 
     pub(super) async fn link_delete(&self, name: &str, force: bool, validate_only: bool) -> Result<Outcome, Refusal> {
-        self.link(name)?;
+        let record = self.link(name)?;
         let mirrors: Vec<_> = self.mirrors_of(Some(name)).collect();
         let live: Vec<_> = mirrors.iter().filter(|(_, mirror)| mirror.status.is_live()).collect();
         if !live.is_empty() && !force {
@@ -102,10 +103,16 @@ impl Service {
         let orphans: Vec<_> = live.iter().map(|(topic, _)| topic.name.clone()).collect();
         let fail =
             |topic: &mut TopicRecord| topic.mirror.as_mut().is_some_and(|mirror| mirror.fail("LINK_DELETED", now_ms()));
-        persist(&self.state, move |state| state.update_topics(&orphans, fail)).await.map_err(|e| internal(&e))?;
         let gone = name.to_owned();
-        persist(&self.state, move |state| state.delete_link(&gone)).await.map_err(|e| internal(&e))?;
+        if let Err(error) = persist(&self.state, move |state| state.delete_link(&gone, &orphans, fail)).await {
+            self.links.begin(&record).await;
+            self.follow_link(&record).await;
+            return Err(internal(&format!("{error}. Cluster link \"{name}\" was not deleted and goes on.")));
+        }
         self.links.part(name);
+        if !record.acls.is_empty() {
+            tracing::info!(link = name, acls = record.acls.len(), "the ACLs that the link brought stay");
+        }
         Ok(Outcome::LinkDeleted)
     }
 
@@ -136,7 +143,7 @@ impl Service {
         }
     }
 
-    pub(super) fn link(&self, name: &str) -> Result<LinkRecord, Refusal> {
+    pub(super) fn link(&self, name: &str) -> Result<Arc<LinkRecord>, Refusal> {
         let message = || format!("Cluster link '{name}' does not exist.");
         self.state.link(name).ok_or_else(|| Refusal::new(RefusalCode::LinkNotFound, message()))
     }

@@ -241,20 +241,23 @@ impl Destination for LinkDestination {
 
     fn acls(&self) -> AclsHere {
         let Ok(service) = self.service() else { return AclsHere::default() };
-        let brought = service.state.link(&self.link).map(|link| link.acls).unwrap_or_default();
-        let (of_link, others) = service.state.acls(&AclFilter::default()).iter().fold(
-            (BTreeSet::new(), BTreeSet::new()),
-            |(mut of_link, mut others), acl| {
-                if brought.contains(acl) { &mut of_link } else { &mut others }.insert(shown(acl));
-                (of_link, others)
-            },
-        );
-        AclsHere { of_link, others }
+        let links = service.state.links();
+        let mut here = AclsHere::default();
+        for acl in service.state.acls(&AclFilter::default()) {
+            if links.iter().any(|link| link.name == self.link && link.acls.contains(&acl)) {
+                here.of_link.insert(shown(&acl));
+            } else if !is_brought_by_others(&links, &self.link, &acl) {
+                here.made_here.insert(shown(&acl));
+            }
+        }
+        here
     }
 
     fn change_acls(&self, add: Vec<Acl>, remove: Vec<Acl>) -> BoxFuture<'_, Result<(), TaskError>> {
         Box::pin(async move {
             let service = self.service()?;
+            // Another link may be taking away what this one is about to bring, too.
+            let _turn = service.changes.lock().await;
             // An ACL of a type that is younger than this program cannot be enforced here, so it is not taken.
             let (add, remove) = (stored(&add), stored(&remove));
             let link = self.link.clone();
@@ -267,13 +270,19 @@ impl Destination for LinkDestination {
                     })
                 };
                 note(&|acls| acls.extend(add.iter().cloned()))?;
-                state.change_acls(&add, &remove)?;
+                let links = state.links();
+                let gone = remove.iter().filter(|acl| !is_brought_by_others(&links, &link, acl)).cloned();
+                state.change_acls(&add, &gone.collect::<Vec<_>>())?;
                 note(&|acls| acls.retain(|acl| !remove.contains(acl)))?;
                 Ok(())
             };
             persist(&service.state, write).await.map_err(failed)
         })
     }
+}
+
+fn is_brought_by_others(links: &[Arc<LinkRecord>], link: &str, acl: &AclRecord) -> bool {
+    links.iter().any(|other| other.name != link && other.acls.contains(acl))
 }
 
 /// This side failed.

@@ -222,7 +222,10 @@ async fn settings_take_effect_while_the_link_runs() {
     // It is once the link does not work anyhow.
     source.stop();
     until("the loss is seen", async || link().await.state == LinkState::Unavailable).await;
-    alter("bootstrap.servers", &nowhere).await.expect("taken");
+    let Ok(Outcome::LinkConfigsAltered { warnings }) = alter("bootstrap.servers", &nowhere).await else {
+        panic!("not taken")
+    };
+    assert!(warnings.iter().any(|warning| warning.contains(&nowhere) && warning.contains("kept")), "{warnings:?}");
     let shown = setting(&service, &anonymous, "bootstrap.servers").await.expect("a setting");
     assert_eq!(shown.value.as_deref(), Some(nowhere.as_str()));
     alter("cluster.link.paused", "true").await.expect("paused");

@@ -115,7 +115,7 @@ impl Service {
                 seen: self.links.seen(&link.name),
                 topics: self.links.replication(&link.name).map(by_name).unwrap_or_default(),
             };
-            (link.name, flow)
+            (link.name.clone(), flow)
         });
         Flow(links.collect())
     }

@@ -99,6 +99,25 @@ impl Bed {
         (result.error_code, result.error_message.clone().unwrap_or_default())
     }
 
+    /// From now on every write to the state fails, as on a disk that is full.
+    fn fill_disk(&self) {
+        let [file, away] = self.state_files();
+        std::fs::rename(&file, away).unwrap();
+        std::fs::create_dir(file).unwrap();
+        // A write that fails closes the file; whoever writes next finds a folder in its place.
+        self.service.state.take_producer_ids(i64::MAX, i64::MAX).unwrap_err();
+    }
+
+    fn make_room(&self) {
+        let [file, away] = self.state_files();
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::rename(away, file).unwrap();
+    }
+
+    fn state_files(&self) -> [std::path::PathBuf; 2] {
+        ["state", "state.away"].map(|name| self.dir.path().join(name))
+    }
+
     fn leads(&self, topic: &str, partition: i32) -> bool {
         let log = self.service.logs.partition(&TopicPartition::new(topic, partition)).unwrap();
         log.leads().is_some()
@@ -711,4 +730,135 @@ async fn offsets_of_a_mirror_that_was_stopped_meanwhile_are_left_alone() {
     // A pass that has compared both, and then one of them is failed over.
     bed.alter(MirrorAction::Failover, &["m-t"]).await;
     assert_eq!(commit(3).await, [7, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_cannot_be_deleted_goes_on() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    bed.fill_disk();
+    let delete =
+        || bed.service.perform(Operation::LinkDelete { link: "l".to_owned(), force: true, validate_only: false });
+    let refusal = delete().await.unwrap_err();
+    assert!(refusal.message.contains("was not deleted and goes on"), "{refusal}");
+    bed.source.append("t", 0, batch(50));
+    bed.caught_up("m-t", 100).await;
+    assert_eq!(bed.mirror("m-t").await.mirror_status, "ACTIVE");
+    assert!(!bed.service.sync_status("l").is_empty(), "the syncs run");
+    bed.make_room();
+    assert!(matches!(delete().await, Ok(Outcome::LinkDeleted)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_that_cannot_be_written_down_follows_its_source_on() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    bed.source.fail("t", 0, Some(NOT_LEADER));
+    bed.alter(MirrorAction::Promote, &["m-t"]).await;
+    bed.until("m-t", |view| condition(view, "SOURCE_REACHABLE")).await;
+    bed.fill_disk();
+    bed.source.fail("t", 0, None);
+    bed.until("m-t", |view| condition(view, "LOG")).await;
+    // It is behind again, and nobody but its fetcher can change that.
+    bed.source.append("t", 0, batch(50));
+    bed.caught_up("m-t", 100).await;
+    bed.make_room();
+    let view = bed.until("m-t", |view| view.mirror_status == "STOPPED").await;
+    assert_eq!(view.partitions[0].stopped_at_offset, Some(100));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_cannot_be_deleted_goes_on() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    let id = bed.service.state.topic("m-t").unwrap().id;
+    bed.fill_disk();
+    bed.service.topics.delete(id).await.unwrap_err();
+    bed.source.append("t", 0, batch(50));
+    bed.caught_up("m-t", 100).await;
+    bed.make_room();
+    bed.service.topics.delete(id).await.unwrap();
+    assert!(bed.service.state.topic("m-t").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_deletes_a_mirror_that_is_being_changed() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    let topic = bed.service.state.topic("m-t").unwrap();
+    // As in the middle of a promotion, of a resumption, or of its making: the record is read, its logs come next.
+    let turn = bed.service.changes.lock().await;
+    let topics = bed.service.topics.clone();
+    let deleting = tokio::spawn(async move { topics.delete(topic.id).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!deleting.is_finished() && bed.service.state.topic("m-t").is_some(), "deleted under a change");
+    drop(turn);
+    deleting.await.unwrap().unwrap();
+    assert!(bed.service.state.topic("m-t").is_none() && bed.service.logs.partitions().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acl_goes_when_the_last_link_that_brought_it_takes_it_away() {
+    let bed = Bed::new().await;
+    let address = bed.source.addresses()[0].to_string();
+    for (link, prefix) in [("a", "a-"), ("b", "b-")] {
+        let configs = [("bootstrap.servers", address.as_str()), ("cluster.link.prefix", prefix)];
+        let create = Operation::LinkCreate {
+            link: link.to_owned(),
+            configs: configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            remote: None,
+            validate_only: false,
+            skip_remote_check: false,
+        };
+        bed.service.perform(create).await.unwrap();
+    }
+    let [a, b] = ["a", "b"].map(|link| bed.service.destination(link, ""));
+    let acl = |name: &str| hawser_sync::Acl {
+        resource_type: 2,
+        resource_name: name.to_owned(),
+        pattern_type: 3,
+        principal: "User:ann".to_owned(),
+        host: "*".to_owned(),
+        operation: 3,
+        permission: 3,
+    };
+    let here = || {
+        let acls = bed.service.state.acls(&hawser_state::AclFilter::default());
+        acls.into_iter().map(|acl| acl.resource_name).collect::<Vec<_>>()
+    };
+    let (shared, own) = (acl("shared"), acl("own"));
+    a.change_acls(vec![shared.clone(), own.clone()], Vec::new()).await.unwrap();
+    assert!(b.acls().made_here.is_empty(), "what another link brought is not this side's");
+    b.change_acls(vec![shared.clone()], Vec::new()).await.unwrap();
+    assert_eq!(b.acls().of_link, BTreeSet::from([shared.clone()]));
+    a.change_acls(Vec::new(), vec![shared.clone()]).await.unwrap();
+    assert_eq!((here(), a.acls().of_link), (vec!["own".to_owned(), "shared".to_owned()], BTreeSet::from([own])));
+    b.change_acls(Vec::new(), vec![shared.clone()]).await.unwrap();
+    assert_eq!(here(), ["own"]);
+
+    // Who moved here needs them longer than the link.
+    let delete = Operation::LinkDelete { link: "a".to_owned(), force: false, validate_only: false };
+    bed.service.perform(delete).await.unwrap();
+    assert_eq!((here(), b.acls().made_here.len()), (vec!["own".to_owned()], 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_made_unseen_learns_its_source_cluster_and_keeps_to_it() {
+    let bed = Bed::new().await;
+    let address = bed.source.addresses()[0].to_string();
+    let create = Operation::LinkCreate {
+        link: "unseen".to_owned(),
+        configs: [("bootstrap.servers".to_owned(), address)].into(),
+        remote: None,
+        validate_only: false,
+        skip_remote_check: true,
+    };
+    bed.service.perform(create).await.unwrap();
+    let known = || bed.service.state.link("unseen").and_then(|link| link.remote_cluster_id.clone());
+    until("it is learnt", async || known().is_some()).await;
+    assert_eq!(known().as_deref(), Some("fake-source"));
 }
