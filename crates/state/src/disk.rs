@@ -6,7 +6,7 @@ use redb::{Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 pub(crate) const LINKS: TableDefinition<&str, &str> = TableDefinition::new("links");
@@ -33,60 +33,78 @@ const CACHE_BYTES: usize = 8 << 20;
 
 pub(crate) struct Disk {
     path: PathBuf,
-    database: Mutex<Option<Database>>,
+    /// Held over a whole write, fsync included; no reader takes it.
+    writing: Mutex<()>,
+    /// `None` after a failure. Whoever uses it shares the lock; alone is who opens or closes it.
+    database: RwLock<Option<Database>>,
 }
 
 impl Disk {
     /// Opens or creates the file, readable by its owner only, as it holds secrets.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let disk = Self { path: path.to_owned(), database: Mutex::new(None) };
+        let disk = Self { path: path.to_owned(), writing: Mutex::new(()), database: RwLock::new(None) };
         disk.write(check_format)?;
         Ok(disk)
     }
 
     /// One transaction, durable when this returns `Ok`; undone otherwise.
     pub(crate) fn write<T>(&self, change: impl FnOnce(&WriteTransaction) -> Result<T, Failure>) -> Result<T, Error> {
-        let mut slot = self.lock();
-        let outcome = self.opened(&mut slot).and_then(|database| {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.with(|database| {
             let transaction = database.begin_write()?;
             let value = change(&transaction)?;
             transaction.commit()?;
             Ok(value)
-        });
-        self.settle(slot, outcome)
+        })
     }
 
+    /// Looks at what is durable; waits for no write.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&ReadTransaction) -> Result<T, Failure>) -> Result<T, Error> {
-        let mut slot = self.lock();
-        let outcome = self.opened(&mut slot).and_then(|database| Ok(database.begin_read()?));
-        // The snapshot needs no lock: a slow reader never holds up a commit.
-        let transaction = self.settle(slot, outcome)?;
+        // The snapshot needs no lock: a slow reader keeps nobody from closing the file.
+        let transaction = self.with(|database| Ok(database.begin_read()?))?;
         look(&transaction).map_err(|failure| self.error(&failure))
     }
 
-    fn opened<'a>(&self, slot: &'a mut Option<Database>) -> Result<&'a Database, Failure> {
+    fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, Failure>) -> Result<T, Error> {
+        let mut slot = self.shared();
         if slot.is_none() {
-            let file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
-            *slot = Some(Builder::new().set_cache_size(CACHE_BYTES).create_file(file)?);
-            // A file whose directory entry is lost is lost.
-            if let Some(parent) = self.path.parent().filter(|p| !p.as_os_str().is_empty()) {
-                File::open(parent)?.sync_all()?;
-            }
+            drop(slot);
+            self.open_if_closed().map_err(|failure| self.error(&failure))?;
+            slot = self.shared();
         }
-        slot.as_ref().ok_or_else(|| Failure::Corrupt("not open".into()))
-    }
-
-    fn settle<T>(&self, mut slot: MutexGuard<'_, Option<Database>>, outcome: Result<T, Failure>) -> Result<T, Error> {
+        let outcome = match &*slot {
+            Some(database) => act(database),
+            None => Err(Failure::Io(std::io::Error::other("closed by another failure"))),
+        };
+        drop(slot);
         outcome.map_err(|failure| {
             // redb refuses everything after one I/O error until the file is opened anew.
-            *slot = None;
+            *self.alone() = None;
             self.error(&failure)
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Database>> {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open_if_closed(&self) -> Result<(), Failure> {
+        let mut slot = self.alone();
+        if slot.is_none() {
+            let file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+            let database = Builder::new().set_cache_size(CACHE_BYTES).create_file(file)?;
+            // A file whose directory entry is lost is lost.
+            if let Some(parent) = self.path.parent().filter(|p| !p.as_os_str().is_empty()) {
+                File::open(parent)?.sync_all()?;
+            }
+            *slot = Some(database);
+        }
+        Ok(())
+    }
+
+    fn shared(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alone(&self) -> RwLockWriteGuard<'_, Option<Database>> {
+        self.database.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An error about something that was not even tried.

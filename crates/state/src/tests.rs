@@ -129,6 +129,22 @@ fn offsets_are_kept_by_group_and_go_with_their_group_or_topic() {
 }
 
 #[test]
+fn readers_see_what_is_durable_and_wait_for_no_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(&file(&dir)).unwrap();
+    state.apply(&[put_offset("g", "t", 0, 1)]).unwrap();
+    let reader = state.clone();
+    let seen = state.inner.disk.write(|t| {
+        groups::forget_topic(t, "t")?;
+        let (send, seen) = std::sync::mpsc::channel();
+        std::thread::spawn(move || send.send(reader.offset("g", "t", 0)));
+        Ok(seen.recv_timeout(std::time::Duration::from_secs(30)).expect("a reader does not wait"))
+    });
+    assert_eq!(seen.unwrap().unwrap(), Some(at(1)));
+    assert_eq!(state.offset("g", "t", 0).unwrap(), None);
+}
+
+#[test]
 fn a_file_of_a_newer_format_or_in_use_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let state = State::open(&file(&dir)).unwrap();
