@@ -121,9 +121,9 @@ impl Broker {
     }
 
     /// Makes `changes` of committed offsets for somebody who is no member of any group, such as a link: whether they are
-    /// durable. Groups are to be asked for members before.
+    /// durable. Those of a group that has members by the time of the write are left out.
     pub async fn write_offsets(&self, changes: Vec<hawser_state::GroupChange>) -> bool {
-        self.groups.write(changes).await
+        self.groups.write_for_outsider(changes).await
     }
 
     /// Whether `group` has members here: then nobody else may set its offsets.

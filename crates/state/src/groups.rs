@@ -102,7 +102,7 @@ fn apply_one(t: &WriteTransaction, change: &GroupChange) -> Result<(), Failure> 
         GroupChange::PutGroup { group, record } => crate::put(t, GROUPS, group, record),
         GroupChange::DeleteGroup { group } => {
             crate::delete(t, GROUPS, group)?;
-            forget_group(t, group)
+            retain(t, group, |_| false)
         }
         GroupChange::PutOffset { group, topic, partition, committed } => {
             let CommittedOffset { offset, leader_epoch, metadata, commit_timestamp_ms } = committed;
@@ -114,13 +114,34 @@ fn apply_one(t: &WriteTransaction, change: &GroupChange) -> Result<(), Failure> 
             t.open_table(OFFSETS)?.remove((group.as_str(), topic.as_str(), *partition))?;
             Ok(())
         }
+        GroupChange::ExpireOffsets { group, until_ms } => expire(t, group, *until_ms),
     }
 }
 
-fn forget_group(t: &WriteTransaction, group: &str) -> Result<(), Failure> {
+fn expire(t: &WriteTransaction, group: &str, until_ms: i64) -> Result<(), Failure> {
+    let record: Option<GroupRecord> = {
+        let groups = t.open_table(GROUPS)?;
+        let json = groups.get(group)?;
+        json.map(|json| crate::parse(GROUPS, group, json.value())).transpose()?
+    };
+    if record.is_some_and(|record| record.has_members() || record.state_since_ms > until_ms) {
+        return Ok(());
+    }
+    let mut left = 0;
+    retain(t, group, |commit_timestamp_ms| {
+        let stays = commit_timestamp_ms > until_ms;
+        left += usize::from(stays);
+        stays
+    })?;
+    if left == 0 { crate::delete(t, GROUPS, group) } else { Ok(()) }
+}
+
+/// Keeps those offsets of `group` whose commit timestamp `stays`.
+fn retain(t: &WriteTransaction, group: &str, mut stays: impl FnMut(i64) -> bool) -> Result<(), Failure> {
     let mut table = t.open_table(OFFSETS)?;
     let end = format!("{group}\0");
-    table.retain_in((group, "", i32::MIN)..(end.as_str(), "", i32::MIN), |_, _| false)?;
+    let of_group = (group, "", i32::MIN)..(end.as_str(), "", i32::MIN);
+    table.retain_in(of_group, |_, (_, _, commit_timestamp_ms, _)| stays(commit_timestamp_ms))?;
     Ok(())
 }
 

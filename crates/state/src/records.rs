@@ -165,6 +165,13 @@ pub struct GroupRecord {
     pub consumer: Option<ConsumerGroupRecord>,
 }
 
+impl GroupRecord {
+    /// Whether somebody is in it, by either protocol.
+    pub fn has_members(&self) -> bool {
+        !self.members.is_empty() || self.consumer.as_ref().is_some_and(|consumer| !consumer.members.is_empty())
+    }
+}
+
 /// One member of a stored generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupMemberRecord {
@@ -221,4 +228,25 @@ pub enum GroupChange {
         /// Partition.
         partition: i32,
     },
+    /// Removes the offsets of a group without stored members that were committed at `until_ms` or before, if it has been
+    /// without them since then; and the group, if no offset is left.
+    ExpireOffsets {
+        /// Group id.
+        group: String,
+        /// Ms since 1970.
+        until_ms: i64,
+    },
+}
+
+impl GroupChange {
+    /// Which group it changes.
+    pub fn group(&self) -> &str {
+        match self {
+            Self::PutGroup { group, .. }
+            | Self::DeleteGroup { group }
+            | Self::PutOffset { group, .. }
+            | Self::DeleteOffset { group, .. }
+            | Self::ExpireOffsets { group, .. } => group,
+        }
+    }
 }

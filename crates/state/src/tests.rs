@@ -144,6 +144,39 @@ fn readers_see_what_is_durable_and_wait_for_no_write() {
     assert_eq!(state.offset("g", "t", 0).unwrap(), None);
 }
 
+/// What is to expire is looked at when it is written: a commit or a member that came meanwhile counts.
+#[test]
+fn only_what_is_old_when_it_is_written_expires() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(&file(&dir)).unwrap();
+    let put = |group: &str, partition, commit_timestamp_ms| {
+        let committed = CommittedOffset { commit_timestamp_ms, ..at(1) };
+        GroupChange::PutOffset { group: group.into(), topic: "t".into(), partition, committed }
+    };
+    let group = |group: &str, state_since_ms, members: usize| {
+        let members = vec![GroupMemberRecord::default(); members];
+        let record = GroupRecord { generation: 3, state_since_ms, members, ..Default::default() };
+        GroupChange::PutGroup { group: group.into(), record }
+    };
+    let expire = |group: &str| GroupChange::ExpireOffsets { group: group.into(), until_ms: 100 };
+    let changes = [
+        // (`old` is a prefix of `old2`.)
+        [group("old", 100, 0), put("old", 0, 99), put("old", 1, 100), expire("old")],
+        [group("old2", 1, 0), put("old2", 0, 99), put("old2", 1, 101), expire("old2")],
+        [group("left late", 101, 0), put("left late", 0, 1), put("left late", 1, 101), expire("left late")],
+        [group("joined", 1, 1), put("joined", 0, 1), put("joined", 1, 101), expire("joined")],
+    ];
+    state.apply(changes.as_flattened()).unwrap();
+    let left = |group: &str| {
+        let offsets = state.offsets(group).unwrap();
+        (offsets.iter().map(|(_, partition, _)| *partition).collect::<Vec<_>>(), state.group(group).unwrap().is_some())
+    };
+    assert_eq!(left("old"), (vec![], false));
+    assert_eq!(left("old2"), (vec![1], true));
+    assert_eq!(left("left late"), (vec![0, 1], true));
+    assert_eq!(left("joined"), (vec![0, 1], true));
+}
+
 #[test]
 fn a_file_of_a_newer_format_or_in_use_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();

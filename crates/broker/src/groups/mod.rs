@@ -19,7 +19,7 @@ use cell::{Cell, Chores};
 use hawser_state::{GroupChange, GroupRecord, State};
 use hawser_wire::ResponseError;
 use machine::{Answer, Event, Group, Identity, Rules, Ticket};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 use tokio::sync::Notify;
@@ -73,10 +73,7 @@ impl Coordinator {
             timers: Arc::default(),
         });
         let now = tokio::time::Instant::now().into_std();
-        let has_members = |record: &GroupRecord| {
-            !record.members.is_empty() || record.consumer.as_ref().is_some_and(|consumer| !consumer.members.is_empty())
-        };
-        let with_members = stored.into_iter().filter(|(_, record)| has_members(record));
+        let with_members = stored.into_iter().filter(|(_, record)| record.has_members());
         for (id, record) in with_members.take(coordinator.config.groups_max) {
             if record.consumer.is_some() {
                 coordinator.restore_consumer_group(&id, record, now);
@@ -135,33 +132,62 @@ impl Coordinator {
         }
     }
 
-    /// Whether `changes` are durable now.
-    pub(crate) async fn write(&self, changes: Vec<GroupChange>) -> bool {
-        changes.is_empty() || self.writer.write(changes).await
+    /// Makes `changes` durable.
+    ///
+    /// # Errors
+    /// `CoordinatorNotAvailable` when they could not be written.
+    async fn write(&self, changes: Vec<GroupChange>) -> Result<(), ResponseError> {
+        if changes.is_empty() { Ok(()) } else { self.writer.write(changes).await }
+    }
+
+    /// Makes those of `changes` durable whose group has no members; whether that went well.
+    pub(crate) async fn write_for_outsider(&self, mut changes: Vec<GroupChange>) -> bool {
+        let of_groups_without_members = move |groups: &Self| {
+            let mut known = HashMap::new();
+            changes.retain(|change| {
+                let group = change.group();
+                !*known.entry(group.to_owned()).or_insert_with(|| groups.has_members(group))
+            });
+            Ok(changes)
+        };
+        self.writer.write_decided(of_groups_without_members).await.is_ok()
     }
 
     /// Deletes a group without members, offsets and all.
     async fn delete(&self, group: &str) -> Result<(), ResponseError> {
-        let cell = self.cells().get(group).cloned();
-        let consumer = self.consumer(group);
-        let is_classic_in_use = cell.as_ref().is_some_and(|cell| !cell.retire_if_empty());
-        if is_classic_in_use || consumer.as_ref().is_some_and(|cell| !cell.retire_if_empty()) {
-            return Err(ResponseError::NonEmptyGroup);
-        }
-        if let Some(consumer) = &consumer {
-            self.forget_consumer_group(consumer);
-        }
+        let is_in_memory = self.cells().contains_key(group) || self.consumer(group).is_some();
         let (state, id) = (self.state.clone(), group.to_owned());
-        let exists = move || Ok(state.group(&id)?.is_some() || !state.offsets(&id)?.is_empty());
-        let exists = on_blocking_thread(exists).await? || cell.is_some();
-        if let Some(cell) = cell {
-            self.forget(&cell);
-        }
-        if !exists {
+        let is_stored = move || Ok(state.group(&id)?.is_some() || !state.offsets(&id)?.is_empty());
+        if !is_in_memory && !on_blocking_thread(is_stored).await? {
             return Err(ResponseError::GroupIdNotFound);
         }
-        let is_ok = self.write(vec![GroupChange::DeleteGroup { group: group.to_owned() }]).await;
-        if is_ok { Ok(()) } else { Err(ResponseError::CoordinatorNotAvailable) }
+        let group = group.to_owned();
+        let delete = move |groups: &Self| {
+            groups.retire(&group)?;
+            Ok(vec![GroupChange::DeleteGroup { group }])
+        };
+        self.writer.write_decided(delete).await
+    }
+
+    /// Takes a group out of memory.
+    ///
+    /// # Errors
+    /// `NonEmptyGroup`.
+    fn retire(&self, group: &str) -> Result<(), ResponseError> {
+        if let Some(consumer) = self.consumer(group) {
+            if !consumer.retire_if_empty() {
+                return Err(ResponseError::NonEmptyGroup);
+            }
+            self.forget_consumer_group(&consumer);
+        }
+        let cell = self.cells().get(group).cloned();
+        if let Some(cell) = cell {
+            if !cell.retire_if_empty() {
+                return Err(ResponseError::NonEmptyGroup);
+            }
+            self.forget(&cell);
+        }
+        Ok(())
     }
 
     /// The group as DescribeGroups shows it; `None` if there is no trace of it, or it is of the consumer protocol.
@@ -194,7 +220,7 @@ impl Coordinator {
     }
 
     /// Every group, by id.
-    async fn list(&self) -> Result<std::collections::BTreeMap<String, Listed>, ResponseError> {
+    async fn list(&self) -> Result<BTreeMap<String, Listed>, ResponseError> {
         let cells: Vec<Arc<Cell>> = self.cells().values().cloned().collect();
         let consumers: Vec<Arc<consumer::Cell>> = self.consumers().values().cloned().collect();
         let state = self.state.clone();
@@ -202,7 +228,7 @@ impl Coordinator {
             on_blocking_thread(move || Ok((state.groups()?, state.groups_with_offsets()?))).await?;
         let classic = |state, protocol_type| Listed { state, protocol_type, group_type: "classic" };
         let consumer = |state| Listed { state, protocol_type: "consumer".to_owned(), group_type: "consumer" };
-        let mut all: std::collections::BTreeMap<String, Listed> =
+        let mut all: BTreeMap<String, Listed> =
             with_offsets.into_iter().map(|id| (id, classic("Empty", String::new()))).collect();
         all.extend(stored.into_iter().map(|(id, record)| {
             let is_consumer = record.consumer.is_some();
@@ -218,6 +244,16 @@ impl Coordinator {
                 .filter_map(|cell| Some((cell.id().to_owned(), cell.look(|group| consumer(group.state_name()))?))),
         );
         Ok(all)
+    }
+
+    /// Has the offsets of those of `expiring` that have no members expire, if they were committed at `until_ms` or before.
+    /// What goes wrong is tried again at the next check.
+    async fn expire(&self, expiring: Vec<String>, until_ms: i64) {
+        let expire = move |groups: &Self| {
+            let free = expiring.into_iter().filter(|group| !groups.has_members(group));
+            Ok(free.map(|group| GroupChange::ExpireOffsets { group, until_ms }).collect())
+        };
+        let _ = self.writer.write_decided(expire).await;
     }
 
     /// Called by the writer.
@@ -345,36 +381,29 @@ async fn expire_offsets(coordinator: Weak<Coordinator>) {
         let retention_ms = i64::try_from(coordinator.config.offsets_retention.as_millis()).unwrap_or(i64::MAX);
         let oldest_ms = wall_ms().saturating_sub(retention_ms);
         let (state, holder) = (coordinator.state.clone(), Arc::clone(&coordinator));
-        let expired = on_blocking_thread(move || expired(&state, &holder, oldest_ms)).await;
-        if let Ok(changes) = expired
-            && !changes.is_empty()
+        let expiring = on_blocking_thread(move || expiring(&state, &holder, oldest_ms)).await;
+        if let Ok(groups) = expiring
+            && !groups.is_empty()
         {
-            info!(offsets = changes.len(), "committed offsets expire");
-            coordinator.write(changes).await;
+            info!(groups = groups.len(), "committed offsets expire");
+            coordinator.expire(groups, oldest_ms).await;
         }
     }
 }
 
-fn expired(state: &State, groups: &Coordinator, oldest_ms: i64) -> Result<Vec<GroupChange>, hawser_state::Error> {
-    let mut changes = Vec::new();
+/// Groups of which offsets may expire.
+fn expiring(state: &State, groups: &Coordinator, oldest_ms: i64) -> Result<Vec<String>, hawser_state::Error> {
+    let mut expiring = Vec::new();
     for group in state.groups_with_offsets()? {
         let empty_since_ms = state.group(&group)?.map_or(0, |record| record.state_since_ms);
         if groups.has_members(&group) || empty_since_ms > oldest_ms {
             continue;
         }
-        let offsets = state.offsets(&group)?;
-        if offsets.iter().all(|(_, _, committed)| committed.commit_timestamp_ms <= oldest_ms) {
-            changes.push(GroupChange::DeleteGroup { group });
-            continue;
+        if state.offsets(&group)?.iter().any(|(_, _, committed)| committed.commit_timestamp_ms <= oldest_ms) {
+            expiring.push(group);
         }
-        let old = offsets.into_iter().filter(|(_, _, committed)| committed.commit_timestamp_ms <= oldest_ms);
-        changes.extend(old.map(|(topic, partition, _)| GroupChange::DeleteOffset {
-            group: group.clone(),
-            topic,
-            partition,
-        }));
     }
-    Ok(changes)
+    Ok(expiring)
 }
 
 async fn on_blocking_thread<T: Send + 'static>(

@@ -1,6 +1,6 @@
 //! The APIs of committed offsets: OffsetCommit, OffsetFetch, OffsetDelete.
 
-use super::machine::Identity;
+use super::machine::{Group, Identity};
 use super::requests::{code, identity};
 use super::{Coordinator, on_blocking_thread};
 use crate::dispatch::Caller;
@@ -86,7 +86,7 @@ impl Broker {
     ) -> Result<(), ResponseError> {
         self.groups.may_commit(group, identity, is_modern)?;
         metrics::counter!("hawser_offset_commits_total").increment(changes.len() as u64);
-        if self.groups.write(changes).await { Ok(()) } else { Err(ResponseError::CoordinatorNotAvailable) }
+        self.groups.write(changes).await
     }
 
     pub(crate) async fn offset_fetch(
@@ -175,15 +175,13 @@ impl Broker {
             for partition in topic.partitions {
                 let partition = partition.partition_index;
                 if check.is_ok() {
-                    let topic = topic.name.to_string();
-                    changes.push(GroupChange::DeleteOffset { group: group.clone(), topic, partition });
+                    changes.push((topic.name.to_string(), partition));
                 }
                 partitions.push((partition, check));
             }
             topics.push((topic.name, partitions));
         }
-        let written =
-            if self.groups.write(changes).await { Ok(()) } else { Err(ResponseError::CoordinatorNotAvailable) };
+        let written = self.groups.delete_offsets(group, changes).await;
         let topics = topics.into_iter().map(|(name, partitions)| {
             let partitions = partitions.into_iter().map(|(index, check)| {
                 OffsetDeleteResponsePartition::default()
@@ -203,33 +201,65 @@ impl Coordinator {
         Ok(offsets.into_iter().map(|(topic, partition, committed)| ((topic, partition), committed)).collect())
     }
 
+    /// Deletes committed offsets of these topics and partitions.
+    ///
+    /// # Errors
+    /// `GroupSubscribedToTopic` when a member came meanwhile that consumes one of them: none is deleted then.
+    pub(super) async fn delete_offsets(&self, group: String, offsets: Vec<(String, i32)>) -> Result<(), ResponseError> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let delete = move |groups: &Self| {
+            let consumed = groups.topics_of_members(&group)?.unwrap_or_default();
+            if offsets.iter().any(|(topic, _)| consumed.contains(topic)) {
+                return Err(ResponseError::GroupSubscribedToTopic);
+            }
+            let change = |(topic, partition)| GroupChange::DeleteOffset { group: group.clone(), topic, partition };
+            Ok(offsets.into_iter().map(change).collect())
+        };
+        self.writer.write_decided(delete).await
+    }
+
     /// Topics whose offsets may not be deleted, as members consume them.
     ///
     /// # Errors
     /// `GroupIdNotFound`; `NonEmptyGroup` when members follow a protocol of their own that nobody here can read.
     async fn subscribed_topics(&self, group: &str) -> Result<HashSet<String>, ResponseError> {
-        if let Some(topics) = self.topics_of_consumer_group(group) {
+        if let Some(topics) = self.topics_of_members(group)? {
             return Ok(topics);
         }
         let stored = self.state.group(group).ok().flatten();
-        if stored.is_some_and(|record| record.consumer.is_some()) {
-            return Ok(HashSet::new());
+        if stored.is_none_or(|record| record.consumer.is_none()) {
+            self.describe(group).await?.ok_or(ResponseError::GroupIdNotFound)?;
         }
-        let described = self.describe(group).await?.ok_or(ResponseError::GroupIdNotFound)?;
-        if described.members.is_empty() {
-            return Ok(HashSet::new());
+        Ok(HashSet::new())
+    }
+
+    /// The topics that members consume; `None` if the group has none.
+    ///
+    /// # Errors
+    /// As [`subscribed_topics`](Self::subscribed_topics).
+    fn topics_of_members(&self, group: &str) -> Result<Option<HashSet<String>>, ResponseError> {
+        if let Some(topics) = self.topics_of_consumer_group(group) {
+            return Ok(Some(topics));
         }
-        if described.protocol_type != "consumer" {
+        let cell = self.cells().get(group).cloned();
+        let look = |group: &Group| (group.protocol_type().to_owned(), group.members().collect::<Vec<_>>());
+        let Some((protocol_type, members)) = cell.and_then(|cell| cell.look(look)) else { return Ok(None) };
+        if members.is_empty() {
+            return Ok(None);
+        }
+        if protocol_type != "consumer" {
             return Err(ResponseError::NonEmptyGroup);
         }
         let mut topics = HashSet::new();
-        for (member, subscription) in &described.members {
+        for (member, subscription) in &members {
             // Between two rounds no assignor is agreed on; any of them names the topics.
             let first = member.protocols.first().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
             let subscription = if subscription.is_empty() { first } else { subscription };
             topics.extend(topics_of(subscription).ok_or(ResponseError::NonEmptyGroup)?);
         }
-        Ok(topics)
+        Ok(Some(topics))
     }
 }
 

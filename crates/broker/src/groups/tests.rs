@@ -1,7 +1,11 @@
+use super::Coordinator;
 use super::machine::{Actions, Answer, Event, Group, Identity, Join, Joined, Rules, Sync, Synced, Ticket};
+use crate::BrokerConfig;
 use bytes::Bytes;
+use hawser_state::{CommittedOffset, GroupChange, State};
 use hawser_wire::ResponseError;
 use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 const SESSION: Duration = Duration::from_secs(10);
@@ -546,4 +550,52 @@ fn no_sequence_of_events_leaves_a_ticket_unanswered() {
         assert!(open.is_empty(), "seed {seed}: {open:?} in {}", bench.group.state_name());
         assert!(bench.group.is_deserted(), "seed {seed}: {}", bench.group.state_name());
     }
+}
+
+fn put(group: &str, offset: i64) -> GroupChange {
+    let committed = CommittedOffset { offset, leader_epoch: 0, metadata: String::new(), commit_timestamp_ms: 1 };
+    GroupChange::PutOffset { group: group.into(), topic: "t".into(), partition: 0, committed }
+}
+
+/// Lets a call begin, which then waits for something.
+async fn begin<T>(mut call: Pin<&mut impl Future<Output = T>>) {
+    tokio::select! {
+        biased;
+        _ = &mut call => panic!("it does not wait"),
+        () = std::future::ready(()) => {}
+    }
+}
+
+/// What is taken from a group is decided when its turn to be written comes: a member that joined and committed while the
+/// deletion was under way keeps its offset.
+#[tokio::test]
+async fn no_deletion_takes_the_commit_of_a_member_that_came_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(&dir.path().join("state")).unwrap();
+    let groups = Coordinator::start(state.clone(), BrokerConfig::default()).unwrap();
+    let committed = |group| state.offset(group, "t", 0).unwrap().map(|committed| committed.offset);
+    groups.write(vec![put("g", 1)]).await.unwrap();
+    let mut delete = pin!(groups.delete("g"));
+    begin(delete.as_mut()).await;
+    // Version 1, one topic `t`, no user data.
+    let subscription = Bytes::from_static(b"\0\x01\0\0\0\x01\0\x01t\xff\xff\xff\xff");
+    let member = Join { protocols: vec![("range".into(), subscription)], ..anew("a") };
+    let mut join = pin!(groups.ask("g", |ticket| Event::Join(ticket, Box::new(member))));
+    begin(join.as_mut()).await;
+    groups.write(vec![put("g", 2)]).await.unwrap();
+    assert_eq!(delete.await, Err(ResponseError::NonEmptyGroup));
+    groups.expire(vec!["g".into()], 100).await;
+    let subscribed = groups.delete_offsets("g".into(), vec![("t".into(), 0)]).await;
+    assert_eq!(subscribed, Err(ResponseError::GroupSubscribedToTopic));
+    assert!(groups.write_for_outsider(vec![put("g", 3), put("empty", 3)]).await);
+    assert_eq!((committed("g"), committed("empty")), (Some(2), Some(3)));
+
+    assert_eq!(groups.delete_offsets("empty".into(), vec![("t".into(), 0)]).await, Ok(()));
+    assert_eq!(committed("empty"), None);
+    groups.write(vec![put("empty", 4)]).await.unwrap();
+    assert_eq!(groups.delete("empty").await, Ok(()));
+    assert_eq!((committed("empty"), groups.delete("empty").await), (None, Err(ResponseError::GroupIdNotFound)));
+    groups.write(vec![put("empty", 5)]).await.unwrap();
+    groups.expire(vec!["empty".into()], 100).await;
+    assert_eq!((committed("g"), committed("empty")), (Some(2), None));
 }

@@ -2,8 +2,9 @@
 //! fsync is shared by every commit that waits for it.
 
 use super::cell::Cell;
-use super::consumer;
+use super::{Coordinator, consumer};
 use hawser_state::{GroupChange, State};
+use hawser_wire::ResponseError;
 use std::sync::{Arc, Weak};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
@@ -19,32 +20,62 @@ pub(super) struct Writer {
     queue: mpsc::Sender<Write>,
 }
 
+/// Says what is to be changed, or why nothing is.
+type Decide = Box<dyn FnOnce(&Coordinator) -> Result<Vec<GroupChange>, ResponseError> + Send>;
+type Done = oneshot::Sender<Result<(), ResponseError>>;
+
 enum Write {
     /// These changes, all or nothing; tells whether they are durable.
-    Changes(Vec<GroupChange>, oneshot::Sender<bool>),
+    Changes(Vec<GroupChange>, Done),
+    /// What is decided when its turn comes.
+    Decided(Decide, Done),
     /// The group as it stands when its turn comes: so an older state never overwrites a newer one.
     Group(Arc<Cell>),
     /// The same of the consumer protocol; tells whether that is durable.
-    ConsumerGroup(Arc<consumer::Cell>, Option<oneshot::Sender<bool>>),
+    ConsumerGroup(Arc<consumer::Cell>, Option<Done>),
 }
 
 impl Writer {
-    pub(super) fn start(state: State, owner: Weak<super::Coordinator>) -> Self {
+    pub(super) fn start(state: State, owner: Weak<Coordinator>) -> Self {
         let (queue, writes) = mpsc::channel(QUEUE_DEPTH);
         tokio::spawn(run(state, owner, writes));
         Self { queue }
     }
 
-    /// Whether `changes` are durable now. Cancel-safe: once this was polled, they are written all the same.
-    pub(super) async fn write(&self, changes: Vec<GroupChange>) -> bool {
-        let (done, outcome) = oneshot::channel();
-        self.queue.send(Write::Changes(changes, done)).await.is_ok() && outcome.await.unwrap_or(false)
+    /// Makes `changes` durable. Cancel-safe: once this was polled, they are written all the same.
+    ///
+    /// # Errors
+    /// `CoordinatorNotAvailable` when they could not be written.
+    pub(super) async fn write(&self, changes: Vec<GroupChange>) -> Result<(), ResponseError> {
+        self.ask(|done| Write::Changes(changes, done)).await
     }
 
-    /// Whether the group as it stands now is durable. Cancel-safe, as [`write`](Self::write) is.
-    pub(super) async fn write_consumer_group(&self, cell: Arc<consumer::Cell>) -> bool {
+    /// Makes durable what `decide` says when its turn comes: all that was asked for before is written before, and what is
+    /// asked for from then on is written after it. So a deletion sees who is in the group, and takes no commit that it has
+    /// not seen. Cancel-safe, as [`write`](Self::write) is.
+    ///
+    /// # Errors
+    /// What `decide` says; `CoordinatorNotAvailable` when it could not be written.
+    pub(super) async fn write_decided(
+        &self,
+        decide: impl FnOnce(&Coordinator) -> Result<Vec<GroupChange>, ResponseError> + Send + 'static,
+    ) -> Result<(), ResponseError> {
+        self.ask(|done| Write::Decided(Box::new(decide), done)).await
+    }
+
+    /// Makes the group as it stands now durable. Cancel-safe, as [`write`](Self::write) is.
+    ///
+    /// # Errors
+    /// `CoordinatorNotAvailable` when it could not be written.
+    pub(super) async fn write_consumer_group(&self, cell: Arc<consumer::Cell>) -> Result<(), ResponseError> {
+        self.ask(|done| Write::ConsumerGroup(cell, Some(done))).await
+    }
+
+    async fn ask(&self, write: impl FnOnce(Done) -> Write) -> Result<(), ResponseError> {
         let (done, outcome) = oneshot::channel();
-        self.queue.send(Write::ConsumerGroup(cell, Some(done))).await.is_ok() && outcome.await.unwrap_or(false)
+        let gone = ResponseError::CoordinatorNotAvailable;
+        self.queue.send(write(done)).await.map_err(|_| gone)?;
+        outcome.await.unwrap_or(Err(gone))
     }
 
     /// Has the group stored, for nobody who waits for it.
@@ -69,40 +100,40 @@ impl Writer {
     }
 }
 
-async fn run(state: State, owner: Weak<super::Coordinator>, mut writes: mpsc::Receiver<Write>) {
+async fn run(state: State, owner: Weak<Coordinator>, mut writes: mpsc::Receiver<Write>) {
     while let Some(first) = writes.recv().await {
         let mut batch = Batch::default();
-        batch.add(first);
+        batch.add(first, &owner);
         while batch.changes.len() < BATCH_CHANGES_MAX
             && let Ok(write) = writes.try_recv()
         {
-            batch.add(write);
+            batch.add(write, &owner);
         }
         let Batch { changes, waiting, groups, consumers } = batch;
         let size = changes.len();
         let state = state.clone();
         let outcome = tokio::task::spawn_blocking(move || state.apply(&changes)).await;
-        let is_ok = match outcome {
-            Ok(Ok(())) => true,
+        let outcome = match outcome {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 error!(%error, changes = size, "groups and offsets not written");
-                false
+                Err(ResponseError::CoordinatorNotAvailable)
             }
-            Err(_) => false,
+            Err(_) => Err(ResponseError::CoordinatorNotAvailable),
         };
         metrics::histogram!("hawser_offset_commit_batch_changes").record(size as f64);
         // Before anybody is answered: whoever reads the answer finds the group as it is then.
         let owner = owner.upgrade();
-        if let Some(owner) = owner.as_ref().filter(|_| is_ok) {
+        if let Some(owner) = owner.as_ref().filter(|_| outcome.is_ok()) {
             consumers.iter().for_each(|(cell, change)| owner.consumer_stored(cell, *change));
         }
         for done in waiting {
             // Whoever asked may have hung up.
-            let _ = done.send(is_ok);
+            let _ = done.send(outcome);
         }
         let Some(owner) = owner else { return };
         for (cell, generation) in groups {
-            owner.stored(&cell, generation, is_ok);
+            owner.stored(&cell, generation, outcome.is_ok());
         }
     }
 }
@@ -110,17 +141,28 @@ async fn run(state: State, owner: Weak<super::Coordinator>, mut writes: mpsc::Re
 #[derive(Default)]
 struct Batch {
     changes: Vec<GroupChange>,
-    waiting: Vec<oneshot::Sender<bool>>,
+    waiting: Vec<Done>,
     groups: Vec<(Arc<Cell>, i32)>,
     consumers: Vec<(Arc<consumer::Cell>, u64)>,
 }
 
 impl Batch {
-    fn add(&mut self, write: Write) {
+    fn add(&mut self, write: Write, owner: &Weak<Coordinator>) {
         match write {
             Write::Changes(changes, done) => {
                 self.changes.extend(changes);
                 self.waiting.push(done);
+            }
+            Write::Decided(decide, done) => {
+                let Some(owner) = owner.upgrade() else { return };
+                match decide(&owner) {
+                    Ok(changes) => {
+                        self.changes.extend(changes);
+                        self.waiting.push(done);
+                    }
+                    // Whoever asked may have hung up.
+                    Err(refusal) => drop(done.send(Err(refusal))),
+                }
             }
             Write::Group(cell) => {
                 let record = cell.record();

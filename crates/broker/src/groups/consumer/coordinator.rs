@@ -39,7 +39,7 @@ impl Coordinator {
                 self.consumer_stored(&cell, 0);
                 return answer;
             }
-            if !self.writer.write_consumer_group(cell).await {
+            if self.writer.write_consumer_group(cell).await.is_err() {
                 return Err(ApiError::new(ResponseError::CoordinatorNotAvailable, "the group could not be kept"));
             }
             return answer;
