@@ -10,10 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use crowd::Crowd;
-use metrics::NoopRecorder;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use metrics_util::MetricKindMask;
-use metrics_util::layers::RouterBuilder;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -22,8 +19,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Gauges of mirror partitions begin with this.
-const MIRROR_PREFIX: &str = "hawser_mirror_";
 /// Histograms of times.
 const LATENCY_BUCKETS_SECONDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// How often the recorder folds its histograms, so that they stay small without anyone asking.
@@ -49,11 +44,7 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     let times = Matcher::Suffix("_seconds".to_owned());
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(times, &LATENCY_BUCKETS_SECONDS)?.build_recorder();
     let handle = recorder.handle();
-    let mut router = RouterBuilder::from_recorder(recorder);
-    // A recorder never forgets a gauge. Those of mirror partitions are rendered from their state instead.
-    router.add_route(MetricKindMask::GAUGE, MIRROR_PREFIX, NoopRecorder);
-    metrics::set_global_recorder(router.build())
-        .map_err(|_| anyhow::anyhow!("a metrics recorder is installed already"))?;
+    metrics::set_global_recorder(recorder).map_err(|_| anyhow::anyhow!("a metrics recorder is installed already"))?;
     Ok(handle)
 }
 

@@ -57,15 +57,6 @@ impl LeaderEpochs {
         Some((floor.epoch, self.entries.get(after).map_or(log_end, |next| next.start)))
     }
 
-    /// `LeaderEpochFileCache.endOffsetFor`, which differs from [`end_of`](Self::end_of) at both ends: an epoch above
-    /// all that are known has no end, one below all that are known ends where the first known one starts.
-    pub fn end_offset_for(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<(LeaderEpoch, Offset)> {
-        if epoch == LeaderEpoch::NONE || epoch > self.latest() {
-            return None;
-        }
-        self.end_of(epoch, log_end).or_else(|| self.entries.first().map(|first| (epoch, first.start)))
-    }
-
     /// The epoch that wrote `offset`.
     pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
         let after = self.entries.partition_point(|entry| entry.start <= offset);
@@ -113,23 +104,21 @@ mod tests {
     }
 
     #[test]
-    fn ends_of_epochs_are_kafkas() {
+    fn ends_of_epochs() {
         let held = epochs(&[(2, 10), (4, 20), (7, 30)]);
         let end = Offset(40);
-        for (asked, floor, kafka) in [
-            (1, None, pair(1, 10)),
-            (2, pair(2, 20), pair(2, 20)),
-            (3, pair(2, 20), pair(2, 20)),
-            (4, pair(4, 30), pair(4, 30)),
-            (6, pair(4, 30), pair(4, 30)),
-            (7, pair(7, 40), pair(7, 40)),
-            (8, pair(7, 40), None),
+        for (asked, floor) in [
+            (1, None),
+            (2, pair(2, 20)),
+            (3, pair(2, 20)),
+            (4, pair(4, 30)),
+            (6, pair(4, 30)),
+            (7, pair(7, 40)),
+            (8, pair(7, 40)),
         ] {
             assert_eq!(held.end_of(LeaderEpoch(asked), end), floor, "floor of {asked}");
-            assert_eq!(held.end_offset_for(LeaderEpoch(asked), end), kafka, "Kafka's answer for {asked}");
         }
         assert_eq!(LeaderEpochs::default().end_of(LeaderEpoch(3), end), None);
-        assert_eq!(LeaderEpochs::default().end_offset_for(LeaderEpoch(3), end), None);
     }
 
     #[test]

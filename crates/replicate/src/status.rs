@@ -1,21 +1,15 @@
-//! What operators see of a link's mirrors: a board that fetchers write to without waiting, snapshots of it, and the
-//! metric series made from it.
-//!
-//! Series go away with their partition: gauges are set again every [`METRICS_INTERVAL`], so an exporter with an idle
-//! time-out above that (the daemon's has one) drops what is no longer set.
+//! What operators see of a link's mirrors: a board that fetchers write to without waiting, snapshots of it, and a link's
+//! counters. What a partition shows as a metric is made from the snapshots, so that its series go with it.
 
 use crate::partition::{Partition, Phase, Report};
 use crate::reason::{Failure, Trouble, TroubleKind};
 use hawser_transport::{ClientError, LeaseError, Panicked};
 use hawser_wire::Offset;
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, counter};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// How often gauges are set.
-pub const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How old the last answer of a broker may be for a copy that held everything then to count as one that does now: ten
 /// polls of the default `replica.fetch.wait.max.ms`.
@@ -144,9 +138,6 @@ pub(crate) struct PartitionBoard {
     batch_ms: AtomicI64,
     bytes: AtomicU64,
     state: Mutex<PartitionState>,
-    lag_records: Gauge,
-    lag_seconds: Gauge,
-    fetch_age_seconds: Gauge,
 }
 
 #[derive(Debug)]
@@ -265,8 +256,8 @@ impl Board {
     }
 
     /// A place for one more partition of `topic`.
-    pub(crate) fn place(&self, link: &str, topic: &Arc<str>, partition: i32) -> Arc<PartitionBoard> {
-        let place = Arc::new(PartitionBoard::new(link, topic, partition));
+    pub(crate) fn place(&self, topic: &str, partition: i32) -> Arc<PartitionBoard> {
+        let place = Arc::new(PartitionBoard::new());
         if let Some(topic) = lock(&self.topics).get_mut(topic) {
             topic.partitions.insert(partition, place.clone());
         }
@@ -291,21 +282,10 @@ impl Board {
         });
         LinkStatus { topics: topics.collect(), unreachable: self.unreachable() }
     }
-
-    /// Sets every gauge. Proportional to the number of partitions; called every [`METRICS_INTERVAL`].
-    pub(crate) fn publish(&self) {
-        let now = now_ms();
-        for topic in lock(&self.topics).values() {
-            for place in topic.partitions.values() {
-                place.publish(now);
-            }
-        }
-    }
 }
 
 impl PartitionBoard {
-    fn new(link: &str, topic: &str, partition: i32) -> Self {
-        let labels = [("link", link.to_owned()), ("topic", topic.to_owned()), ("partition", partition.to_string())];
+    fn new() -> Self {
         Self {
             log_start: AtomicI64::new(0),
             log_end: AtomicI64::new(0),
@@ -315,9 +295,6 @@ impl PartitionBoard {
             batch_ms: AtomicI64::new(0),
             bytes: AtomicU64::new(0),
             state: Mutex::new(PartitionState { phase: Phase::Starting, trouble: None, failure: None, beat: None }),
-            lag_records: gauge!("hawser_mirror_lag_records", &labels),
-            lag_seconds: gauge!("hawser_mirror_lag_seconds", &labels),
-            fetch_age_seconds: gauge!("hawser_mirror_fetch_age_seconds", &labels),
         }
     }
 
@@ -397,24 +374,6 @@ impl PartitionBoard {
             _ => Some((now_ms - last_known_whole).max(0)),
         }
     }
-
-    #[allow(clippy::cast_precision_loss)] // gauges are floats
-    fn publish(&self, now_ms: i64) {
-        let (high_watermark, log_end) =
-            (self.high_watermark.load(Ordering::Relaxed), self.log_end.load(Ordering::Relaxed));
-        if high_watermark >= 0 {
-            self.lag_records.set((high_watermark - log_end).max(0) as f64);
-        }
-        let beat = lock(&self.state).beat.clone();
-        let answered_ms = beat.as_ref().map(|beat| beat.answered_ms()).filter(|&ms| ms > 0);
-        let is_lost = beat.is_some_and(|beat| beat.lost().is_some());
-        if let Some(lag_ms) = self.lag_ms(now_ms, high_watermark, log_end, answered_ms, is_lost) {
-            self.lag_seconds.set(lag_ms as f64 / 1_000.0);
-        }
-        if let Some(beat) = answered_ms {
-            self.fetch_age_seconds.set((now_ms - beat).max(0) as f64 / 1_000.0);
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -427,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_broker_that_is_lost_shows_on_its_partitions() {
-        let (place, beat) = (PartitionBoard::new("l", "t", 0), Beat::default());
+        let (place, beat) = (PartitionBoard::new(), Beat::default());
         place.follow(Some(beat.clone()));
         place.high_watermark.store(50, Ordering::Relaxed);
         place.log_end.store(50, Ordering::Relaxed);

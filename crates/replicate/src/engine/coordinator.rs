@@ -7,7 +7,7 @@ use super::{Call, MirrorEvent};
 use crate::config::{MirrorSpec, ReplicateConfig};
 use crate::fetcher::{Command, Held, Notice, now};
 use crate::partition::{Event, Leader, Report, Start};
-use crate::status::{Board, LinkCounters, METRICS_INTERVAL};
+use crate::status::{Board, LinkCounters};
 use crate::throttle::Throttle;
 use crate::topics::Topics;
 use hawser_store::Store;
@@ -241,8 +241,6 @@ impl<S: Store> Coordinator<S> {
         heard: &mut mpsc::Receiver<Notice<S::Partition>>,
     ) -> Stop {
         let mut metadata: Option<Pin<Box<dyn Future<Output = MetadataAnswer> + Send>>> = None;
-        let mut metrics = tokio::time::interval(METRICS_INTERVAL);
-        metrics.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if metadata.is_none() {
                 metadata = self.ask_metadata();
@@ -267,7 +265,6 @@ impl<S: Store> Coordinator<S> {
                     self.metadata_answered(answer).await;
                 }
                 Some(ended) = self.tasks.join_next() => self.fetcher_ended(ended).await,
-                _ = metrics.tick() => self.board.publish(),
                 () = tokio::time::sleep_until(wake_at.into()), if !asking => {
                     if now() >= self.refresh_at {
                         self.topics.mark_all_stale();

@@ -40,7 +40,7 @@ impl Mirror {
         let side = Side {
             topic_id: self.source_topic_id,
             spec: self.spec.clone(),
-            place: board.place(&config.link, &self.spec.name, id.partition),
+            place: board.place(&self.spec.name, id.partition),
             copy: None,
         };
         Box::new(Held { id, machine, side })

@@ -28,7 +28,7 @@ async fn topics_are_stale_once_however_often_the_line_goes_down() {
         let name: Arc<str> = topic.into();
         let side = Side {
             topic_id: Uuid::nil(),
-            place: board.place("test", &name, partition),
+            place: board.place(&name, partition),
             spec: Arc::new(TopicSpec { name, id: Uuid::from_u128(1), configs: Default::default() }),
             copy: None,
         };
