@@ -7,7 +7,9 @@ use crate::cleaner::{Cleaning, Stop};
 use crate::disk::{Disk, FileSystem};
 use crate::files::OpenFiles;
 use crate::flush::{FLUSH_PANICKED, flush_together};
+use crate::load::Checkpointed;
 use crate::partition::{PartitionLog, Status, lock};
+use crate::segment::Segment;
 use crate::{Error, LogConfig, checkpoint};
 use hawser_wire::{Offset, TopicPartition};
 use std::any::Any;
@@ -16,7 +18,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 
 /// How old checkpoints of high watermarks, recovery points and log starts may be (Kafka: 5 s, 60 s and 60 s).
@@ -33,7 +35,10 @@ pub(crate) struct Directory {
     /// For one sync of many partitions; without it each is synced by itself.
     pub(crate) file_system: Option<FileSystem>,
     pub(crate) open_files: OpenFiles,
-    pub(crate) partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionLog>>>,
+    /// Locked for moments only.
+    partitions: RwLock<Partitions>,
+    /// Partitions that could not be loaded, with what the checkpoints said of them and go on to say.
+    pub(crate) unloaded: Mutex<BTreeMap<TopicPartition, Checkpointed>>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) cleaning: Mutex<Cleaning>,
     pub(crate) stop_cleaning: Arc<Stop>,
@@ -44,6 +49,8 @@ pub(crate) struct Directory {
     checkpoints_stale: AtomicBool,
     writing_checkpoints: Mutex<()>,
 }
+
+type Partitions = BTreeMap<TopicPartition, Arc<PartitionLog>>;
 
 /// What the flusher waits on.
 #[derive(Default)]
@@ -72,6 +79,7 @@ impl Directory {
             config,
             disk,
             partitions: RwLock::default(),
+            unloaded: Mutex::default(),
             queue: Arc::default(),
             names_made: AtomicU64::new(1), // those that are there; who knows whether they are durable
             names_synced: AtomicU64::new(0),
@@ -80,8 +88,16 @@ impl Directory {
         })
     }
 
+    pub(crate) fn partitions(&self) -> RwLockReadGuard<'_, Partitions> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn partitions_mut(&self) -> RwLockWriteGuard<'_, Partitions> {
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<PartitionLog>> {
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.partitions().values().cloned().collect()
     }
 
     pub(crate) fn enqueue(&self, log: Weak<PartitionLog>, at_once: bool) {
@@ -126,36 +142,44 @@ impl Directory {
     pub(crate) fn write_checkpoints(&self) -> io::Result<()> {
         let _writing = lock(&self.writing_checkpoints);
         self.checkpoints_stale.store(false, Ordering::Release);
+        // Looked at first: what is loaded from here on is among the others.
+        let mut unloaded = lock(&self.unloaded).clone();
         let logs = self.all();
-        let marks: Vec<_> = logs
-            .iter()
-            .map(|log| {
-                let state = log.lock();
-                let base = state.segments.first().map_or(Offset(0), |first| first.base());
-                (&log.id, state.watermarks(), base)
-            })
-            .collect();
-        let write = |name: &str, offsets: Vec<(&TopicPartition, Offset)>| {
+        for log in &logs {
+            unloaded.remove(&log.id);
+        }
+        let loaded: Vec<Checkpointed> = logs.iter().map(|log| checkpointed(log)).collect();
+        let all = logs.iter().map(|log| &log.id).zip(&loaded).chain(&unloaded);
+        let write = |name: &str, of: fn(&Checkpointed) -> Option<Offset>| {
+            let offsets: Vec<_> = all.clone().filter_map(|(id, at)| Some((id, of(at)?))).collect();
             checkpoint::write_offsets(&self.disk, &self.root.join(name), offsets.into_iter())
         };
         let outcome = (|| {
-            write(checkpoint::RECOVERY_POINT, marks.iter().map(|(id, at, _)| (*id, at.flushed)).collect())?;
-            write(checkpoint::HIGH_WATERMARK, marks.iter().map(|(id, at, _)| (*id, at.high_watermark)).collect())?;
-            // Only what the first segment's name does not say (`LogManager.checkpointLogStartOffsetsInDir`).
-            let inside = marks.iter().filter(|(_, at, base)| at.log_start > *base);
-            write(checkpoint::LOG_START, inside.map(|(id, at, _)| (*id, at.log_start)).collect())
+            write(checkpoint::RECOVERY_POINT, |at| Some(at.recovery_point))?;
+            write(checkpoint::HIGH_WATERMARK, |at| Some(at.high_watermark))?;
+            write(checkpoint::LOG_START, |at| Some(at.log_start).filter(|start| *start > Offset(0)))
         })();
         if outcome.is_err() {
             self.checkpoints_are_stale();
             return outcome;
         }
-        for (log, (_, at, base)) in logs.iter().zip(&marks) {
+        for (log, at) in logs.iter().zip(&loaded) {
             let mut state = log.lock();
-            state.recovery_point_on_disk = at.flushed;
-            state.log_start_on_disk = if at.log_start > *base { at.log_start } else { Offset(0) };
+            state.recovery_point_on_disk = at.recovery_point;
+            state.log_start_on_disk = at.log_start;
         }
         Ok(())
     }
+}
+
+/// What the checkpoints are to say of `log`: of its log start only what the first segment's name does not
+/// (`LogManager.checkpointLogStartOffsetsInDir`).
+fn checkpointed(log: &PartitionLog) -> Checkpointed {
+    let state = log.lock();
+    let at = state.watermarks();
+    let base = state.segments.first().map_or(Offset(0), Segment::base);
+    let log_start = if at.log_start > base { at.log_start } else { Offset(0) };
+    Checkpointed { recovery_point: at.flushed, high_watermark: at.high_watermark, log_start }
 }
 
 impl Queue {

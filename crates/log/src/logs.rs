@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 const LOCK: &str = ".lock";
@@ -28,8 +28,8 @@ pub struct Logs {
     pub(crate) directory: Arc<Directory>,
     flusher: Mutex<Option<JoinHandle<()>>>,
     cleaner: Mutex<Option<JoinHandle<()>>>,
-    /// Partitions that could not be loaded; a clean-shutdown mark would lie about them.
-    unloaded: HashMap<TopicPartition, Checkpointed>,
+    /// Held while partitions are made, deleted or closed: that takes the disk, for which no look-up waits.
+    changing: Mutex<()>,
     /// Held for its lock.
     _lock: File,
 }
@@ -58,7 +58,7 @@ impl Logs {
         let flush_interval = config.flush_interval;
         let directory = Directory::new(dir.to_owned(), config, disk).map_err(|source| failed("open", source))?;
         let directory = Arc::new(directory);
-        let unloaded = load_all(&directory).map_err(|source| failed("load", source))?;
+        load_all(&directory).map_err(|source| failed("load", source))?;
         let queue = directory.queue.clone();
         let weak = Arc::downgrade(&directory);
         let flusher = std::thread::Builder::new()
@@ -73,7 +73,7 @@ impl Logs {
             None => None,
         };
         let (flusher, cleaner) = (Mutex::new(Some(flusher)), Mutex::new(cleaner));
-        Ok(Self { directory, flusher, cleaner, unloaded, _lock: lock_file })
+        Ok(Self { directory, flusher, cleaner, changing: Mutex::default(), _lock: lock_file })
     }
 
     /// The bounds of the directory, and the defaults of its topics.
@@ -97,7 +97,7 @@ impl Logs {
 
     /// The log of `id`, if it exists.
     pub fn partition(&self, id: &TopicPartition) -> Option<Arc<PartitionLog>> {
-        self.directory.partitions.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.directory.partitions().get(id).cloned()
     }
 
     /// The log of `id`, made empty at offset 0 with `topic_id` in `partition.metadata` if it does not exist. The new
@@ -106,7 +106,7 @@ impl Logs {
     /// # Errors
     /// File errors; another topic id in an existing folder; `Closing`.
     pub fn open_partition(&self, id: &TopicPartition, topic_id: Uuid) -> Result<Arc<PartitionLog>, Error> {
-        let mut partitions = self.directory.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        let _changing = lock(&self.changing);
         if self.directory.queue.is_closed() {
             return Err(Error::Closing); // nobody would flush it
         }
@@ -123,12 +123,13 @@ impl Logs {
                 checkpoint::write_topic_id(&self.directory.disk, &dir, topic_id).map_err(failed)?;
             }
         }
-        if let Some(log) = partitions.get(id) {
-            return Ok(log.clone());
+        if let Some(log) = self.partition(id) {
+            return Ok(log);
         }
-        let at = self.unloaded.get(id).copied().unwrap_or_default();
+        let at = lock(&self.directory.unloaded).get(id).copied().unwrap_or_default();
         let log = load(&self.directory, id, dir.into(), at, false).map_err(failed)?;
-        partitions.insert(id.clone(), log.clone());
+        self.directory.partitions_mut().insert(id.clone(), log.clone());
+        lock(&self.directory.unloaded).remove(id);
         Ok(log)
     }
 
@@ -142,14 +143,19 @@ impl Logs {
     /// # Errors
     /// File errors.
     pub fn delete_partition(&self, id: &TopicPartition) -> Result<(), Error> {
-        let mut partitions = self.directory.partitions.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(log) = partitions.remove(id) else { return Ok(()) };
-        log.stop();
-        lock(&self.directory.cleaning).forget(id);
+        let _changing = lock(&self.changing);
         let (root, disk) = (&self.directory.root, &self.directory.disk);
+        let log = self.directory.partitions_mut().remove(id);
+        let dir = match &log {
+            Some(log) => log.dir.to_path_buf(),
+            None if lock(&self.directory.unloaded).remove(id).is_some() => root.join(id.to_string()),
+            None => return Ok(()),
+        };
+        log.iter().for_each(|log| log.stop());
+        lock(&self.directory.cleaning).forget(id);
         let doomed = root.join(deleted_name(id));
         let outcome = (|| {
-            disk.rename(&log.dir, &doomed)?;
+            disk.rename(&dir, &doomed)?;
             disk.sync_dir(root)?;
             disk.remove_dir_all(&doomed)
         })();
@@ -159,7 +165,7 @@ impl Logs {
 
     /// Every partition present.
     pub fn partitions(&self) -> Vec<TopicPartition> {
-        self.directory.partitions.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.directory.partitions().keys().cloned().collect()
     }
 
     /// Writes high watermarks, recovery points and log starts now; otherwise that happens every few seconds.
@@ -179,6 +185,7 @@ impl Logs {
     pub fn close(&self) -> Result<(), Error> {
         self.stop_cleaner();
         self.stop_flusher();
+        let _changing = lock(&self.changing);
         let first_error = close_all(&self.directory);
         let root = &self.directory.root;
         let failed = |what: &str, source| Error::Io { what: format!("{what} {}", root.display()), source };
@@ -186,8 +193,8 @@ impl Logs {
         if let Some(error) = first_error {
             return Err(error);
         }
-        if !self.unloaded.is_empty() {
-            return Ok(());
+        if !lock(&self.directory.unloaded).is_empty() {
+            return Ok(()); // the mark would lie about them
         }
         // The form of Kafka's `CleanShutdownFileHandler`, without a broker epoch.
         let mark = br#"{"version":0,"brokerEpoch":-1}"#;
@@ -219,14 +226,13 @@ impl Drop for Logs {
         self.stop_cleaner();
         self.stop_flusher();
         // Partitions hold the directory and it holds them.
-        let partitions =
-            std::mem::take(&mut *self.directory.partitions.write().unwrap_or_else(PoisonError::into_inner));
+        let partitions = std::mem::take(&mut *self.directory.partitions_mut());
         partitions.values().for_each(|log| log.stop());
     }
 }
 
-/// Loads every partition of a directory; those that failed.
-fn load_all(directory: &Arc<Directory>) -> io::Result<HashMap<TopicPartition, Checkpointed>> {
+/// Loads every partition of a directory.
+fn load_all(directory: &Arc<Directory>) -> io::Result<()> {
     let root = &directory.root;
     let mark = root.join(checkpoint::CLEAN_SHUTDOWN);
     let clean = mark.exists();
@@ -238,7 +244,6 @@ fn load_all(directory: &Arc<Directory>) -> io::Result<HashMap<TopicPartition, Ch
     let recovery_points = offsets(checkpoint::RECOVERY_POINT);
     let high_watermarks = offsets(checkpoint::HIGH_WATERMARK);
     let log_starts = offsets(checkpoint::LOG_START);
-    let mut unloaded = HashMap::new();
     let mut loaded = Vec::new();
     for (id, dir) in folders(directory)? {
         let of = |offsets: &HashMap<_, Offset>| offsets.get(&id).copied().unwrap_or(Offset(0));
@@ -251,12 +256,12 @@ fn load_all(directory: &Arc<Directory>) -> io::Result<HashMap<TopicPartition, Ch
             Ok(log) => loaded.push((id, log)),
             Err(error) => {
                 tracing::error!(%id, %error, "load partition");
-                unloaded.insert(id, at);
+                lock(&directory.unloaded).insert(id, at);
             }
         }
     }
-    directory.partitions.write().unwrap_or_else(PoisonError::into_inner).extend(loaded);
-    Ok(unloaded)
+    directory.partitions_mut().extend(loaded);
+    Ok(())
 }
 
 /// The partition folders, without what a deletion left behind.

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak, mpsc};
 use std::time::Duration;
 
 const NO_SPACE: i32 = 28;
@@ -755,4 +755,99 @@ fn a_flush_that_panics_is_tried_again() {
 #[test]
 fn a_flusher_that_panics_goes_on_with_everything() {
     flushed_in_the_end(Act::SyncFileSystem, 1, 70);
+}
+
+/// Looks a partition up from another thread during every act.
+#[derive(Default)]
+struct LookUps {
+    logs: OnceLock<Weak<Logs>>,
+    done: AtomicUsize,
+}
+
+impl Faults for LookUps {
+    fn before(&self, _: Act, _: &Path) -> Verdict {
+        if let Some(logs) = self.logs.get().and_then(Weak::upgrade) {
+            let (send, found) = mpsc::channel();
+            std::thread::spawn(move || send.send(logs.partition(&id()).is_some()));
+            let found = found.recv_timeout(Duration::from_secs(30));
+            assert!(found.expect("a look-up does not wait for another partition's files"));
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+        Verdict::Proceed
+    }
+}
+
+#[test]
+fn partitions_are_found_while_others_are_made_and_deleted() {
+    let root = folder();
+    let faults = Arc::new(LookUps::default());
+    let (logs, _) = open(Disk::with_faults(faults.clone()), root.path(), 400).expect("opens");
+    let logs = Arc::new(logs);
+    faults.logs.set(Arc::downgrade(&logs)).expect("set once");
+    let other = TopicPartition::new("other", 0);
+    logs.open_partition(&other, common::TOPIC_ID).expect("opens");
+    let made = faults.done.load(Ordering::Relaxed);
+    logs.delete_partition(&other).expect("deletes");
+    assert!(0 < made && made < faults.done.load(Ordering::Relaxed));
+}
+
+/// While it is set, fails whatever is made, renamed or removed in the folder of the one partition.
+struct Unloadable(AtomicBool);
+
+impl Faults for Unloadable {
+    fn before(&self, act: Act, path: &Path) -> Verdict {
+        let is_its = path.parent().and_then(Path::file_name).is_some_and(|folder| folder == "t-0");
+        let fails = is_its && act == Act::Name && self.0.load(Ordering::Relaxed);
+        if fails { Verdict::Fail(error(IO)) } else { Verdict::Proceed }
+    }
+}
+
+/// A directory whose one partition was killed and cannot be recovered now; what it said of itself before.
+fn unloaded(root: &Path) -> (Logs, Arc<Unloadable>, Watermarks) {
+    let (logs, log) = open(Disk::default(), root, 400).expect("opens");
+    log.append(&zoo()).expect("appends");
+    log.flush().expect("flushes");
+    log.observe_high_watermark(Offset(43));
+    let at = log.advance_log_start(Offset(4)).expect("raises");
+    logs.write_checkpoints().expect("writes");
+    drop(logs);
+    let faults = Arc::new(Unloadable(AtomicBool::new(true)));
+    let logs = Logs::open_on(Disk::with_faults(faults.clone()), root, config(400)).expect("opens without it");
+    assert!(logs.partition(&id()).is_none());
+    (logs, faults, at)
+}
+
+#[test]
+fn the_checkpoints_keep_what_they_say_of_a_partition_that_is_not_loaded() {
+    let root = folder();
+    let (logs, _, at) = unloaded(root.path());
+    logs.close().expect("closes");
+    drop(logs);
+    assert_eq!(open(Disk::default(), root.path(), 400).expect("opens").1.watermarks(), at);
+}
+
+#[test]
+fn the_checkpoints_follow_a_partition_that_is_loaded_later() {
+    let root = folder();
+    let (logs, faults, at) = unloaded(root.path());
+    faults.0.store(false, Ordering::Relaxed);
+    let log = logs.open_partition(&id(), common::TOPIC_ID).expect("opens");
+    assert_eq!(log.watermarks(), at);
+    log.append(&[plain(60, 1, 7)]).expect("appends");
+    log.observe_high_watermark(Offset(61));
+    logs.close().expect("closes");
+    let later = log.watermarks();
+    drop(logs);
+    assert_eq!(open(Disk::default(), root.path(), 400).expect("opens").1.watermarks(), later);
+}
+
+#[test]
+fn a_partition_that_is_not_loaded_can_be_deleted() {
+    let root = folder();
+    let (logs, _, _) = unloaded(root.path());
+    logs.delete_partition(&id()).expect("deletes");
+    assert!(!root.path().join("t-0").exists());
+    logs.close().expect("closes");
+    drop(logs);
+    assert_eq!(open(Disk::default(), root.path(), 400).expect("opens").1.watermarks().log_end, Offset(0));
 }
