@@ -2,8 +2,8 @@
 //!
 //! What a stranger can cost is bounded three ways. Before it has sent a byte: a socket and a small task, nothing else.
 //! Until it is logged in: [`ARRIVING_MAX`] such connections, each with a deadline; one more pushes out the one that has
-//! waited longest, so that a crowd of silent ones cannot keep others out. After that: `max.connections` and
-//! `connections.max.idle.ms`.
+//! waited longest, so that a crowd of silent ones cannot keep others out. After that: `max.connections`, whose places only
+//! a login takes, and `connections.max.idle.ms`.
 
 mod connection;
 
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -70,13 +70,14 @@ pub struct Counts {
     pub wrong_credentials: u64,
     /// Connections that did not finish in time, or were pushed out by later ones.
     pub too_slow: u64,
-    /// Connections closed at once because `max.connections` was reached.
+    /// Connections closed because `max.connections` was reached.
     pub too_many: u64,
 }
 
 struct Shared {
     security: ServerSecurity,
     api_versions: Arc<ApiVersionsResponse>,
+    /// For connections that have logged in.
     places: Arc<Semaphore>,
     accepted: AtomicU64,
     logged_in: AtomicU64,
@@ -160,6 +161,13 @@ impl Listener {
     }
 }
 
+impl Shared {
+    fn turn_away(&self, peer: SocketAddr) {
+        count(&self.too_many);
+        debug!(%peer, "connection closed: max.connections is reached");
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         self.acceptor.abort();
@@ -183,11 +191,10 @@ async fn accept_all(tcp: TcpListener, shared: Arc<Shared>, done: mpsc::Sender<Se
             Some(_) = arriving.join_next() => continue,
         };
         count(&shared.accepted);
-        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
-            count(&shared.too_many);
-            debug!(%peer, "connection closed: max.connections is reached");
+        if shared.places.available_permits() == 0 {
+            shared.turn_away(peer);
             continue;
-        };
+        }
         while arriving.try_join_next().is_some() {}
         if arriving.len() >= ARRIVING_MAX {
             order.retain(|task| !task.is_finished());
@@ -201,7 +208,11 @@ async fn accept_all(tcp: TcpListener, shared: Arc<Shared>, done: mpsc::Sender<Se
         }
         let (shared, done) = (Arc::clone(&shared), done.clone());
         order.push_back(arriving.spawn(async move {
-            if let Some(connection) = admit(socket, peer, place, &shared).await {
+            if let Some(mut connection) = admit(socket, peer, &shared).await {
+                let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+                    return shared.turn_away(peer);
+                };
+                connection.keep_place(place);
                 count(&shared.logged_in);
                 // Fails only while the listener goes away.
                 let _ = done.send(connection).await;
@@ -244,14 +255,9 @@ impl Refusal {
     }
 }
 
-async fn admit(
-    tcp: TcpStream,
-    peer: SocketAddr,
-    place: OwnedSemaphorePermit,
-    shared: &Shared,
-) -> Option<ServerConnection> {
+async fn admit(tcp: TcpStream, peer: SocketAddr, shared: &Shared) -> Option<ServerConnection> {
     let limits = shared.security.parts().limits;
-    let refusal = match timeout_at(Instant::now() + limits.login, enter(tcp, peer, place, shared)).await {
+    let refusal = match timeout_at(Instant::now() + limits.login, enter(tcp, peer, shared)).await {
         Ok(Ok(connection)) => return Some(connection),
         Ok(Err(refusal)) => refusal,
         Err(_) => {
@@ -275,12 +281,7 @@ async fn admit(
     None
 }
 
-async fn enter(
-    tcp: TcpStream,
-    peer: SocketAddr,
-    place: OwnedSemaphorePermit,
-    shared: &Shared,
-) -> Result<ServerConnection, Refusal> {
+async fn enter(tcp: TcpStream, peer: SocketAddr, shared: &Shared) -> Result<ServerConnection, Refusal> {
     let parts = shared.security.parts();
     stream::tune(&tcp, parts.limits.send_bytes, parts.limits.receive_bytes).map_err(Refusal::named)?;
     // Kafka's clients speak first; until they do, nothing is allocated for them.
@@ -288,7 +289,7 @@ async fn enter(
     if tcp.peek(&mut first).await.map_err(|_| Refusal::silent())? == 0 {
         return Err(Refusal::silent());
     }
-    let mut stream = match (&parts.tls, first == [TLS_HANDSHAKE]) {
+    let stream = match (&parts.tls, first == [TLS_HANDSHAKE]) {
         (None, false) => Stream::plain(tcp, peer),
         (None, true) => {
             let message = format!("client speaks TLS, but this listener is {}", parts.protocol);
@@ -308,7 +309,6 @@ async fn enter(
             }
         },
     };
-    stream.keep_place(Some(place));
     match &parts.sasl {
         None => {
             let principal = Principal::of_certificate(&stream);

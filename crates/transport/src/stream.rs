@@ -87,8 +87,8 @@ impl Stream {
         }
     }
 
-    pub(crate) fn keep_place(&mut self, place: Option<OwnedSemaphorePermit>) {
-        self.place = place;
+    pub(crate) fn keep_place(&mut self, place: OwnedSemaphorePermit) {
+        self.place = Some(place);
     }
 
     pub(crate) fn set_reauthentication(&mut self, reauthentication: Option<Reauthentication>) {

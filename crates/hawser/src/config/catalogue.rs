@@ -369,7 +369,8 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "max.connections",
                 Kind::Number { min: 1, max: 1 << 20 },
                 Some("20000"),
-                "Most connections at a time, per listener.",
+                "Most connections at a time, per listener. Those that have not logged in take no place: of them there are at \
+                 most 1024, and a newcomer pushes out the oldest.",
             ),
             key(
                 "connections.max.idle.ms",

@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::task::ready;
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::info;
 
@@ -93,6 +94,11 @@ impl ServerConnection {
         limits: ListenerLimits,
     ) -> Self {
         Self { stream, frames, principal, session, limits, ahead: None, unsent: Bytes::new(), flushed: true }
+    }
+
+    /// Its place in the listener, given back with its stream.
+    pub(super) fn keep_place(&mut self, place: OwnedSemaphorePermit) {
+        self.stream.keep_place(place);
     }
 
     /// Who logged in.

@@ -67,6 +67,28 @@ async fn silent_strangers_do_not_keep_others_out() {
     assert!(tokio::time::timeout(Duration::from_millis(20), newest.read(&mut [0])).await.is_err());
 }
 
+/// However few places there are, none is taken by who has not logged in.
+#[tokio::test]
+async fn strangers_take_no_place_of_those_who_log_in() {
+    let listener = listen(plain("max.connections=2")).await;
+    let mut strangers = Vec::new();
+    for _ in 0..5 {
+        strangers.push(TcpStream::connect(listener.local_addr()).await.unwrap());
+    }
+    until(|| listener.counts().accepted == 5).await;
+    let to = HostPort::new("127.0.0.1", listener.local_addr().port());
+    let alice = alice();
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let (stream, connection) = tokio::join!(alice.dial(&to, Duration::from_secs(20)), listener.accept());
+        kept.push((stream.unwrap(), connection));
+    }
+    assert_eq!((listener.counts().logged_in, listener.counts().too_many), (2, 0));
+    // There is no third.
+    alice.dial(&to, Duration::from_secs(20)).await.unwrap_err();
+    until(|| listener.counts().too_many == 1).await;
+}
+
 #[tokio::test]
 async fn rude_strangers_are_closed_and_counted() {
     let listener = listen(plain("")).await;

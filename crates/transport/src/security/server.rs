@@ -27,7 +27,7 @@ pub(crate) struct ServerParts {
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListenerLimits {
-    /// `max.connections`, logged in or not (unencrypted and silent ones are bounded on their own).
+    /// `max.connections`: those that have logged in (the others are bounded on their own).
     pub(crate) connections: usize,
     /// `socket.request.max.bytes`.
     pub(crate) frame_bytes: usize,
