@@ -18,8 +18,9 @@ pub struct BrokerConfig {
     pub auto_create_topics: bool,
     /// What DescribeConfigs shows of the broker.
     pub settings: Vec<BrokerSetting>,
-    /// `queued.max.request.bytes`: most bytes of request frames that are decoded, handled or being answered at a time, over
-    /// all connections; larger ones wait, small ones are not counted. Decoded, a frame takes up to 16 times its length.
+    /// `queued.max.request.bytes`: most bytes of request frames that are decoded or handled and of answers that are not
+    /// written yet, over all connections; what finds no room waits. What comes beyond it stands in `requests.rs`. Decoded, a
+    /// frame takes up to 16 times its length.
     pub request_memory_bytes: usize,
     /// `fetch.max.bytes`: most bytes of records in one response, whatever the client asks for; one batch that is larger
     /// is still sent whole. Kafka's is 55 MiB; ours bounds what a slow reader can hold in memory.

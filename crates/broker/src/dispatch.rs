@@ -1,5 +1,6 @@
 //! From a request frame to its handler and back to bytes.
 
+use crate::requests::{NoRoom, is_question};
 use crate::{Broker, Operation, Resource, apis, fetch, transactions};
 use bytes::{BufMut, Bytes, BytesMut};
 use hawser_transport::{HostPort, Principal};
@@ -60,14 +61,31 @@ impl Broker {
         shutdown: &CancellationToken,
     ) -> Result<Reply, Hangup> {
         let api = api_name(frame.api_key);
-        let charge = self.requests.charge(frame.body.len()).await;
-        let begun = Instant::now();
-        let mut reply = self.route(caller, &frame, shutdown).await;
-        if let Ok(reply) = &mut reply {
+        let is_question = is_question(frame.api_key);
+        let mut begun;
+        let mut needed = frame.body.len();
+        let reply = loop {
+            let charge = self.requests.charge(needed).await;
+            let _building = if is_question { self.requests.build().await } else { None };
+            begun = Instant::now();
+            let mut reply = match self.route(caller, &frame, shutdown).await {
+                Ok(reply) => reply,
+                Err(hangup) => break Err(hangup),
+            };
             // What a Fetch answers with is accounted for by itself.
             let bytes = if reply.memory.is_some() { 0 } else { fetch::total_bytes(&reply.slices) };
-            reply.charge = self.requests.charge_answer(charge, bytes);
-        }
+            if !is_question {
+                reply.charge = self.requests.charge_answer_partly(charge, bytes);
+                break Ok(reply);
+            }
+            match self.requests.charge_answer(charge, bytes) {
+                Ok(charge) => {
+                    reply.charge = charge;
+                    break Ok(reply);
+                }
+                Err(NoRoom) => needed = bytes.max(frame.body.len()),
+            }
+        };
         metrics::counter!("hawser_requests_total", "api" => api).increment(1);
         metrics::histogram!("hawser_request_duration_seconds", "api" => api).record(begun.elapsed().as_secs_f64());
         reply

@@ -9,8 +9,10 @@ use hawser_transport::KafkaClient;
 use hawser_wire::api::encode_request;
 use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use hawser_wire::messages::fetch_response::PartitionData;
+use hawser_wire::messages::metadata_request::MetadataRequestTopic;
 use hawser_wire::messages::{
-    FetchRequest, FetchResponse, ListGroupsRequest, SaslAuthenticateRequest, SaslHandshakeRequest, TopicName,
+    FetchRequest, FetchResponse, ListGroupsRequest, MetadataRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+    TopicName,
 };
 use hawser_wire::{Batch, Offset, ResponseError, StrBytes};
 use std::pin::pin;
@@ -307,6 +309,35 @@ async fn large_requests_share_one_budget_and_small_ones_need_none() {
                 // Small requests never need it.
                 at(&small, 12, &fetch(vec![partition(0, 0)]).with_max_wait_ms(0)).await;
                 large.await;
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_large_answer_to_a_small_question_waits_for_the_budget() {
+    let config = BrokerConfig { request_memory_bytes: 4 << 10, ..quick() };
+    let bench = Bench::with(config, "allow.everyone.if.no.acl.found=true").await;
+    bench.mirror("t", 200);
+    let all = (0..200).map(|index| partition(index, 0)).collect::<Vec<_>>();
+    let (poller, other, small) = (bench.client().await, bench.client().await, bench.client().await);
+    let poll = tokio::spawn(async move { at(&poller, 12, &fetch(all).with_max_wait_ms(3000)).await });
+    let named = |name| {
+        MetadataRequest::default().with_topics(Some(vec![
+            MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(name)))),
+        ]))
+    };
+    // Until the poll has the budget, this comes back at once; then it waits for the end of the poll.
+    loop {
+        let was_over = poll.is_finished();
+        let request = named("t");
+        let mut large = pin!(at(&other, 12, &request));
+        tokio::select! {
+            _ = &mut large => assert!(!was_over, "a large answer did not wait for the budget"),
+            () = tokio::time::sleep(Duration::from_millis(500)) => {
+                at(&small, 12, &named("none")).await;
+                assert_eq!(large.await.topics[0].partitions.len(), 200);
                 break;
             }
         }

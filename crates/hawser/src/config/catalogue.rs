@@ -362,8 +362,10 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "queued.max.request.bytes",
                 Kind::Number { min: 1 << 20, max: 1 << 40 },
                 Some("67108864"),
-                "Most bytes of requests that are decoded, handled or being answered at a time, over all connections; larger ones \
-                 wait, those below 4 KiB are not counted. Decoded, a request takes up to 16 times its length.",
+                "Most bytes of requests that are decoded or handled and of answers that are not written yet, over all \
+                 connections; what finds no room waits. Beyond it come requests and answers below 4 KiB, 16 answers \
+                 that are being built, records (which have a budget of their own) and the answers to changes and joins, \
+                 which do not wait. Decoded, a request takes up to 16 times its length.",
             ),
             key(
                 "max.connections",
