@@ -18,7 +18,7 @@ use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition};
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Appends of so many bytes leave their thread: they take a tenth of a millisecond, several times the hand-over.
 const LONG_APPEND_BYTES: usize = 256 * 1024;
@@ -27,8 +27,8 @@ const LONG_APPEND_BYTES: usize = 256 * 1024;
 #[derive(Clone)]
 pub struct EmbeddedStore {
     logs: Arc<Logs>,
-    /// The generation of each partition's latest writer.
-    writers: Arc<Mutex<HashMap<TopicPartition, Arc<AtomicU64>>>>,
+    /// The generation of each partition's latest writer, as long as any writer of it is left.
+    writers: Arc<Mutex<HashMap<TopicPartition, Weak<AtomicU64>>>>,
 }
 
 /// The write side of one partition of an [`EmbeddedStore`].
@@ -56,6 +56,20 @@ impl EmbeddedStore {
     pub fn logs(&self) -> &Arc<Logs> {
         &self.logs
     }
+
+    /// Where the generation of the latest writer of `id` stands; without writers it begins anew.
+    fn latest(&self, id: TopicPartition) -> Arc<AtomicU64> {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if writers.len() == writers.capacity() {
+            writers.retain(|_, latest| latest.strong_count() > 0); // rather than grow
+        }
+        let entry = writers.entry(id).or_default();
+        entry.upgrade().unwrap_or_else(|| {
+            let latest = Arc::default();
+            *entry = Arc::downgrade(&latest);
+            latest
+        })
+    }
 }
 
 impl Store for EmbeddedStore {
@@ -75,7 +89,7 @@ impl Store for EmbeddedStore {
             Ok(log)
         })
         .await?;
-        let latest = self.writers.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().clone();
+        let latest = self.latest(id);
         let generation = latest.fetch_add(1, Ordering::AcqRel) + 1;
         let losses_seen = AtomicU64::new(log.losses());
         Ok(EmbeddedPartition { log, turn: Turn { generation, latest }, losses_seen })
@@ -271,6 +285,20 @@ mod tests {
             };
             conformance(make).await;
         }
+    }
+
+    #[test]
+    fn writers_that_are_gone_are_forgotten() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        let store = EmbeddedStore::new(Arc::new(Logs::open(root.path(), LogConfig::default()).expect("opens")));
+        let id = |index| TopicPartition::new("t", index);
+        let kept = store.latest(id(0));
+        for index in 1..1000 {
+            store.latest(id(index)).store(7, Ordering::Relaxed);
+        }
+        kept.store(9, Ordering::Relaxed);
+        assert_eq!(store.latest(id(0)).load(Ordering::Relaxed), 9);
+        assert!(store.writers.lock().expect("not poisoned").len() < 100);
     }
 
     #[derive(Default)]
