@@ -419,19 +419,47 @@ fn compare(actual: &str, expected: &str, name: &str) {
     assert_eq!(actual.lines().count(), expected.lines().count());
 }
 
-/// A trial is judged and answered as any control connection, and binds the link to nobody's cluster.
+/// A trial is judged and answered as any control connection, and changes nothing: it binds the link to nobody's cluster, is
+/// no member, and is asked for no channel.
 #[test]
-fn a_trial_pins_no_cluster() {
+fn a_trial_leaves_no_trace() {
     let start = Instant::now();
     let mut entropy = Counting(0);
     let mut link = destination();
-    let mut opened = |conn, source: &str, member, purpose: Purpose| {
+    let mut on = |event, seconds: u64| {
+        let todo = link.on(event, start + Duration::from_secs(seconds), &mut entropy);
+        (todo.iter().map(destination_action).collect::<Vec<_>>().join(" "), link.members().len())
+    };
+    let opened = |conn, source: &str, member, purpose: Purpose| {
         let open = LinkOpen { source_cluster_id: source.to_owned(), purpose, ..control(member, 1, 1, &[]) };
-        let todo = link.on(DestinationEvent::Opened { conn: ConnId(conn), open }, start, &mut entropy);
+        DestinationEvent::Opened { conn: ConnId(conn), open }
+    };
+    let trial = || Purpose::Trial { nodes: vec![Node { id: NodeId(1), near: true }] };
+    let said = |conn, frame| DestinationEvent::Received { conn: ConnId(conn), frame };
+    let goodbye = ControlFrame::Goodbye(Refusal::new(RefusalCode::SourceHalfDeleted));
+
+    assert_eq!(on(opened(1, "stranger", A, trial()), 0), ("Accept(1)".to_owned(), 0));
+    let until = start + 10 * SECOND;
+    let lease = DestinationEvent::Lease { lease: LeaseId(1), node: Some(NodeId(1)), until };
+    assert_eq!(on(lease, 0), (String::new(), 0), "nobody can be asked");
+    assert_eq!(on(said(1, ControlFrame::Beat { sequence: 3 }), 1), ("Send(1,BeatAck(3))".to_owned(), 0));
+    let real = Purpose::Control { nodes: Vec::new() };
+    let (todo, members) = on(opened(2, "S", B, real), 1);
+    assert_eq!((todo.as_str(), members), ("PinSource(S) Accept(2) Send(2,Beat) Send(2,LinkDial(Some(1),[1]))", 1));
+    // Nor does it take the place of a member, or part with one.
+    assert_eq!(on(opened(3, "S", B, trial()), 1).0, "Refuse(3,StaleMember)");
+    assert_eq!(on(opened(4, "stranger", A, trial()), 1).0, "Refuse(4,WrongSourceCluster)");
+    assert_eq!(on(said(1, goodbye), 1), ("Close(1,SourceHalfDeleted)".to_owned(), 1));
+    assert!(link.parted().is_none());
+
+    // One that does not end is ended.
+    let mut on = |event, seconds: u64| {
+        let todo = link.on(event, start + Duration::from_secs(seconds), &mut entropy);
         todo.iter().map(destination_action).collect::<Vec<_>>().join(" ")
     };
-    let (trial, real) = (Purpose::Trial { nodes: Vec::new() }, Purpose::Control { nodes: Vec::new() });
-    assert_eq!(opened(1, "stranger", A, trial.clone()), "Accept(1) Send(1,Beat)");
-    assert_eq!(opened(2, "S", B, real), "PinSource(S) Accept(2) Send(2,Beat)");
-    assert_eq!(opened(3, "stranger", A, trial), "Refuse(3,WrongSourceCluster)");
+    on(DestinationEvent::Closed { conn: ConnId(2) }, 20);
+    assert_eq!(on(opened(5, "S", A, trial()), 20), "Accept(5)");
+    assert_eq!(on(DestinationEvent::Tick, 79), "");
+    assert_eq!(on(DestinationEvent::Tick, 80), "Close(5,Silent)");
+    assert!(link.deadline().is_none());
 }

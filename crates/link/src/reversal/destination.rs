@@ -12,6 +12,8 @@
 //! ```
 //! Of two connections with one member id the greater incarnation lives: a smaller one is refused as stale, a greater
 //! one supersedes. A ticket is bound to the lease, the member, its epoch and the broker, and works once.
+//!
+//! A trial is judged and answered as a member is, and is none: nothing is asked of it, and nobody sees it.
 
 use super::{
     Accepted, ControlFrame, Entropy, Incarnation, LinkOpen, Liveness, MemberId, Node, OpenAnswer, Purpose, Refusal,
@@ -29,6 +31,10 @@ const DEPARTED_MAX: usize = 256;
 /// How long they are remembered. Long enough for any connection that was on its way, short enough that a member
 /// restored from a backup (with a smaller epoch) comes back by itself.
 const DEPARTED_KEPT: Duration = Duration::from_secs(600);
+/// Trials at once: each is a command that an operator gave.
+const TRIALS_MAX: usize = 16;
+/// How long a trial may stay. The source half ends it once it knows, and gives up after 30 seconds.
+const TRIAL_TIME: Duration = Duration::from_secs(60);
 /// Leases waiting at once: each fetcher and sync of a link wants a handful.
 const LEASES_MAX: usize = 1024;
 /// Spent tickets that are still known by name.
@@ -228,6 +234,8 @@ pub struct DestinationLink {
     settings: DestinationSettings,
     members: BTreeMap<MemberId, Member>,
     departed: BTreeMap<MemberId, (Incarnation, Instant)>,
+    /// Connections of trials, and until when they may stay.
+    trials: BTreeMap<ConnId, Instant>,
     leases: BTreeMap<LeaseId, Lease>,
     tickets: BTreeMap<Ticket, Issued>,
     spent: HashMap<Ticket, RefusalCode>,
@@ -245,6 +253,7 @@ impl DestinationLink {
             settings,
             members: BTreeMap::new(),
             departed: BTreeMap::new(),
+            trials: BTreeMap::new(),
             leases: BTreeMap::new(),
             tickets: BTreeMap::new(),
             spent: HashMap::new(),
@@ -262,9 +271,8 @@ impl DestinationLink {
         match event {
             DestinationEvent::Opened { conn, open } => {
                 let answered = match open.purpose.clone() {
-                    Purpose::Control { nodes } | Purpose::Trial { nodes } => {
-                        self.open_control(conn, &open, &nodes, now, &mut todo)
-                    }
+                    Purpose::Control { nodes } => self.open_control(conn, &open, &nodes, now, &mut todo),
+                    Purpose::Trial { .. } => self.open_trial(conn, &open, now, &mut todo),
                     Purpose::Channel { node, ticket } => self.open_channel(conn, &open, node, ticket, now, &mut todo),
                 };
                 if let Err(refusal) = answered {
@@ -289,7 +297,7 @@ impl DestinationLink {
         let members = self.members.values().map(|m| m.liveness.deadline());
         let leases = self.leases.values().map(|l| l.until);
         let tickets = self.tickets.values().map(|t| t.until);
-        members.chain(leases).chain(tickets).min()
+        members.chain(leases).chain(tickets).chain(self.trials.values().copied()).min()
     }
 
     /// The members that are connected.
@@ -344,16 +352,7 @@ impl DestinationLink {
         now: Instant,
         todo: &mut Vec<DestinationAction>,
     ) -> Result<(), Refusal> {
-        self.check_clusters(open)?;
-        let known = self.members.get(&open.member).map(|m| m.incarnation);
-        let known = known.or_else(|| self.departed.get(&open.member).map(|(incarnation, _)| *incarnation));
-        if let Some(known) = known.filter(|known| *known >= open.incarnation) {
-            let detail = format_args!("member {}: {} is not above {known}", open.member, open.incarnation);
-            return Err(Refusal::with(RefusalCode::StaleMember, detail));
-        }
-        if !self.members.contains_key(&open.member) && self.members.len() >= MEMBERS_MAX {
-            return Err(Refusal::with(RefusalCode::TooMany, format_args!("{MEMBERS_MAX} members")));
-        }
+        self.check_member(open)?;
         if let Some(older) = self.depart(open.member, now) {
             let refusal = Refusal::with(RefusalCode::Superseded, format_args!("by {}", open.incarnation));
             todo.push(DestinationAction::Send { conn: older.conn, frame: ControlFrame::Goodbye(refusal) });
@@ -361,8 +360,7 @@ impl DestinationLink {
         }
         self.close_channels(open.member, Some(open.incarnation.epoch), RefusalCode::Superseded, todo);
         self.departed.remove(&open.member);
-        let is_trial = matches!(open.purpose, Purpose::Trial { .. });
-        if self.settings.source_cluster_id.is_none() && !is_trial {
+        if self.settings.source_cluster_id.is_none() {
             self.settings.source_cluster_id = Some(open.source_cluster_id.clone());
             todo.push(DestinationAction::PinSource(open.source_cluster_id.clone()));
         }
@@ -378,6 +376,22 @@ impl DestinationLink {
         self.members.insert(open.member, member);
         self.parted = None;
         self.last_heard = Some(now);
+        todo.push(DestinationAction::Answer { conn, answer: self.accepted() });
+        Ok(())
+    }
+
+    fn open_trial(
+        &mut self,
+        conn: ConnId,
+        open: &LinkOpen,
+        now: Instant,
+        todo: &mut Vec<DestinationAction>,
+    ) -> Result<(), Refusal> {
+        self.check_member(open)?;
+        if self.trials.len() >= TRIALS_MAX {
+            return Err(Refusal::with(RefusalCode::TooMany, format_args!("{TRIALS_MAX} trials")));
+        }
+        self.trials.insert(conn, now + TRIAL_TIME);
         todo.push(DestinationAction::Answer { conn, answer: self.accepted() });
         Ok(())
     }
@@ -414,6 +428,21 @@ impl DestinationLink {
         Ok(())
     }
 
+    /// Whether it could be a member.
+    fn check_member(&self, open: &LinkOpen) -> Result<(), Refusal> {
+        self.check_clusters(open)?;
+        let known = self.members.get(&open.member).map(|m| m.incarnation);
+        let known = known.or_else(|| self.departed.get(&open.member).map(|(incarnation, _)| *incarnation));
+        if let Some(known) = known.filter(|known| *known >= open.incarnation) {
+            let detail = format_args!("member {}: {} is not above {known}", open.member, open.incarnation);
+            return Err(Refusal::with(RefusalCode::StaleMember, detail));
+        }
+        if !self.members.contains_key(&open.member) && self.members.len() >= MEMBERS_MAX {
+            return Err(Refusal::with(RefusalCode::TooMany, format_args!("{MEMBERS_MAX} members")));
+        }
+        Ok(())
+    }
+
     fn check_clusters(&self, open: &LinkOpen) -> Result<(), Refusal> {
         let here = &self.settings.destination_cluster_id;
         if let Some(meant) = open.destination_cluster_id.as_ref().filter(|meant| *meant != here) {
@@ -438,6 +467,9 @@ impl DestinationLink {
     }
 
     fn received(&mut self, conn: ConnId, frame: ControlFrame, now: Instant, todo: &mut Vec<DestinationAction>) {
+        if self.trials.contains_key(&conn) {
+            return self.received_on_trial(conn, &frame, todo);
+        }
         let Some((&id, member)) = self.members.iter_mut().find(|(_, m)| m.conn == conn) else { return };
         member.liveness.hear(now);
         self.last_heard = Some(now);
@@ -463,6 +495,23 @@ impl DestinationLink {
         }
     }
 
+    fn received_on_trial(&mut self, conn: ConnId, frame: &ControlFrame, todo: &mut Vec<DestinationAction>) {
+        match frame {
+            // All that its side needs to hear to count this one as alive.
+            ControlFrame::Beat { sequence } => {
+                todo.push(DestinationAction::Send { conn, frame: ControlFrame::BeatAck { sequence: *sequence } });
+            }
+            ControlFrame::Goodbye(refusal) => {
+                self.trials.remove(&conn);
+                todo.push(DestinationAction::Close { conn, reason: refusal.code });
+            }
+            ControlFrame::BeatAck { .. }
+            | ControlFrame::Nodes(_)
+            | ControlFrame::DialFailed { .. }
+            | ControlFrame::LinkDial { .. } => {}
+        }
+    }
+
     fn dial_failed(&mut self, member: MemberId, ticket: Ticket, refusal: Refusal, now: Instant) {
         if self.tickets.get(&ticket).is_none_or(|issued| issued.member != member) {
             return;
@@ -478,7 +527,7 @@ impl DestinationLink {
     }
 
     fn closed(&mut self, conn: ConnId, now: Instant) {
-        if self.channels.remove(&conn).is_some() {
+        if self.channels.remove(&conn).is_some() || self.trials.remove(&conn).is_some() {
             return;
         }
         if let Some(id) = self.members.iter().find_map(|(id, m)| (m.conn == conn).then_some(*id)) {
@@ -515,6 +564,10 @@ impl DestinationLink {
                 todo.push(DestinationAction::Close { conn: member.conn, reason: code });
             }
         }
+        for conn in std::mem::take(&mut self.trials).into_keys() {
+            todo.push(DestinationAction::Send { conn, frame: ControlFrame::Goodbye(Refusal::new(code)) });
+            todo.push(DestinationAction::Close { conn, reason: code });
+        }
         for conn in std::mem::take(&mut self.channels).into_keys() {
             todo.push(DestinationAction::Close { conn, reason: code });
         }
@@ -533,6 +586,9 @@ impl DestinationLink {
             if let Some(frame) = member.liveness.beat(now) {
                 todo.push(DestinationAction::Send { conn: member.conn, frame });
             }
+        }
+        for (conn, _) in self.trials.extract_if(.., |_, until| *until <= now) {
+            todo.push(DestinationAction::Close { conn, reason: RefusalCode::Silent });
         }
         let expired = self.tickets.iter().filter(|(_, t)| t.until <= now).map(|(ticket, _)| *ticket);
         for ticket in expired.collect::<Vec<_>>() {
