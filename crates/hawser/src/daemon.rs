@@ -45,7 +45,15 @@ pub(crate) async fn serve(args: Serve) -> anyhow::Result<Exit> {
     let Some(file) = args.file else { return Ok(Exit::Usage) };
     let config = DaemonConfig::read(&file)?;
     let mut signals = Signals::new()?;
-    let daemon = Daemon::start(config).await?;
+    let daemon = tokio::select! {
+        daemon = Daemon::start(config) => daemon?,
+        // To recover a log takes minutes. Nothing was acknowledged yet: to leave now is a crash like others, and recovery
+        // can be cut off anywhere.
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before it was ready");
+            return Ok(Exit::Done);
+        }
+    };
     daemon.announce(args.ready_file.as_deref())?;
     let name = signals.next().await;
     tracing::info!(signal = name, "stopping");

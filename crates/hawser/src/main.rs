@@ -28,6 +28,10 @@ use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
 use commands::Exit;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long the end waits for threads that wait for a disk: whoever was told to leave at once leaves them behind.
+const LEFTOVERS_MAX: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = Cli::parse_from(tools::called_by_name(std::env::args_os()));
@@ -36,7 +40,9 @@ fn main() -> ExitCode {
     let filter = cli.log.as_deref().unwrap_or(default_filter);
     let result = logging::start(filter, cli.log_format).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(run(cli.command))
+        let result = runtime.block_on(run(cli.command));
+        runtime.shutdown_timeout(LEFTOVERS_MAX);
+        result
     });
     match result {
         Ok(exit) => exit.into(),
