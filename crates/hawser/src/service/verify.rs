@@ -3,6 +3,8 @@
 use super::{Service, unavailable};
 use crate::operations::{Outcome, Refusal, RefusalCode};
 use crate::verify::{Job, JobTopic};
+use hawser_link::config::StartOffset;
+use hawser_state::MirrorStatus;
 
 impl Service {
     pub(super) fn verify_start(&self, link: &str, topics: &[String], follow: bool) -> Result<Outcome, Refusal> {
@@ -21,6 +23,8 @@ impl Service {
                 source: mirror.source_topic,
                 source_id: mirror.source_topic_id,
                 partitions: topic.partitions,
+                follows: mirror.status != MirrorStatus::Stopped,
+                is_whole: StartOffset::parse(&mirror.start_offset_spec) == Some(StartOffset::Earliest),
             })
             .collect();
         if topics.is_empty() {

@@ -1,4 +1,5 @@
-//! `verify`: walks mirrors and their sources side by side and compares every byte of every batch, while both run.
+//! `verify`: walks mirrors and their sources side by side and compares every byte of every batch, while both run; and
+//! what they should have before that, partitions and a beginning.
 //! The source's bytes are fetched anew over the link, the mirror's are read from the log: nothing that the replicator
 //! believes is trusted. Runs in the daemon; callers ask how far it is.
 
@@ -75,6 +76,10 @@ pub(crate) struct JobTopic {
     /// The source topic's id as pinned when the mirror was made.
     pub(crate) source_id: Uuid,
     pub(crate) partitions: i32,
+    /// Whether it follows its source still, so that it must have all of its partitions.
+    pub(crate) follows: bool,
+    /// Whether it began where its source did, so that it must hold all that the source holds below its end.
+    pub(crate) is_whole: bool,
 }
 
 impl Verifications {
@@ -157,6 +162,7 @@ fn places(job: &Job, view: &Mutex<VerifyView>) -> Vec<Place> {
                 log,
                 at: log_start,
                 until: log_end,
+                are_bounds_compared: !topic.follows,
                 compacted: None,
                 findings: 0,
                 over: false,
@@ -184,6 +190,8 @@ struct Place {
     at: Offset,
     /// Compared up to this.
     until: Offset,
+    /// Whether log start and number of partitions were held against the source's.
+    are_bounds_compared: bool,
     compacted: Option<bool>,
     findings: u64,
     /// Given up or done.
@@ -258,7 +266,7 @@ impl Walk {
     /// Compares `place` up to its bound; errors end it.
     async fn walk(&mut self, place: &mut Place) {
         let mut attempts = 0;
-        while !place.over && place.at < place.until {
+        while !place.over && (place.at < place.until || !place.are_bounds_compared) {
             let before = place.at;
             match self.step(place).await {
                 Ok(()) => {}
@@ -291,6 +299,11 @@ impl Walk {
     /// One fetch and one read.
     async fn step(&mut self, place: &mut Place) -> Result<(), WalkError> {
         let client = self.leader(place).await?;
+        if !place.are_bounds_compared {
+            self.compare_bounds(place, &client).await?;
+            place.are_bounds_compared = true;
+            return Ok(());
+        }
         let (topic, partition) = (&place.topic, place.partition);
         let fetched = remote::fetch(&client, &topic.source, topic.source_id, partition, place.at, FETCH_BYTES).await;
         let fetched = match fetched {
@@ -303,6 +316,24 @@ impl Walk {
         };
         let Some(mirror) = self.mirror(place, fetched.records.len()).await? else { return Ok(()) };
         self.judge(place, fetched, mirror).await
+    }
+
+    /// What the bytes do not show: partitions that the mirror lacks, and a beginning that it lacks.
+    async fn compare_bounds(&self, place: &Place, client: &KafkaClient) -> Result<(), WalkError> {
+        let topic = &place.topic;
+        let at_source = self.leaders.get(&topic.source).map_or(0, Vec::len);
+        if place.partition == 0 && usize::try_from(topic.partitions) != Ok(at_source) {
+            let (name, ours) = (&topic.mirror, topic.partitions);
+            self.difference(format!("{name}: the source has {at_source} partitions, the mirror has {ours}"));
+        }
+        if topic.is_whole {
+            let start = remote::earliest(client, &topic.source, place.partition).await?;
+            if place.at > start {
+                let (tp, at) = (place.tp(), place.at);
+                self.difference(format!("{tp}: the source's log starts at offset {start}, the mirror's at {at}"));
+            }
+        }
+        Ok(())
     }
 
     /// The source no longer has what comes before `start`.
@@ -372,12 +403,16 @@ impl Walk {
         place.findings += 1;
         place.over |= place.findings >= FINDINGS_MAX || matches!(finding, Finding::Corrupt { .. });
         let text = format!("{} at offset {}: {finding}", place.tp(), finding.offset());
+        self.difference(text);
+        Ok(())
+    }
+
+    fn difference(&self, text: String) {
         tracing::warn!(difference = text, "verify found a difference");
         self.note(|view| {
             view.differences += 1;
             view.first_difference.get_or_insert(text);
         });
-        Ok(())
     }
 
     async fn is_compacted(&self, place: &mut Place) -> Result<bool, WalkError> {
@@ -457,3 +492,6 @@ fn keep(notes: &mut Vec<String>, note: String) {
 fn not_found(id: u64) -> Refusal {
     Refusal::new(RefusalCode::VerificationNotFound, format!("there is no comparison {id}"))
 }
+
+#[cfg(test)]
+mod tests;
