@@ -65,6 +65,16 @@ impl Client {
         text.lines().map(|line| Run::parse(line).with_context(|| format!("read {line:?}"))).collect()
     }
 
+    /// Writes the numbers below `count` to partition 0 of `topic` as an idempotent producer, about `rate` of them a second, until
+    /// all are acknowledged. For librdkafka only.
+    ///
+    /// # Errors
+    /// When the environment is not there or a record is not acknowledged.
+    pub fn produce(self, bootstrap: &str, topic: &str, count: usize, rate: usize) -> Result<()> {
+        let (count, rate) = (count.to_string(), rate.to_string());
+        self.run("produce_librdkafka.py", &[bootstrap, topic, &count, &rate], None, "").map(drop)
+    }
+
     /// Runs `program` of the clients' folder to its end; gives what it prints.
     fn run(self, program: &str, args: &[&str], login: Option<Login<'_>>, input: &str) -> Result<String> {
         let python = cache_dir().join(self.environment()).join("bin/python");

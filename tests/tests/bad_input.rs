@@ -8,6 +8,7 @@ use hawser_testkit::daemon::{Daemon, DaemonSpec, LINK_LOGIN, LINK_PASSWORD, clie
 use hawser_testkit::faults::Relay;
 use hawser_testkit::kafka::{Kafka, Security};
 use hawser_testkit::link_peers::{link_opens, say_link_open};
+use hawser_testkit::ports::free_port;
 use hawser_tests::{LINK, Pair, SOURCE_LOGIN, SOURCE_PASSWORD, binary};
 use std::fs;
 use std::io::{Read, Write};
@@ -226,14 +227,31 @@ fn replayed_tickets_foreign_halves_and_stale_members_are_refused_by_name() -> Re
 #[ignore = "needs stock Kafka: cargo xtask kafka"]
 fn hostile_bytes_and_ten_thousand_connections_disturb_nobody() -> Result<()> {
     let kafka = Kafka::one_node().security(Security::ScramPlaintext).start()?;
-    let mut pair = Pair::start(kafka)?;
+    let (plain, tls) = (free_port(), free_port());
+    let rest = format!("http://127.0.0.1:{plain},https://127.0.0.1:{tls}");
+    let mut pair = Pair::start_with(kafka, |s| s, |d, _| Ok(d.property("hawser.rest.listeners", &rest)))?;
     pair.origin.create_topic("undisturbed", 2, 1, &[])?;
     pair.create_mirrors(&["undisturbed"])?;
-    let ports = [pair.destination.port(), pair.source.port(), pair.destination.metrics_port()];
-    for port in ports {
+    let ports = [pair.destination.port(), pair.source.port()];
+    let metrics = [pair.destination.metrics_port(), pair.source.metrics_port()];
+    for port in ports.iter().chain(&metrics).chain(&[plain, tls]) {
         for bytes in hostile_bytes() {
-            throw(port, &bytes)?;
+            throw(*port, &bytes)?;
         }
+    }
+    let answer = |port| -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.write_all(b"GET /v3/clusters HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said)?;
+        Ok(said)
+    };
+    // REST asks for a login, and metrics know no such path.
+    let expected = [(plain, "HTTP/1.1 401 "), (metrics[0], "HTTP/1.1 404 "), (metrics[1], "HTTP/1.1 404 ")];
+    for (port, status) in expected {
+        let said = answer(port)?;
+        ensure!(said.starts_with(status), "port {port} says {said}, expected {status}");
     }
     pair.origin.send("undisturbed", -1, 500, 100, "none")?;
     pair.await_caught_up(&["undisturbed"], LIMIT)?;

@@ -107,6 +107,19 @@ fn stock_tools_make_users_and_rights() -> Result<()> {
     ] {
         ensure!(shown.contains(part), "{part} in {shown}");
     }
+    // An idempotent producer's, of her own line, come and go by the same flags; the tool lists by principal and by resource.
+    let idempotent = ["--allow-principal", "User:ann", "--producer", "--idempotent", "--topic", "events"];
+    bench.run(ACLS, &[&["--add"][..], &idempotent].concat())?;
+    let hers = bench.run(ACLS, &["--list", "--principal", "User:ann", "--cluster", "--topic", "events"])?;
+    for operation in ["WRITE", "CREATE", "DESCRIBE", "IDEMPOTENT_WRITE"] {
+        let entry = format!("(principal=User:ann, host=*, operation={operation}, permissionType=ALLOW)");
+        ensure!(hers.contains(&entry), "{entry} in {hers}");
+    }
+    ensure!(!hers.contains("name=ord,"), "only what was asked for: {hers}");
+    let nobodys = bench.run(ACLS, &["--list", "--principal", "User:bob", "--topic", "events"])?;
+    ensure!(!nobodys.contains("operation="), "{nobodys}");
+    bench.run(ACLS, &[&["--remove", "--force"][..], &idempotent].concat())?;
+    ensure!(bench.run(ACLS, &["--list"])? == shown, "what was added is removed, and nothing else");
     ensure!(list()?.contains("orders"), "ann may see what she may read");
     let refused = bench.try_as("ann", ACLS, &["--list"])?;
     ensure!(refused.stdout.contains("ClusterAuthorization") || refused.stderr.contains("ClusterAuthorization"));

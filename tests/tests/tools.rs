@@ -1,10 +1,10 @@
-//! Kafka's own tools, as they are, against ordinary topics of the embedded store; and its idempotent producer, whose daemon is
-//! killed under it.
+//! Kafka's own tools, as they are, against ordinary topics of the embedded store; and idempotent producers, its own and
+//! librdkafka's, whose daemon is killed under them.
 
 use anyhow::{Context, Result, ensure};
 use hawser_testkit::daemon::{Daemon, DaemonSpec};
 use hawser_testkit::kafka::{Home, Tool, Version, scratch_folder};
-use hawser_tests::binary;
+use hawser_tests::{Client, binary};
 use std::collections::BTreeMap;
 use std::thread;
 
@@ -137,40 +137,64 @@ fn stock_tools_make_fill_change_and_delete_topics() -> Result<()> {
     Ok(())
 }
 
+/// What one idempotent producer writes in ten seconds, in small batches, several in flight.
+const COUNTED: usize = 30_000;
+const COUNTED_A_SECOND: usize = 3_000;
+
 #[test]
 #[ignore = "needs stock Kafka: cargo xtask kafka"]
 fn an_idempotent_producer_loses_and_doubles_nothing_when_the_daemon_is_killed() -> Result<()> {
-    const RECORDS: usize = 30_000;
-    let mut bench = Bench::new()?;
-    bench.topics(&["--create", "--topic", "counted", "--partitions", "1"])?;
-    let (count, server) = (RECORDS.to_string(), format!("bootstrap.servers={}", bench.daemon.bootstrap()));
+    let bench = Bench::new()?;
+    let server = format!("bootstrap.servers={}", bench.daemon.bootstrap());
     let producer = bench
         .home
         .tool("org.apache.kafka.tools.ProducerPerformance")
-        // Ten seconds of it, in small batches, five of them in flight.
-        .args(["--topic", "counted", "--num-records", &count, "--throughput", "3000", "--payload-monotonic"])
-        .args(["--producer-props", &server, "acks=all", "enable.idempotence=true", "batch.size=500", "linger.ms=0"]);
-    let producing = thread::spawn(move || producer.run());
+        .args([
+            "--topic",
+            "counted",
+            "--num-records",
+            &COUNTED.to_string(),
+            "--throughput",
+            &COUNTED_A_SECOND.to_string(),
+        ])
+        .args(["--payload-monotonic", "--producer-props", &server, "acks=all", "enable.idempotence=true"])
+        .args(["batch.size=500", "linger.ms=0"]);
+    let sent = format!("{COUNTED} records sent");
+    counted_while_killed(bench, move || expect(&producer.run()?, &[sent.as_str()]))
+}
+
+#[test]
+#[ignore = "needs stock Kafka: cargo xtask kafka"]
+fn librdkafkas_idempotent_producer_loses_and_doubles_nothing_either() -> Result<()> {
+    let bench = Bench::new()?;
+    let at = bench.daemon.bootstrap();
+    counted_while_killed(bench, move || Client::LibrdkafkaNew.produce(&at, "counted", COUNTED, COUNTED_A_SECOND))
+}
+
+/// Kills the daemon as often as it can be while `produce` writes the numbers below [`COUNTED`] to topic `counted`. Each is there
+/// once afterwards.
+fn counted_while_killed(mut bench: Bench, produce: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    bench.topics(&["--create", "--topic", "counted", "--partitions", "1"])?;
+    let producing = thread::spawn(produce);
     let mut killed = 0;
     while !producing.is_finished() {
         let offsets = bench.tool("org.apache.kafka.tools.GetOffsetShell").args(["--topic", "counted"]).run()?;
         let end: usize = offsets.trim().rsplit(':').next().context("no offset")?.parse()?;
-        if end > 0 && end < RECORDS {
+        if end > 0 && end < COUNTED {
             bench.daemon.kill9()?;
             bench.daemon.start()?;
             killed += 1;
         }
     }
-    let said = producing.join().map_err(|_| anyhow::anyhow!("the producer's thread panicked"))??;
-    expect(&said, &[&format!("{RECORDS} records sent")])?;
+    producing.join().map_err(|_| anyhow::anyhow!("the producer's thread panicked"))??;
     ensure!(killed > 0, "the producer was done before the daemon was killed once");
     let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
-    for line in bench.consume("counted", RECORDS)? {
+    for line in bench.consume("counted", COUNTED)? {
         *seen.entry(line.trim().parse()?).or_default() += 1;
     }
     let doubled: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).take(5).collect();
-    ensure!(seen.len() == RECORDS && doubled.is_empty(), "{} of {RECORDS}, doubled {doubled:?}", seen.len());
+    ensure!(seen.len() == COUNTED && doubled.is_empty(), "{} of {COUNTED}, doubled {doubled:?}", seen.len());
     let offsets = bench.tool("org.apache.kafka.tools.GetOffsetShell").args(["--topic", "counted"]).run()?;
-    assert_eq!(offsets.trim(), format!("counted:0:{RECORDS}"), "killed {killed} times");
+    assert_eq!(offsets.trim(), format!("counted:0:{COUNTED}"), "killed {killed} times");
     Ok(())
 }
