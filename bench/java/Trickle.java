@@ -17,7 +17,8 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 public final class Trickle {
-    private static final int WARM_UP = 400;
+    /** A minute: it takes the JVMs that long to compile what they run. */
+    private static final int WARM_UP = 12_000;
     private static final long GIVE_UP_NANOS = 60_000_000_000L;
 
     public static void main(String[] args) throws Exception {
@@ -38,6 +39,7 @@ public final class Trickle {
         Properties producerProperties = new Properties();
         producerProperties.put("bootstrap.servers", args[4]);
         producerProperties.put("acks", args[3]);
+        producerProperties.put("linger.ms", "0"); // Kafka 4 waits 5 ms for company otherwise, which is no part of the path
         producerProperties.put("key.serializer", ByteArraySerializer.class.getName());
         producerProperties.put("value.serializer", ByteArraySerializer.class.getName());
         KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(producerProperties);

@@ -165,11 +165,11 @@ pub const CATALOGUE: &[Key] = &[
     key("availability.check.ms", Integer(1000, MS_MAX), Some("60000"), Mirrors, Live, "How often a half that dials asks its source for a sign of life when nothing else is asked; where the source dials, beats tell."),
     key("availability.check.consecutive.failure.threshold", Integer(1, 1000), Some("5"), Mirrors, Live, "Questions without an answer, one after the other at the pace of retries, before a link that dials is UNAVAILABLE."),
     // Fetching.
-    key("num.cluster.link.fetchers", Integer(1, 64), Some("1"), Mirrors, Live, "Fetch connections to each source broker."),
+    key("num.cluster.link.fetchers", Integer(1, 64), Some("2"), Mirrors, Live, "Fetch connections to each source broker: while one writes what came, the next brings more."),
     key("replica.fetch.backoff.ms", Integer(0, MS_MAX), Some("1000"), Mirrors, Live, "Wait after a partition's error."),
     key("replica.fetch.max.bytes", Integer(1024, MS_MAX), Some("5242880"), Mirrors, Live, "Most bytes of one partition in a fetch."),
     key("replica.fetch.min.bytes", Integer(0, MS_MAX), Some("1"), Mirrors, Live, "Bytes that a fetch waits for."),
-    key("replica.fetch.response.max.bytes", Integer(1024, MS_MAX), Some("10485760"), Mirrors, Live, "Most bytes of one fetch."),
+    key("replica.fetch.response.max.bytes", Integer(1024, MS_MAX), Some("10485760"), Mirrors, Live, "Most bytes that the fetches to one source broker bring at a time; its fetch connections share them."),
     key("replica.fetch.wait.max.ms", Integer(0, 60_000), Some("500"), Mirrors, Live, "How long a fetch waits for its least bytes."),
     key("replica.socket.timeout.ms", Integer(1000, MS_MAX), Some("30000"), Mirrors, Live, "How long a fetch's answer is waited for.").not_yet(),
     key("replica.socket.receive.buffer.bytes", Integer(-1, MS_MAX), Some("-1"), Mirrors, Live, "TCP receive buffer; -1: the system's.").not_yet(),

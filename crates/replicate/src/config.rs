@@ -23,7 +23,7 @@ pub struct ReplicateConfig {
     pub reconnect_backoff_max: Duration,
     /// `num.cluster.link.fetchers`: fetchers, each with a connection of its own, to each source broker.
     pub fetchers: usize,
-    /// What one fetch may bring.
+    /// What one fetch may bring; `response_bytes_max` is shared by the fetchers of a broker.
     pub bounds: FetchBounds,
     /// `replica.socket.timeout.ms` is kept by the clients; this is `retry.backoff.ms` and its kin.
     pub patience: Patience,
@@ -115,7 +115,7 @@ impl ReplicateConfig {
             source_cluster_id: None,
             reconnect_backoff: Duration::from_millis(50),
             reconnect_backoff_max: Duration::from_secs(1),
-            fetchers: 1,
+            fetchers: 2,
             bounds: FetchBounds {
                 wait_ms_max: 500,
                 bytes_min: 1,

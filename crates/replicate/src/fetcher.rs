@@ -151,7 +151,8 @@ impl<S: Store> Fetcher<S> {
         notices: mpsc::Sender<Notice<S::Partition>>,
     ) -> Self {
         let now = now();
-        let sizer = Sizer::new(usize::try_from(config.bounds.response_bytes_max).unwrap_or_default());
+        let response_bytes_max = usize::try_from(config.bounds.response_bytes_max).unwrap_or_default();
+        let sizer = Sizer::new(response_bytes_max, config.fetchers);
         Self {
             core: Core { broker: Broker::new(node, config.bounds), sides: HashMap::new() },
             store,

@@ -1,5 +1,6 @@
 //! How much one fetch may bring. It starts as configured and grows with round trip × rate, so that a long line is kept
-//! full with one fetch in flight; it is bounded, as two answers may be in memory.
+//! full with one fetch in flight; it is bounded, as two answers may be in memory. The fetchers of one broker share what is
+//! configured and the bound, so a link's memory does not grow with their number.
 //!
 //! After a fetch that failed it is halved, and doubled again with every full answer: what a slow or frail line does not
 //! bring whole would be asked for again for ever. That a line is merely slow is no failure (the client waits for as long
@@ -7,7 +8,7 @@
 
 use std::time::Duration;
 
-/// Largest answer that is ever asked for, unless the configuration asks for more.
+/// Largest answers that all fetchers of a broker together ever ask for, unless the configuration asks for more.
 pub const RESPONSE_BYTES_MAX: usize = 24 << 20;
 /// What failures never shrink an answer below, in bytes: less would be all round trips.
 const RESPONSE_BYTES_FLOOR: usize = 64 << 10;
@@ -20,6 +21,7 @@ const SMOOTHING: f64 = 0.3;
 #[derive(Clone, Copy, Debug)]
 pub struct Sizer {
     configured: usize,
+    max: usize,
     /// At most this after failures; `None` without.
     limit: Option<usize>,
     round_trip: Duration,
@@ -27,9 +29,10 @@ pub struct Sizer {
 }
 
 impl Sizer {
-    /// `configured` is `replica.fetch.response.max.bytes`.
-    pub fn new(configured: usize) -> Self {
-        Self { configured, limit: None, round_trip: Duration::ZERO, bytes_per_second: 0.0 }
+    /// `configured` is `replica.fetch.response.max.bytes`, of which each of `fetchers` fetchers has its share.
+    pub fn new(configured: usize, fetchers: usize) -> Self {
+        let (configured, max) = (configured / fetchers.max(1), RESPONSE_BYTES_MAX / fetchers.max(1));
+        Self { configured, max, limit: None, round_trip: Duration::ZERO, bytes_per_second: 0.0 }
     }
 
     /// A small request took this long.
@@ -66,7 +69,7 @@ impl Sizer {
             return limit;
         }
         let wanted = self.bytes_per_second * self.round_trip.as_secs_f64() * ROUND_TRIP_PARTS;
-        let wanted = wanted.min(RESPONSE_BYTES_MAX as f64) as usize;
+        let wanted = wanted.min(self.max as f64) as usize;
         self.configured.max(wanted >> 20 << 20)
     }
 }
@@ -78,7 +81,7 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     fn after(round_trip_ms: u64, rate: usize) -> usize {
-        let mut sizer = Sizer::new(10 * MIB);
+        let mut sizer = Sizer::new(10 * MIB, 1);
         let round_trip = Duration::from_millis(round_trip_ms);
         sizer.saw_round_trip(round_trip);
         for _ in 0..50 {
@@ -99,7 +102,7 @@ mod tests {
 
     #[test]
     fn failures_shrink_it_to_a_floor_and_full_answers_bring_it_back() {
-        let mut sizer = Sizer::new(10 * MIB);
+        let mut sizer = Sizer::new(10 * MIB, 1);
         sizer.saw_round_trip(Duration::from_millis(1));
         sizer.saw_failure();
         assert_eq!(sizer.response_bytes(), 5 * MIB);
@@ -115,14 +118,23 @@ mod tests {
             sizes.push(sizer.response_bytes() / 1024);
         }
         assert_eq!(sizes, [128, 256, 512, 1024, 2048, 4096, 8192, 10 * 1024]);
-        let mut small = Sizer::new(10_000);
+        let mut small = Sizer::new(10_000, 1);
         small.saw_failure();
         assert_eq!(small.response_bytes(), 10_000, "configured below the floor");
     }
 
     #[test]
+    fn fetchers_share_what_is_configured_and_the_bound() {
+        let mut sizer = Sizer::new(10 * MIB, 2);
+        assert_eq!(sizer.response_bytes(), 5 * MIB);
+        sizer.saw_round_trip(Duration::from_millis(100));
+        sizer.saw_answer(5 * MIB, Duration::from_millis(101));
+        assert_eq!(sizer.response_bytes(), RESPONSE_BYTES_MAX / 2);
+    }
+
+    #[test]
     fn small_answers_say_nothing() {
-        let mut sizer = Sizer::new(10 * MIB);
+        let mut sizer = Sizer::new(10 * MIB, 1);
         sizer.saw_round_trip(Duration::from_millis(100));
         sizer.saw_answer(1_000, Duration::from_millis(100));
         assert_eq!(sizer.response_bytes(), 10 * MIB);

@@ -178,7 +178,7 @@ async fn mirrors_what_is_there_and_what_comes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_mirror_does_not_wait_for_the_long_poll_of_an_idle_one() {
-    let bed = Bed::with(1, |config| config.bounds.wait_ms_max = 200_000).await;
+    let bed = Bed::with(1, |config| (config.fetchers, config.bounds.wait_ms_max) = (1, 200_000)).await;
     for topic in ["idle", "a", "b"] {
         bed.source.create(topic, 3);
         for partition in 0..3 {
@@ -511,7 +511,7 @@ async fn the_throttle_holds_the_rate() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_partitions_cost_one_poll_together() {
-    let bed = Bed::new(1).await;
+    let bed = Bed::with(1, |config| config.fetchers = 1).await;
     bed.source.create("t", 2_000);
     bed.mirror("t", Start::Earliest).await;
     until("all open", || bed.topic("t").state == TopicState::Active).await;

@@ -7,7 +7,7 @@ use crate::fetcher::{Command, Fetcher, Held, now};
 use crate::partition::Event;
 use crate::status::Beat;
 use hawser_store::Store;
-use hawser_wire::NodeId;
+use hawser_wire::{NodeId, TopicPartition};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use tokio::sync::mpsc;
 use tracing::error;
@@ -32,10 +32,7 @@ impl<S: Store> Coordinator<S> {
             self.parked.insert(held.id.clone(), held);
             return;
         };
-        let mut hasher = DefaultHasher::new();
-        held.id.hash(&mut hasher);
-        let which = usize::try_from(hasher.finish() % self.config.fetchers as u64).unwrap_or_default();
-        let place = (leader.node, which);
+        let place = (leader.node, which(&held.id, self.config.fetchers));
         let fetcher = self.fetcher(place);
         held.side.place.follow(Some(fetcher.beat.clone()));
         let commands = fetcher.commands.clone();
@@ -89,4 +86,12 @@ impl<S: Store> Coordinator<S> {
             self.route(held).await;
         }
     }
+}
+
+/// Which of `fetchers` fetchers has a partition: a topic's partitions take turns, and topics begin at different ones.
+fn which(id: &TopicPartition, fetchers: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    id.topic.hash(&mut hasher);
+    let turn = hasher.finish().wrapping_add(u64::try_from(id.partition).unwrap_or_default());
+    usize::try_from(turn % fetchers.max(1) as u64).unwrap_or_default()
 }
