@@ -104,7 +104,7 @@ async fn story(args: &Quickstart, children: &mut Children) -> anyhow::Result<()>
         None => embedded_source(&on_prem).await?,
     };
 
-    heading("The link, both halves dialled from on-prem");
+    heading("The link: a half on each side; on-prem dials, nobody dials on-prem");
     create_link(&folder, &cloud, &on_prem, &source).await?;
     run_hawser(&on_prem, &["link", "list"]).await?;
 
@@ -174,6 +174,7 @@ async fn stock_source(
         .write("on-prem/server.properties", &node.config(&folder.run().join("on-prem/kafka-data"), &broker_password))?;
     let cluster_id = URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes()).replace('-', "A");
     kafka.format(&config, &cluster_id, &[("kafka", &broker_password), ("admin", admin_password)]).await?;
+    say("Starting it …");
     kafka.start(&node, &config, folder, children).await?;
     say(&format!("{}  SASL_PLAINTEXT, SCRAM-SHA-512", node.bootstrap));
 
@@ -228,6 +229,8 @@ async fn embedded_source(on_prem: &Daemon) -> anyhow::Result<Source> {
 
 /// A daemon that runs.
 struct Daemon {
+    /// `cloud` or `on-prem`.
+    place: &'static str,
     /// `host:port` of its listener.
     address: String,
     /// Client settings of a person.
@@ -316,17 +319,17 @@ async fn start_on_prem(
 
 async fn start_daemon(
     name: &'static str,
-    dir: &str,
+    place: &'static str,
     folder: &Folder,
     children: &mut Children,
     config: &Path,
     command_config: PathBuf,
     link_secret: String,
 ) -> anyhow::Result<Daemon> {
-    let ready = folder.run().join(dir).join("ready");
+    let ready = folder.run().join(place).join("ready");
     let mut command = Command::new(std::env::current_exe().context("find our own binary")?);
     command.arg("serve").arg(config).arg("--ready-file").arg(&ready);
-    children.start(name, command, &folder.run().join(dir).join("hawser.log"))?;
+    children.start(name, command, &folder.run().join(place).join("hawser.log"))?;
     let is_ready = async || std::fs::read_to_string(&ready).ok().filter(|text| text.ends_with('\n'));
     let text = children.wait_until(&format!("starting {name}"), DAEMON_START_TIMEOUT, is_ready).await?;
     let address = text.lines().find_map(|line| line.strip_prefix("SASL_")?.split_once("://127.0.0.1:"));
@@ -337,7 +340,7 @@ async fn start_daemon(
     let Outcome::Cluster(cluster) = client.operate(&Operation::ClusterDescribe).await? else {
         bail!("{name} does not say which cluster it is");
     };
-    Ok(Daemon { address, command_config, cluster_id: cluster.cluster_id, client, link_secret, metrics })
+    Ok(Daemon { place, address, command_config, cluster_id: cluster.cluster_id, client, link_secret, metrics })
 }
 
 /// Both halves, from the files of the walk-through.
@@ -434,8 +437,8 @@ fn live_line(mirror: &MirrorView, samples: &VecDeque<(Instant, i64, u64)>) -> St
         Some(lag) if record_rate >= 1.0 => format!("{:.1} s", lag as f64 / record_rate),
         _ => "–".to_owned(),
     };
-    let lag = lag.map_or("unknown".to_owned(), |lag| lag.to_string());
-    format!("{records} records, {}, {}/s, lag {lag} records, ETA {eta}", bytes(size), bytes(byte_rate))
+    let lag = lag.map_or("unknown".to_owned(), |lag| format!("{lag} records"));
+    format!("{records} records, {}, {}/s, lag {lag}, ETA {eta}", bytes(size), bytes(byte_rate))
 }
 
 /// Records and bytes held.
@@ -454,7 +457,7 @@ fn total_lag(mirror: &MirrorView) -> Option<i64> {
 /// Shows and runs `hawser ARGS` against `daemon`.
 async fn run_hawser(daemon: &Daemon, args: &[&str]) -> anyhow::Result<()> {
     let exe = std::env::current_exe().context("find our own binary")?;
-    say(&format!("$ hawser {}", args.join(" ")));
+    say(&format!("{}$ hawser {}", daemon.place, args.join(" ")));
     let status = Command::new(exe)
         .args(args)
         .env("HAWSER_BOOTSTRAP_SERVER", &daemon.address)
