@@ -431,7 +431,7 @@ impl Mirrors for Links {
         Box::pin(async move {
             if let Some(link) = topic.mirror.as_ref().filter(|mirror| is_replicated(mirror)).map(|mirror| &mirror.link)
             {
-                self.restart_mirrors(link, &[topic.clone()]).await;
+                self.restart_mirrors(link, std::slice::from_ref(&topic)).await;
             }
         })
     }
