@@ -119,6 +119,9 @@ async fn bad_certificates_are_named() {
     who_am_i(&to(&tls, any), &elsewhere).await.unwrap();
     assert_eq!(problem(dial(&to(&other, any), &elsewhere).await.unwrap_err()), TlsProblem::UnknownAuthority);
     assert_eq!(problem(dial(&to(&tls, any), &expired).await.unwrap_err()), TlsProblem::Expired);
+    let own = format!("ssl.keystore.type=PEM\nssl.keystore.location={}\n", tls.ca.itself("ca-all.pem"));
+    let authority = serve(server("SSL", &own)).await;
+    assert_eq!(problem(dial(&to(&tls, ""), &authority).await.unwrap_err()), TlsProblem::AuthorityItself);
     let old = serve(server("SSL", &format!("{}ssl.enabled.protocols=TLSv1.2\n", tls.own("localhost", false)))).await;
     who_am_i(&to(&tls, ""), &old).await.unwrap();
     let newer = to(&tls, "ssl.enabled.protocols=TLSv1.3\n");

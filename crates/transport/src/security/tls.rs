@@ -38,6 +38,12 @@ pub enum TlsProblem {
         /// What was dialled.
         host: String,
     },
+    /// The peer shows an authority's own certificate, which Java takes where it is trusted.
+    #[error(
+        "the peer's certificate is an authority's own, as a plain `openssl req -x509` makes it: make the peer's with \
+         `-addext basicConstraints=critical,CA:FALSE`, or have the authority sign one for it"
+    )]
+    AuthorityItself,
     /// The peer's certificate is bad in another way.
     #[error("the peer's certificate is not acceptable: {0}")]
     Certificate(String),
@@ -75,6 +81,11 @@ impl TlsProblem {
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotYetValid,
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                     Self::HostName { host: host.to_owned() }
+                }
+                CertificateError::Other(other)
+                    if matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
+                {
+                    Self::AuthorityItself
                 }
                 other => Self::Certificate(other.to_string()),
             },

@@ -46,6 +46,13 @@ impl Authority {
         path.display().to_string()
     }
 
+    /// Its own key and certificate in one file; returns its path.
+    pub fn itself(&self, file: &str) -> String {
+        let path = self.folder.join(file);
+        std::fs::write(&path, format!("{}{}", self.issuer.key().serialize_pem(), self.issuer.pem())).unwrap();
+        path.display().to_string()
+    }
+
     /// Key and chain as text.
     pub fn pem(&self, host: &str, expired: bool) -> (String, String) {
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
