@@ -37,6 +37,8 @@ pub(crate) struct Directory {
     pub(crate) open_files: OpenFiles,
     /// Locked for moments only.
     partitions: RwLock<Partitions>,
+    /// How often a log end went back since the start: see [`crate::Logs::losses`].
+    pub(crate) losses: AtomicU64,
     /// Partitions that could not be loaded, with what the checkpoints said of them and go on to say.
     pub(crate) unloaded: Mutex<BTreeMap<TopicPartition, Checkpointed>>,
     pub(crate) queue: Arc<Queue>,
@@ -79,6 +81,7 @@ impl Directory {
             config,
             disk,
             partitions: RwLock::default(),
+            losses: AtomicU64::new(0),
             unloaded: Mutex::default(),
             queue: Arc::default(),
             names_made: AtomicU64::new(1), // those that are there; who knows whether they are durable

@@ -142,6 +142,7 @@ impl PartitionLog {
         {
             tracing::error!(id = %self.id, %error, "find the flushed offset");
         }
+        self.directory.losses.fetch_add(1, Ordering::Release);
     }
 
     /// Brings an offline partition back: what is above the flushed offset is cut off, durably. The log end may be lower
@@ -161,8 +162,12 @@ impl PartitionLog {
                 Status::Closed => return Err(Error::Offline("closed".into())),
             }
         };
-        let cut = if flushed < log_end { self.cut_state(flushed) } else { Ok(()) };
-        cut.and_then(|()| self.settle(true)).map_err(|source| self.io("resume", source))?;
+        if flushed < log_end {
+            self.lock().losses += 1;
+            self.cut_state(flushed).map_err(|source| self.io("resume", source))?;
+            self.directory.losses.fetch_add(1, Ordering::Release);
+        }
+        self.settle(true).map_err(|source| self.io("resume", source))?;
         let mut state = self.lock();
         state.status = Status::Online;
         tracing::info!(id = %self.id, log_end = %state.log_end, "partition is online again");

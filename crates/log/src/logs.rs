@@ -133,6 +133,11 @@ impl Logs {
         Ok(log)
     }
 
+    /// How often a failed fsync took a log end back, over all partitions. Changes once the log end has.
+    pub fn losses(&self) -> u64 {
+        self.directory.losses.load(Ordering::Acquire)
+    }
+
     /// The topic id of `id`, if its folder exists and has one.
     pub fn topic_id(&self, id: &TopicPartition) -> Option<Uuid> {
         checkpoint::read_topic_id(&self.directory.root.join(id.to_string()))

@@ -31,6 +31,10 @@ impl Store for Nowhere {
         let at = Position { log_start: zero, log_end: zero, flushed: zero, last_epoch: LeaderEpoch::NONE };
         Ok(Standing { id: TopicPartition::new(topic.name.clone(), partition), at })
     }
+
+    fn losses(&self) -> u64 {
+        0
+    }
 }
 
 impl MirrorPartition for Standing {

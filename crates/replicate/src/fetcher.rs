@@ -16,7 +16,7 @@ use crate::size::Sizer;
 use crate::status::{Beat, LinkCounters, PartitionBoard, now_ms};
 use crate::throttle::Throttle;
 use crate::write::Write;
-use hawser_store::{MirrorPartition, Store, TopicSpec};
+use hawser_store::{MirrorPartition, Store, StoreError, TopicSpec};
 use hawser_transport::{ClientError, Connector, KafkaClient, LeaseError, Target};
 use hawser_wire::messages::{
     ApiKey, ApiVersionsRequest, FetchResponse, ListOffsetsResponse, OffsetForLeaderEpochResponse,
@@ -86,6 +86,8 @@ pub(crate) struct Fetcher<S: Store> {
     core: Core<S::Partition>,
     outbox: Outbox<S::Partition>,
     to_open: VecDeque<TopicPartition>,
+    /// What [`Store::losses`] was when the copies were looked at last.
+    losses_seen: u64,
     line: Line,
     /// A second connection, made when a question would have to wait behind a fetch, and let go with the first.
     asker: Option<KafkaClient>,
@@ -155,6 +157,7 @@ impl<S: Store> Fetcher<S> {
         let sizer = Sizer::new(response_bytes_max, config.fetchers);
         Self {
             core: Core { broker: Broker::new(node, config.bounds), sides: HashMap::new() },
+            losses_seen: store.losses(),
             store,
             connector,
             config,
@@ -280,6 +283,7 @@ impl<S: Store> Fetcher<S> {
 
     /// Opens copies, hands over partitions that are led elsewhere, passes on what is to be told.
     async fn housekeep(&mut self) {
+        self.look_for_losses();
         self.to_open.extend(self.core.broker.take_opens());
         for _ in 0..OPENS_A_TURN {
             let Some(id) = self.to_open.pop_front() else { break };
@@ -315,6 +319,28 @@ impl<S: Store> Fetcher<S> {
             self.asker = None;
             if matches!(self.line, Line::Up(_)) {
                 self.line = Line::Down { retry_at: now(), attempts: 0 };
+            }
+        }
+    }
+
+    /// What the disk lost of a partition that is idle would show at its next append only, and until then the copy would pass
+    /// for whole: so it is fetched again. No write is under way here; later ones find it out by themselves.
+    fn look_for_losses(&mut self) {
+        let losses = self.store.losses();
+        if std::mem::replace(&mut self.losses_seen, losses) == losses {
+            return;
+        }
+        let Core { broker, sides } = &self.core;
+        let shorter = sides.iter().filter_map(|(id, side)| {
+            let (machine, position) = (broker.partition(id)?, side.copy.as_ref()?.position());
+            (position.log_end < machine.position().log_end).then(|| (id.clone(), position))
+        });
+        for (id, position) in shorter.collect::<Vec<_>>() {
+            let source = std::io::Error::other("what was not flushed is lost");
+            let lost = StoreError::Io { what: format!("keep {id}"), source };
+            self.feed(&id, Event::StoreFailed(position, lost.into()));
+            if let (Some(side), Some(machine)) = (self.core.sides.get(&id), self.core.broker.partition(&id)) {
+                side.place.moved(machine, 0, None, 0);
             }
         }
     }

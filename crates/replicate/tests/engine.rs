@@ -207,6 +207,21 @@ async fn a_new_mirror_does_not_wait_for_the_long_poll_of_an_idle_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_disk_lost_of_an_idle_mirror_is_fetched_again() {
+    let bed = Bed::new(1).await;
+    bed.source.create("t", 2);
+    for partition in 0..2 {
+        bed.source.append("t", partition, batches(0, 10, 0));
+    }
+    bed.mirror("t", Start::Earliest).await;
+    bed.equal("t", 2).await;
+    bed.store.lose_unflushed();
+    bed.equal("t", 2).await;
+    let topic = bed.topic("t");
+    assert!(topic.partitions.iter().all(|p| p.log_end == Offset(100) && p.lag_records == Some(0)), "{topic:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn begins_where_it_is_told() {
     let bed = Bed::new(1).await;
     for (topic, start, expected) in [

@@ -94,6 +94,10 @@ impl Store for EmbeddedStore {
         let losses_seen = AtomicU64::new(log.losses());
         Ok(EmbeddedPartition { log, turn: Turn { generation, latest }, losses_seen })
     }
+
+    fn losses(&self) -> u64 {
+        self.logs.losses()
+    }
 }
 
 impl EmbeddedPartition {
@@ -335,7 +339,7 @@ mod tests {
 
         let blind = writer.append(&[batch(20, 10, 1)]).await.expect_err("would leave a hole");
         assert!(blind.is_retriable(), "{blind}");
-        assert_eq!(writer.position().log_end, Offset(10));
+        assert_eq!((writer.position().log_end, store.losses()), (Offset(10), 1));
         writer.flush().await.expect_err("offline: this attempt brings it back");
         writer.append(&[batch(10, 10, 1), batch(20, 10, 1)]).await.expect("appends");
         assert_eq!(writer.flush().await.expect("flushes").flushed, Offset(30));

@@ -35,6 +35,7 @@ struct Shared {
     before_append: Option<Prelude>,
     append_fault: Option<io::ErrorKind>,
     flush_fault: Option<io::ErrorKind>,
+    losses: u64,
 }
 
 #[derive(Default)]
@@ -80,15 +81,19 @@ impl FakeStore {
     pub fn crash_keeping(&self, mut keep: impl FnMut(&TopicPartition, Position) -> Offset) {
         for (id, log) in &mut self.lock().logs {
             let position = log.position();
-            let keep = keep(id, position).clamp(position.flushed, position.log_end);
-            let kept = log.batches.partition_point(|batch| batch.header.next_offset() <= keep);
-            log.batches.truncate(kept);
-            log.log_end = log.batches.last().map_or(log.log_start, |last| last.header.next_offset().max(log.log_start));
-            log.epochs.truncate_from_end(log.log_end);
-            log.flushed = log.log_end;
+            log.keep(keep(id, position).clamp(position.flushed, position.log_end));
             log.observed_high_watermark = log.log_start;
             log.generation += 1;
         }
+    }
+
+    /// A failed fsync: every partition is cut at its flushed offset, and the writers stay.
+    pub fn lose_unflushed(&self) {
+        let mut shared = self.lock();
+        for log in shared.logs.values_mut() {
+            log.keep(log.flushed);
+        }
+        shared.losses += 1;
     }
 
     /// Every partition that was ever opened.
@@ -123,6 +128,10 @@ impl Store for FakeStore {
         }
         log.generation += 1;
         Ok(FakePartition { generation: log.generation, id, shared: self.shared.clone() })
+    }
+
+    fn losses(&self) -> u64 {
+        self.lock().losses
     }
 }
 
@@ -241,6 +250,15 @@ impl FakeLog {
 
     fn high_watermark(&self) -> Offset {
         self.observed_high_watermark.clamp(self.log_start, self.log_end)
+    }
+
+    /// Keeps the batches that end at or below `offset`, and calls them durable.
+    fn keep(&mut self, offset: Offset) {
+        let kept = self.batches.partition_point(|batch| batch.header.next_offset() <= offset);
+        self.batches.truncate(kept);
+        self.log_end = self.batches.last().map_or(self.log_start, |last| last.header.next_offset().max(self.log_start));
+        self.epochs.truncate_from_end(self.log_end);
+        self.flushed = self.log_end;
     }
 
     fn append(&mut self, batches: &[Batch]) -> Result<(), StoreError> {

@@ -86,6 +86,10 @@ pub trait Store: Send + Sync + 'static {
         topic: &TopicSpec,
         partition: i32,
     ) -> impl Future<Output = Result<Self::Partition, StoreError>> + Send;
+
+    /// How often anything that was appended to a partition got lost again before it was durable: whoever finds this changed
+    /// asks for the [`position`](MirrorPartition::position) of each that it holds. Changes after the positions do. Cheap.
+    fn losses(&self) -> u64;
 }
 
 /// The write side of one mirror partition: append verbatim, truncate, follow the log start.

@@ -33,6 +33,10 @@ impl Store for Nowhere {
     async fn open(&self, _: &TopicSpec, _: i32) -> Result<Copy, StoreError> {
         Err(StoreError::Refused("nowhere".into()))
     }
+
+    fn losses(&self) -> u64 {
+        0
+    }
 }
 
 impl MirrorPartition for Copy {
