@@ -385,9 +385,13 @@ impl<S: Store> Coordinator<S> {
     async fn hear(&mut self, notice: Notice<S::Partition>) {
         match notice {
             Notice::Stale(topic) => self.topics.mark_stale(&topic),
-            Notice::Returned(held) => {
+            Notice::Returned(mut held) => {
                 if self.mirrors.contains_key(&held.id.topic) && self.placed.remove(&held.id).is_some() {
                     held.side.place.follow(None);
+                    // Its fetcher was told of a later leader when it had let go of it.
+                    if let Some(leader) = self.leaders.get(&held.id) {
+                        held.machine.on(Event::Leader(*leader), now());
+                    }
                     self.route(held).await;
                 }
             }
