@@ -39,6 +39,8 @@ use std::time::{Duration, Instant};
 /// Longest wait of a partition that the source does not let us read, in place of `fetch_backoff` if that is shorter: the
 /// right comes back by an operator's hand, who can wait for half a minute.
 const UNAUTHORIZED_BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// The longest wait for a store that takes no writes, unless `replica.fetch.backoff.ms` is longer.
+const STORE_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// The machine. It holds no bytes of the log.
 #[derive(Debug)]
@@ -314,11 +316,13 @@ impl Partition {
             append: taken.batches,
         };
         (self.next, self.last_epoch) = (taken.next, taken.last_epoch);
-        if !write.is_empty() {
+        let is_ordered = !write.is_empty();
+        if is_ordered {
             self.order(write, actions);
         }
         match taken.fault {
             Some(fault) => self.faulty(fault, now, actions),
+            None if is_ordered => {} // it has recovered once that is stored
             None => self.recovered(actions),
         }
     }
@@ -470,6 +474,7 @@ impl Partition {
                 let detail = format!("the copy ends at {} after an append up to {}", position.log_end, self.next);
                 self.wait(TroubleKind::OutOfOrder, detail, now, actions);
             }
+            State::Fetching => self.recovered(actions),
             _ => {}
         }
     }
@@ -535,6 +540,10 @@ impl Partition {
             TroubleKind::Unauthorized => fetch_backoff
                 .saturating_mul(1 << self.attempts.min(16))
                 .min(fetch_backoff.max(UNAUTHORIZED_BACKOFF_MAX)),
+            // Each try brings bytes over the line, which are thrown away while the disk is full.
+            TroubleKind::Store => {
+                fetch_backoff.saturating_mul(1 << self.attempts.min(16)).min(fetch_backoff.max(STORE_BACKOFF_MAX))
+            }
             _ => fetch_backoff,
         };
         self.attempts = self.attempts.saturating_add(1);

@@ -246,7 +246,7 @@ fn a_corrupt_batch_is_fetched_again() {
     assert_eq!((rig.trouble(), rig.machine.want()), (Some(TroubleKind::Corrupt), Want::Nothing));
     rig.wait(1000);
     assert_eq!(rig.fetches(), Some((12, 5, 3)));
-    rig.on(brought(14, 0, &[(12, 2, 3)]));
+    rig.on(brought(14, 0, &[(12, 2, 3)])).on(Event::Stored(at(0, 14, 3)));
     assert_eq!(rig.last.reports, [Report::Recovered]);
 }
 
@@ -259,6 +259,16 @@ fn a_full_disk_waits_and_goes_on() {
     assert_eq!(rig.machine.want(), Want::Nothing, "another leader mends no disk");
     rig.wait(1000);
     assert_eq!(rig.fetches(), Some((10, 6, 3)));
+    // What is fetched and cannot be written is no recovery, and is not fetched again and again.
+    for millis in [2000, 4000, 8000, 10_000, 10_000] {
+        rig.on(brought(14, 0, &[(10, 2, 3)]));
+        assert!(rig.last.reports.is_empty(), "{:?}", rig.last.reports);
+        rig.on(Event::StoreFailed(at(0, 10, 3), disk_full().into())).wait(millis - 1);
+        assert_eq!(rig.fetches(), None);
+        rig.wait(1);
+    }
+    rig.on(brought(14, 0, &[(10, 2, 3)])).on(Event::Stored(at(0, 12, 3)));
+    assert_eq!(rig.last.reports, [Report::Recovered]);
 }
 
 #[test]
@@ -419,7 +429,7 @@ fn errors_wait_with_their_reason() {
         assert_eq!(rig.machine.want(), Want::Nothing, "{error:?}");
         rig.wait(1);
         assert_eq!(rig.fetches(), Some((10, 5, 3)), "{error:?}");
-        rig.on(brought(10, 0, &[]));
+        rig.on(brought(10, 0, &[])).on(Event::Stored(at(0, 10, 3)));
         assert_eq!(rig.last.reports, [Report::Recovered]);
     }
 }
