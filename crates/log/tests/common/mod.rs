@@ -105,11 +105,18 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// Without epochs if no batch is left: like Kafka, a log remembers the last epoch of what was trimmed, until a restart.
+    /// Without epochs of which no batch is left: like Kafka, a log remembers the last epoch of what was trimmed, until it is
+    /// read anew.
     pub(crate) fn lasting(mut self) -> Self {
-        if self.batches.is_empty() {
-            self.last_epoch = LeaderEpoch::NONE;
-            self.epochs.clear();
+        match self.batches.first() {
+            None => {
+                self.last_epoch = LeaderEpoch::NONE;
+                self.epochs.clear();
+            }
+            Some((first, ..)) => {
+                let has_batches = |(_, end): &(LeaderEpoch, Offset)| end.0 > *first;
+                self.epochs.iter_mut().for_each(|epoch| *epoch = epoch.filter(has_batches));
+            }
         }
         self
     }
