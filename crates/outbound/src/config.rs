@@ -119,6 +119,7 @@ impl OutboundConfig {
             dial_timeout,
             connection.request_timeout,
             policy.clone(),
+            self.source_cluster_id.clone(),
         );
         Shared {
             counts: Arc::new(Counts::new(self.link.as_str())),

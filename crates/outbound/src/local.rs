@@ -25,6 +25,7 @@ pub(crate) struct LocalCluster {
     /// Given when topics may not all leave: then their ids are learnt too.
     policy: Option<Arc<Policy>>,
     brokers: Mutex<BTreeMap<NodeId, HostPort>>,
+    cluster: Mutex<Cluster>,
 }
 
 /// What the local cluster says of itself.
@@ -49,6 +50,32 @@ pub(crate) enum LocalError {
     NoSuchBroker(NodeId),
     #[error("the local cluster has no id: it is older than Kafka 0.10.1")]
     NoClusterId,
+    #[error("the local cluster calls itself {found} now, and was {known}: nobody is led there")]
+    OtherCluster { found: String, known: String },
+}
+
+/// Which cluster this half was made beside, or the bootstrap servers led to first; and the one to which they lead now, if it
+/// is another.
+#[derive(Debug, Default)]
+struct Cluster {
+    known: Option<String>,
+    other: Option<String>,
+}
+
+impl Cluster {
+    /// Takes in where they lead; whether that is where they led first.
+    fn saw(&mut self, found: &str) -> bool {
+        let is_known = self.known.get_or_insert_with(|| found.to_owned()) == found;
+        self.other = (!is_known).then(|| found.to_owned());
+        is_known
+    }
+
+    fn check(&self) -> Result<(), LocalError> {
+        match (&self.known, &self.other) {
+            (Some(known), Some(found)) => Err(LocalError::OtherCluster { found: found.clone(), known: known.clone() }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl LocalError {
@@ -61,7 +88,7 @@ impl LocalError {
     pub(crate) fn obstacle(&self) -> Option<Obstacle> {
         match self {
             Self::Dial { source, .. } => Some(source.obstacle()),
-            Self::Metadata(_) | Self::NoSuchBroker(_) | Self::NoClusterId => None,
+            Self::Metadata(_) | Self::NoSuchBroker(_) | Self::NoClusterId | Self::OtherCluster { .. } => None,
         }
     }
 }
@@ -73,9 +100,11 @@ impl LocalCluster {
         dial_timeout: Duration,
         request_timeout: Duration,
         policy: Option<Arc<Policy>>,
+        cluster_id: Option<String>,
     ) -> Self {
         let brokers = Mutex::default();
-        Self { bootstrap, security, dial_timeout, request_timeout, policy, brokers }
+        let cluster = Mutex::new(Cluster { known: cluster_id, other: None });
+        Self { bootstrap, security, dial_timeout, request_timeout, policy, brokers, cluster }
     }
 
     /// Asks for the cluster's id and brokers. Any bootstrap server will do; the first that answers.
@@ -93,11 +122,6 @@ impl LocalCluster {
         let request = MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(false);
         let asked = client.call(&request, METADATA_VERSION_MAX, Duration::ZERO).await;
         let (_, metadata) = asked.map_err(|e| failed(&e))?;
-        if let Some(policy) = &self.policy {
-            for topic in &metadata.topics {
-                policy.learn(topic.name.as_ref().map_or("", |name| name.as_str()), topic.topic_id);
-            }
-        }
         let brokers: BTreeMap<NodeId, HostPort> = metadata
             .brokers
             .iter()
@@ -109,19 +133,28 @@ impl LocalCluster {
             self.bootstrap.iter().any(|near| near.port == at.port && near.host.eq_ignore_ascii_case(&at.host))
         };
         let nodes = brokers.iter().map(|(id, at)| Node { id: *id, near: is_near(at) }).collect();
-        *self.brokers.lock().unwrap_or_else(PoisonError::into_inner) = brokers;
         let cluster_id = metadata.cluster_id.ok_or(LocalError::NoClusterId)?.to_string();
+        let is_ours = self.cluster.lock().unwrap_or_else(PoisonError::into_inner).saw(&cluster_id);
+        let brokers = if is_ours { brokers } else { BTreeMap::new() };
+        if let Some(policy) = self.policy.as_ref().filter(|_| is_ours) {
+            for topic in &metadata.topics {
+                policy.learn(topic.name.as_ref().map_or("", |name| name.as_str()), topic.topic_id);
+            }
+        }
+        *self.brokers.lock().unwrap_or_else(PoisonError::into_inner) = brokers;
         Ok(Known { cluster_id, nodes })
     }
 
     /// A connection to a broker, logged in; to any for `None`.
     pub(crate) async fn connect(&self, node: Option<NodeId>) -> Result<Stream, LocalError> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner).check()?;
         let Some(node) = node else { return self.dial_any().await };
         let known = || self.brokers.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
         let at = match known() {
             Some(at) => at,
             None => {
                 self.refresh().await?;
+                self.cluster.lock().unwrap_or_else(PoisonError::into_inner).check()?;
                 known().ok_or(LocalError::NoSuchBroker(node))?
             }
         };
@@ -165,7 +198,7 @@ mod tests {
         let source = FakeSource::start(vec![listener]);
         let bootstrap = vec![host_port(source.addresses()[0])];
         let patience = Duration::from_secs(30);
-        let local = LocalCluster::new(bootstrap, ClientSecurity::plaintext(), patience, patience, None);
+        let local = LocalCluster::new(bootstrap, ClientSecurity::plaintext(), patience, patience, None, None);
         let node = local.refresh().await.expect("answers").nodes[0].id;
         let old = host_port(gone.local_addr());
         drop(gone);
@@ -173,5 +206,28 @@ mod tests {
         local.connect(Some(node)).await.expect("looked up again");
         let now = local.brokers.lock().expect("whole").get(&node).cloned();
         assert_eq!(now, Some(host_port(source.addresses()[0])));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_led_into_another_cluster() {
+        let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), ServerSecurity::plaintext());
+        let source = FakeSource::start(vec![listener.await.expect("binds")]);
+        let at = source.addresses()[0];
+        let patience = Duration::from_secs(30);
+        let beside = |cluster: Option<&str>| {
+            let bootstrap = vec![HostPort::new(at.ip().to_string(), at.port())];
+            let cluster = cluster.map(str::to_owned);
+            LocalCluster::new(bootstrap, ClientSecurity::plaintext(), patience, patience, None, cluster)
+        };
+        let strange = beside(Some("another"));
+        let known = strange.refresh().await.expect("answers");
+        for node in [None, Some(known.nodes[0].id)] {
+            let refused = strange.connect(node).await.expect_err("it is another cluster");
+            assert!(matches!(refused, LocalError::OtherCluster { .. }), "{refused}");
+        }
+        let ours = beside(None);
+        ours.refresh().await.expect("answers");
+        ours.refresh().await.expect("is the same");
+        ours.connect(None).await.expect("leads there");
     }
 }
