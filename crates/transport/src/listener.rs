@@ -14,6 +14,7 @@ use crate::sasl::{ServerLogin, Verdict, answer_versions};
 use crate::security::{ServerParts, ServerSecurity, TlsProblem};
 use crate::stream::{self, Socket, Stream};
 use connection::Session;
+use hawser_link::RefusalLog;
 use hawser_wire::RequestFrame;
 use hawser_wire::messages::api_versions_response::ApiVersion;
 use hawser_wire::messages::{ApiKey, ApiVersionsResponse};
@@ -31,6 +32,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
+/// Lines about strangers that a listener logs in a second, for those who cannot log in and for those who speak otherwise;
+/// the counts have all of them.
+const LINES_A_SECOND: u32 = 20;
 /// Connections between accept and login: ten thousand idle ones turn over in about ten rounds.
 pub const ARRIVING_MAX: usize = 1024;
 /// Finished logins that wait for [`Listener::accept`]: the caller only has to spawn a task for each.
@@ -79,6 +83,8 @@ struct Shared {
     api_versions: Arc<ApiVersionsResponse>,
     /// For connections that have logged in.
     places: Arc<Semaphore>,
+    /// Lines about strangers; wrong credentials are of a kind of their own.
+    log: std::sync::Mutex<RefusalLog<bool>>,
     accepted: AtomicU64,
     logged_in: AtomicU64,
     refused: AtomicU64,
@@ -119,6 +125,7 @@ impl Listener {
             security,
             api_versions: Arc::new(api_versions),
             places,
+            log: std::sync::Mutex::new(RefusalLog::of(LINES_A_SECOND)),
             accepted: AtomicU64::new(0),
             logged_in: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -162,6 +169,12 @@ impl Listener {
 }
 
 impl Shared {
+    /// Whether a line about a stranger is to be written, and how many were not since the last.
+    fn to_be_logged(&self, has_credentials: bool) -> Option<u64> {
+        let mut log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        log.admit(has_credentials, Instant::now().into_std())
+    }
+
     fn turn_away(&self, peer: SocketAddr) {
         count(&self.too_many);
         debug!(%peer, "connection closed: max.connections is reached");
@@ -269,10 +282,16 @@ async fn admit(tcp: TcpStream, peer: SocketAddr, shared: &Shared) -> Option<Serv
     count(&shared.refused);
     match refusal.reason {
         Reason::Silent => debug!(%peer, "connection closed by its client before the login"),
-        Reason::Named(reason) => info!(%peer, reason, "connection refused"),
+        Reason::Named(reason) => {
+            if let Some(suppressed) = shared.to_be_logged(false) {
+                info!(%peer, reason, suppressed, "connection refused");
+            }
+        }
         Reason::Credentials(reason) => {
             count(&shared.wrong_credentials);
-            info!(%peer, reason, "login refused");
+            if let Some(suppressed) = shared.to_be_logged(true) {
+                info!(%peer, reason, suppressed, "login refused");
+            }
         }
     }
     if let Some(socket) = refusal.socket {
