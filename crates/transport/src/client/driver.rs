@@ -142,9 +142,11 @@ impl Driver {
             }
         }
         loop {
+            // Then the queue is not asked, and has not promised to wake us.
+            let was_full = self.unsent.len() >= WRITE_SLICES;
             let took = self.take_calls(cx)?;
             let wrote = self.write(cx).map_err(|e| closed_by(e.into()))?;
-            if !took || !wrote {
+            if !(took || was_full) || !wrote {
                 break;
             }
         }
