@@ -37,7 +37,8 @@ impl Jaas {
             Some(Token::Word(flag, false))
                 if ["required", "requisite", "sufficient", "optional"]
                     .contains(&flag.to_ascii_lowercase().as_str()) => {}
-            _ => return Err(format!("'required' is missing after {}; expected {}", *module, example())),
+            // Whatever stands before it may be a password without its module.
+            _ => return Err(format!("'required' is missing after the module's class name; expected {}", example())),
         }
         let mut options = BTreeMap::new();
         loop {
