@@ -44,6 +44,11 @@ impl Error {
         Self::new(StatusCode::UNAUTHORIZED, 40101, "Authentication failed.")
     }
 
+    /// A web page of another site has a browser send it.
+    pub(super) fn other_site() -> Self {
+        Self::new(StatusCode::FORBIDDEN, 40301, "Requests of web pages from another site are not taken.")
+    }
+
     /// There is no such path, cluster, link or setting.
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, 404, message)
