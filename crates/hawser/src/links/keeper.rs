@@ -2,6 +2,7 @@
 //! tried again until it is, as a restart without it could lose records; meanwhile the link shows it, replication goes on,
 //! and its coordinator waits once [`MirrorEvent`]s fill their queue.
 
+use super::is_replicated;
 use crate::lock::lock;
 use crate::persist::persist;
 use crate::service::now_ms;
@@ -94,7 +95,12 @@ pub(super) fn apply(state: &State, link: &str, event: &MirrorEvent) -> Result<()
         }
         MirrorEvent::PartitionsGrew { topic, from, to } => {
             tracing::info!(%topic, from, to, "the source has more partitions");
-            change(topic, &|record, _| record.partitions = (*to).max(record.partitions))
+            change(topic, &|record, mirror| {
+                // What was stopped at its ends meanwhile, or mirrors something else by now, has no part in that.
+                if mirror.link == link && is_replicated(mirror) {
+                    record.partitions = (*to).max(record.partitions);
+                }
+            })
         }
         // A copy that has begun knows where by itself; a partition that comes later begins at its beginning.
         MirrorEvent::Started { topic } => change(topic, &|_, mirror| {
