@@ -1,4 +1,5 @@
 use super::*;
+use hawser_state::{MirrorStatus, MirrorStop};
 use std::collections::VecDeque;
 
 fn event(topic: &str) -> MirrorEvent {
@@ -39,4 +40,24 @@ async fn what_cannot_be_written_is_shown_and_tried_again_until_it_is() {
     drop(events);
     keeper.ended().await;
     assert_eq!(kept.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn a_mirror_that_was_stopped_grows_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(&folder.path().join("state")).unwrap();
+    let of = |link: &str| MirrorRecord::new(link, "t", uuid::Uuid::from_u128(2), 0);
+    let grows = |mirror: MirrorRecord| {
+        let id = uuid::Uuid::from_u128(1);
+        let topic =
+            TopicRecord { name: "t".into(), id, partitions: 1, configs: Default::default(), mirror: Some(mirror) };
+        state.put_topic(topic).unwrap();
+        apply(&state, "dr", &MirrorEvent::PartitionsGrew { topic: "t".into(), from: 1, to: 3 }).unwrap();
+        state.topic("t").unwrap().partitions == 3
+    };
+    assert!(grows(of("dr")));
+    assert!(!grows(of("another")), "made anew meanwhile");
+    assert!(!grows(MirrorRecord { stopped_at: vec![7], ..of("dr") }));
+    assert!(!grows(MirrorRecord { stop: Some(MirrorStop::Failover), ..of("dr") }));
+    assert!(!grows(MirrorRecord { status: MirrorStatus::Stopped, ..of("dr") }));
 }

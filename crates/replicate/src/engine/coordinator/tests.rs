@@ -1,11 +1,11 @@
-//! What tests from outside cannot reach: a panic in the middle of starting over.
+//! What tests from outside cannot reach: a panic in the middle of starting over, news that overtake a partition.
 
 use super::*;
 use crate::config::MirrorSpec;
 use crate::engine::Call;
 use hawser_store::{MirrorPartition, Position, StoreError, TopicSpec};
 use hawser_transport::{LeaseError, Target};
-use hawser_wire::{Batch, LeaderEpoch, Offset};
+use hawser_wire::{Batch, LeaderEpoch, NodeId, Offset};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Nothing is ever opened in it.
@@ -119,4 +119,24 @@ async fn a_panic_while_it_starts_over_costs_no_mirror() {
     assert!(calls.send(Call::Stop(done)).await.is_ok(), "it runs");
     stopped.await.expect("it says that it has stopped");
     supervised.await.expect("no panic comes through");
+}
+
+#[tokio::test]
+async fn a_partition_that_comes_back_goes_to_who_leads_it_by_now() {
+    let (events, _taken) = mpsc::channel(8);
+    let (config, throttle) = (ReplicateConfig::with_defaults("dr"), Arc::new(Throttle::new(None, now())));
+    let connector = Arc::new(Wired(AtomicU32::new(1)));
+    let board = Arc::new(Board::new());
+    let (mut coordinator, _heard) = Coordinator::new(config, Arc::new(Nowhere), connector, board, throttle, events);
+    let topic = TopicSpec { name: "t".into(), id: hawser_wire::Uuid::from_u128(1), configs: BTreeMap::new() };
+    coordinator.add(MirrorSpec { partitions: 1, ..MirrorSpec::new(topic) }).await;
+    let id = TopicPartition::new("t", 0);
+    let mut held = coordinator.parked.remove(&id).expect("nobody leads it yet");
+    let leader = |node, epoch| Leader { node: NodeId(node), epoch: LeaderEpoch(epoch) };
+    // Its fetcher let go of it for broker 2; broker 3 has taken over before that was heard.
+    held.machine.on(Event::Leader(leader(2, 6)), now());
+    coordinator.placed.insert(id.clone(), (NodeId(1), 0));
+    coordinator.leaders.insert(id.clone(), leader(3, 7));
+    coordinator.hear(Notice::Returned(held)).await;
+    assert_eq!(coordinator.placed.get(&id).map(|(node, _)| *node), Some(NodeId(3)));
 }
