@@ -119,13 +119,12 @@ impl OutboundConfig {
             dial_timeout,
             connection.request_timeout,
             policy.clone(),
-            self.source_cluster_id.clone(),
+            self.source_cluster_id,
         );
         Shared {
             counts: Arc::new(Counts::new(self.link.as_str())),
             member: MemberId(self.member),
             epoch: self.epoch,
-            source_cluster_id: self.source_cluster_id,
             destination_cluster_id: self.destination_cluster_id,
             remote: self.remote,
             remote_bootstrap: self.remote_bootstrap,

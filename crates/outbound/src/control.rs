@@ -109,13 +109,7 @@ pub(crate) async fn run(
 async fn learn_local(shared: &Shared, status: &watch::Sender<OutboundStatus>) -> Known {
     loop {
         let lost = match shared.local.refresh().await {
-            Ok(known) => match shared.source_cluster_id.as_ref().filter(|pinned| **pinned != known.cluster_id) {
-                None => return known,
-                Some(pinned) => LocalLost::from(format!(
-                    "the local cluster calls itself {}, but this half was made beside {pinned}",
-                    known.cluster_id
-                )),
-            },
+            Ok(known) => return known,
             Err(error) => LocalLost::from(&error),
         };
         if status.borrow().reason.as_deref() != Some(&lost.why) {
@@ -162,7 +156,11 @@ impl Half {
                     Some(Report::Unreached(obstacle)) => self.obstacle = Some(obstacle),
                     Some(Report::Known(known)) => self.known(known),
                     Some(Report::LocalLost(lost)) => {
+                        let is_another = lost.is_another;
                         self.local_lost = Some(lost);
+                        if is_another {
+                            self.feed(SourceEvent::Nodes(Vec::new()));
+                        }
                         self.publish();
                     }
                     None => break,
@@ -180,15 +178,8 @@ impl Half {
     }
 
     fn known(&mut self, known: Known) {
-        if known.cluster_id == self.source_cluster_id {
-            self.local_lost = None;
-            self.feed(SourceEvent::Nodes(known.nodes));
-        } else {
-            let reason = format!("the local cluster now calls itself {}", known.cluster_id);
-            tracing::error!(link = %self.shared.link, reason, "local cluster changed: its brokers are not announced");
-            self.local_lost = Some(reason.into());
-            self.feed(SourceEvent::Nodes(Vec::new()));
-        }
+        self.local_lost = None;
+        self.feed(SourceEvent::Nodes(known.nodes));
     }
 
     fn feed(&mut self, event: SourceEvent) {
@@ -294,7 +285,7 @@ impl Half {
                     Ok(known) => Report::Known(known),
                     Err(error) => {
                         if !is_lost {
-                            tracing::warn!(link = %shared.link, %error, "local cluster not reachable");
+                            tracing::warn!(link = %shared.link, %error, "local cluster cannot be lent");
                         }
                         Report::LocalLost(LocalLost::from(&error))
                     }

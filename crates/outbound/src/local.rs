@@ -7,7 +7,7 @@ use hawser_transport::{ClientOptions, ClientSecurity, DialError, HostPort, Kafka
 use hawser_wire::NodeId;
 use hawser_wire::messages::MetadataRequest;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Highest Metadata version that is asked: later ones add nothing that is used here.
@@ -24,8 +24,7 @@ pub(crate) struct LocalCluster {
     request_timeout: Duration,
     /// Given when topics may not all leave: then their ids are learnt too.
     policy: Option<Arc<Policy>>,
-    brokers: Mutex<BTreeMap<NodeId, HostPort>>,
-    cluster: Mutex<Cluster>,
+    seen: Mutex<Seen>,
 }
 
 /// What the local cluster says of itself.
@@ -50,32 +49,18 @@ pub(crate) enum LocalError {
     NoSuchBroker(NodeId),
     #[error("the local cluster has no id: it is older than Kafka 0.10.1")]
     NoClusterId,
-    #[error("the local cluster calls itself {found} now, and was {known}: nobody is led there")]
+    #[error("the local cluster calls itself {found}, but this half was made beside {known}: nobody is led there")]
     OtherCluster { found: String, known: String },
 }
 
-/// Which cluster this half was made beside, or the bootstrap servers led to first; and the one to which they lead now, if it
-/// is another.
-#[derive(Debug, Default)]
-struct Cluster {
-    known: Option<String>,
-    other: Option<String>,
-}
-
-impl Cluster {
-    /// Takes in where they lead; whether that is where they led first.
-    fn saw(&mut self, found: &str) -> bool {
-        let is_known = self.known.get_or_insert_with(|| found.to_owned()) == found;
-        self.other = (!is_known).then(|| found.to_owned());
-        is_known
-    }
-
-    fn check(&self) -> Result<(), LocalError> {
-        match (&self.known, &self.other) {
-            (Some(known), Some(found)) => Err(LocalError::OtherCluster { found: found.clone(), known: known.clone() }),
-            _ => Ok(()),
-        }
-    }
+/// What was learnt of the cluster.
+#[derive(Debug)]
+struct Seen {
+    /// That which this half was made beside, or the bootstrap servers led to first.
+    cluster_id: Option<String>,
+    /// Whether they lead to another now, none of whose brokers is known then.
+    is_another: bool,
+    brokers: BTreeMap<NodeId, HostPort>,
 }
 
 impl LocalError {
@@ -102,12 +87,14 @@ impl LocalCluster {
         policy: Option<Arc<Policy>>,
         cluster_id: Option<String>,
     ) -> Self {
-        let brokers = Mutex::default();
-        let cluster = Mutex::new(Cluster { known: cluster_id, other: None });
-        Self { bootstrap, security, dial_timeout, request_timeout, policy, brokers, cluster }
+        let seen = Mutex::new(Seen { cluster_id, is_another: false, brokers: BTreeMap::new() });
+        Self { bootstrap, security, dial_timeout, request_timeout, policy, seen }
     }
 
     /// Asks for the cluster's id and brokers. Any bootstrap server will do; the first that answers.
+    ///
+    /// # Errors
+    /// `OtherCluster` when that is not the cluster that this half was made beside; nobody is led there until it is again.
     pub(crate) async fn refresh(&self) -> Result<Known, LocalError> {
         let options = ClientOptions {
             client_id: "hawser-source".to_owned(),
@@ -134,27 +121,37 @@ impl LocalCluster {
         };
         let nodes = brokers.iter().map(|(id, at)| Node { id: *id, near: is_near(at) }).collect();
         let cluster_id = metadata.cluster_id.ok_or(LocalError::NoClusterId)?.to_string();
-        let is_ours = self.cluster.lock().unwrap_or_else(PoisonError::into_inner).saw(&cluster_id);
-        let brokers = if is_ours { brokers } else { BTreeMap::new() };
-        if let Some(policy) = self.policy.as_ref().filter(|_| is_ours) {
+        {
+            let mut seen = self.seen();
+            let known = seen.cluster_id.get_or_insert_with(|| cluster_id.clone()).clone();
+            seen.is_another = known != cluster_id;
+            if seen.is_another {
+                seen.brokers.clear();
+                return Err(LocalError::OtherCluster { found: cluster_id, known });
+            }
+            seen.brokers = brokers;
+        }
+        if let Some(policy) = &self.policy {
             for topic in &metadata.topics {
                 policy.learn(topic.name.as_ref().map_or("", |name| name.as_str()), topic.topic_id);
             }
         }
-        *self.brokers.lock().unwrap_or_else(PoisonError::into_inner) = brokers;
         Ok(Known { cluster_id, nodes })
     }
 
     /// A connection to a broker, logged in; to any for `None`.
     pub(crate) async fn connect(&self, node: Option<NodeId>) -> Result<Stream, LocalError> {
-        self.cluster.lock().unwrap_or_else(PoisonError::into_inner).check()?;
-        let Some(node) = node else { return self.dial_any().await };
-        let known = || self.brokers.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        let Some(node) = node else {
+            if self.seen().is_another {
+                self.refresh().await?;
+            }
+            return self.dial_any().await;
+        };
+        let known = || self.seen().brokers.get(&node).cloned();
         let at = match known() {
             Some(at) => at,
             None => {
                 self.refresh().await?;
-                self.cluster.lock().unwrap_or_else(PoisonError::into_inner).check()?;
                 known().ok_or(LocalError::NoSuchBroker(node))?
             }
         };
@@ -170,6 +167,10 @@ impl LocalCluster {
         let Some(at) = known().filter(|moved| *moved != at) else { return Err(failed) };
         let dialled = self.security.dial(&at, self.dial_timeout).await;
         dialled.map_err(|source| LocalError::Dial { at, source })
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn dial_any(&self) -> Result<Stream, LocalError> {
@@ -202,9 +203,9 @@ mod tests {
         let node = local.refresh().await.expect("answers").nodes[0].id;
         let old = host_port(gone.local_addr());
         drop(gone);
-        local.brokers.lock().expect("whole").insert(node, old);
+        local.seen().brokers.insert(node, old);
         local.connect(Some(node)).await.expect("looked up again");
-        let now = local.brokers.lock().expect("whole").get(&node).cloned();
+        let now = local.seen().brokers.get(&node).cloned();
         assert_eq!(now, Some(host_port(source.addresses()[0])));
     }
 
@@ -219,15 +220,18 @@ mod tests {
             let cluster = cluster.map(str::to_owned);
             LocalCluster::new(bootstrap, ClientSecurity::plaintext(), patience, patience, None, cluster)
         };
-        let strange = beside(Some("another"));
-        let known = strange.refresh().await.expect("answers");
-        for node in [None, Some(known.nodes[0].id)] {
-            let refused = strange.connect(node).await.expect_err("it is another cluster");
-            assert!(matches!(refused, LocalError::OtherCluster { .. }), "{refused}");
-        }
         let ours = beside(None);
-        ours.refresh().await.expect("answers");
+        let known = ours.refresh().await.expect("answers");
         ours.refresh().await.expect("is the same");
         ours.connect(None).await.expect("leads there");
+        let strange = beside(Some("another"));
+        let is_refused = |error: LocalError| assert!(matches!(error, LocalError::OtherCluster { .. }), "{error}");
+        is_refused(strange.refresh().await.expect_err("it is another cluster"));
+        for node in [None, Some(known.nodes[0].id)] {
+            is_refused(strange.connect(node).await.expect_err("it is another cluster"));
+        }
+        // The bootstrap servers lead where they should again.
+        strange.seen().cluster_id = Some(known.cluster_id);
+        strange.connect(None).await.expect("leads there");
     }
 }

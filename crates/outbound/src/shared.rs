@@ -16,7 +16,6 @@ pub(crate) struct Shared {
     pub(crate) link: LinkName,
     pub(crate) member: MemberId,
     pub(crate) epoch: i64,
-    pub(crate) source_cluster_id: Option<String>,
     pub(crate) destination_cluster_id: Option<String>,
     pub(crate) remote: ClientSecurity,
     pub(crate) remote_bootstrap: Vec<HostPort>,

@@ -56,6 +56,8 @@ pub(crate) struct LocalLost {
     pub(crate) why: String,
     /// Of the dial that failed, if one did.
     pub(crate) obstacle: Option<Obstacle>,
+    /// Another cluster answers: none of the brokers that were announced is to be had.
+    pub(crate) is_another: bool,
 }
 
 /// States of a source half.
@@ -94,13 +96,8 @@ impl Default for OutboundStatus {
 
 impl From<&LocalError> for LocalLost {
     fn from(error: &LocalError) -> Self {
-        Self { why: error.to_string(), obstacle: error.obstacle() }
-    }
-}
-
-impl From<String> for LocalLost {
-    fn from(why: String) -> Self {
-        Self { why, obstacle: None }
+        let is_another = matches!(error, LocalError::OtherCluster { .. });
+        Self { why: error.to_string(), obstacle: error.obstacle(), is_another }
     }
 }
 
