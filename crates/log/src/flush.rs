@@ -129,8 +129,7 @@ impl PartitionLog {
     /// caller holds `writing`.
     fn distrust(&self) {
         let (flushed, log_end, segments) = {
-            let mut state = self.lock();
-            state.losses += 1;
+            let state = self.lock();
             (state.flushed, state.log_end, state.segments.clone())
         };
         for segment in &segments {
@@ -142,6 +141,12 @@ impl PartitionLog {
         {
             tracing::error!(id = %self.id, %error, "find the flushed offset");
         }
+        self.note_loss();
+    }
+
+    /// Tells writers that the log end went back. The caller has taken it back, and holds `writing`.
+    fn note_loss(&self) {
+        self.lock().losses += 1;
         self.directory.losses.fetch_add(1, Ordering::Release);
     }
 
@@ -163,9 +168,8 @@ impl PartitionLog {
             }
         };
         if flushed < log_end {
-            self.lock().losses += 1;
             self.cut_state(flushed).map_err(|source| self.io("resume", source))?;
-            self.directory.losses.fetch_add(1, Ordering::Release);
+            self.note_loss();
         }
         self.settle(true).map_err(|source| self.io("resume", source))?;
         let mut state = self.lock();

@@ -113,6 +113,9 @@ pub enum Error {
     /// Another process has the data directory.
     #[error("log directory {0} is in use by another process")]
     Locked(String),
+    /// A failed fsync took the log end back since the caller looked: see [`PartitionLog::losses`].
+    #[error("{0} lost what was not flushed: ask for its position")]
+    Lost(TopicPartition),
     /// The partition is an ordinary one: only its leader appends.
     #[error("{0} is an ordinary partition and takes no mirror's batches")]
     Led(TopicPartition),

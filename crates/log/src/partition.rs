@@ -131,7 +131,8 @@ impl PartitionLog {
         self.lock().status.clone()
     }
 
-    /// How often a failed fsync took the log end back. Whoever appends and finds it changed must look where the log ends.
+    /// How often a failed fsync took the log end back. It changes after the log end does: whoever reads it first, and then
+    /// the [watermarks](Self::watermarks), has the end that belongs to it or a later one.
     pub fn losses(&self) -> u64 {
         self.lock().losses
     }
@@ -190,6 +191,22 @@ impl PartitionLog {
     pub fn append(&self, batches: &[Batch]) -> Result<Watermarks, Error> {
         let _writing = lock(&self.writing);
         self.lock().refuse_if_led(&self.id)?;
+        self.append_in_turn(batches, false)
+    }
+
+    /// As [`append`](Self::append), as long as [`losses`](Self::losses) is still `losses_seen`. A log that ends lower than its
+    /// writer knows would take what follows for a gap of compaction.
+    ///
+    /// # Errors
+    /// `Lost`; those of `append`. Nothing is appended then.
+    pub fn append_unless_lost(&self, batches: &[Batch], losses_seen: u64) -> Result<Watermarks, Error> {
+        let _writing = lock(&self.writing); // whoever takes the end back holds it
+        let state = self.lock();
+        state.refuse_if_led(&self.id)?;
+        if state.losses != losses_seen {
+            return Err(Error::Lost(self.id.clone()));
+        }
+        drop(state);
         self.append_in_turn(batches, false)
     }
 

@@ -214,7 +214,8 @@ fn after_a_failed_fsync_nothing_unflushed_is_trusted() {
         assert!(matches!(log.append(lost), Err(Error::Offline(_))));
         faults.on.store(false, Ordering::Relaxed);
         assert_eq!(log.resume().expect("the disk works again").log_end, promised);
-        log.append(lost).expect("appends again");
+        assert!(matches!(log.append_unless_lost(lost, 0), Err(Error::Lost(_))), "by one who has not looked");
+        log.append_unless_lost(lost, log.losses()).expect("appends again");
         log.flush().expect("flushes");
         assert_eq!(answers(&log), answers_to(&zoo));
         logs.close().expect("closes");

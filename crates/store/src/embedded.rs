@@ -163,20 +163,13 @@ impl MirrorPartition for EmbeddedPartition {
     async fn append(&mut self, batches: &[Batch]) -> Result<Position, StoreError> {
         self.refuse_if_fenced()?;
         let losses_seen = self.losses_seen.load(Ordering::Acquire);
-        if losses_seen != self.log.losses() {
-            return Err(lost("append to", &self.log).into());
-        }
         let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
         if bytes >= LONG_APPEND_BYTES || self.log.rolls_at(batches) {
             // Refcounts of the batches' bytes.
             let batches = batches.to_vec();
-            let append = move |log: &PartitionLog| match log.losses() {
-                losses if losses == losses_seen => log.append(&batches),
-                _ => Err(lost("append to", log)),
-            };
-            return self.on_disk(append).await;
+            return self.on_disk(move |log| log.append_unless_lost(&batches, losses_seen)).await;
         }
-        self.outcome(self.log.append(batches).map_err(StoreError::from)).await
+        self.outcome(self.log.append_unless_lost(batches, losses_seen).map_err(StoreError::from)).await
     }
 
     fn observe_high_watermark(&mut self, high_watermark: Offset) {
@@ -193,7 +186,7 @@ impl MirrorPartition for EmbeddedPartition {
         let losses_seen = self.losses_seen.load(Ordering::Acquire);
         self.on_disk(move |log| match log.advance_log_start(offset) {
             // It was not above the end that the caller knows.
-            Err(Error::OutOfRange { .. }) if log.losses() != losses_seen => Err(lost("raise the log start of", log)),
+            Err(Error::OutOfRange { .. }) if log.losses() != losses_seen => Err(Error::Lost(log.id().clone())),
             outcome => outcome,
         })
         .await
@@ -239,15 +232,13 @@ impl From<Error> for StoreError {
             Error::Offline(reason) => {
                 Self::Io { what: "partition is offline".into(), source: io::Error::other(reason) }
             }
+            Error::Lost(_) => {
+                Self::Io { what: "the copy is shorter than it was".into(), source: io::Error::other(error) }
+            }
             Error::Closing => Self::Io { what: "partition takes no appends".into(), source: io::Error::other(error) },
             other => Self::Refused(other.to_string()),
         }
     }
-}
-
-fn lost(what: &str, log: &PartitionLog) -> Error {
-    let source = io::Error::other("what was not flushed is lost: ask for the position");
-    Error::Io { what: format!("{what} {}", log.id()), source }
 }
 
 fn position(at: Watermarks) -> Position {
@@ -339,8 +330,9 @@ mod tests {
 
         let blind = writer.append(&[batch(20, 10, 1)]).await.expect_err("would leave a hole");
         assert!(blind.is_retriable(), "{blind}");
+        let still = writer.append(&[batch(20, 10, 1)]).await.expect_err("it has not looked");
+        assert!(still.to_string().contains("ask for its position"), "{still}");
         assert_eq!((writer.position().log_end, store.losses()), (Offset(10), 1));
-        writer.flush().await.expect_err("offline: this attempt brings it back");
         writer.append(&[batch(10, 10, 1), batch(20, 10, 1)]).await.expect("appends");
         assert_eq!(writer.flush().await.expect("flushes").flushed, Offset(30));
     }
