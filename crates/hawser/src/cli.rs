@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
-const EXIT_CODES: &str = "Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 verify found a difference.\n\
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 verify found a difference · \
+4 verify found none, but a mirror ends before its source.\n\
 Standard output is data, standard error is talk.";
 
 /// Else these two, which every command has, stand among its own.
@@ -48,6 +49,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Mirror(Mirror),
     /// Compare mirrors with their sources, batch by batch, while both run
+    ///
+    /// Each mirror must hold, unchanged, all that its source held when the comparison began. One that is catching up is waited
+    /// for; one that is paused or FAILED is compared as far as it goes, and so is one that was promoted or failed over.
     #[command(after_help = EXIT_CODES)]
     Verify(Verify),
     /// Show the whole thing on this machine: a stock Kafka, two daemons, a link and a mirror
@@ -116,9 +120,12 @@ pub(crate) struct Verify {
     /// Only this mirror topic; may be repeated
     #[arg(long, value_name = "TOPIC")]
     pub(crate) topic: Vec<String>,
-    /// Go on with what arrives, until Ctrl-C
+    /// Go on with what arrives, until Ctrl-C; no mirror is called behind then
     #[arg(long)]
     pub(crate) follow: bool,
+    /// How long mirrors that end before their sources may stand still before they are called behind
+    #[arg(long, value_name = "MS", default_value_t = 30_000, conflicts_with = "follow")]
+    pub(crate) timeout_ms: u64,
     #[command(flatten)]
     pub(crate) connect: Connect,
 }

@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     Usage,
     /// 3
     Different,
+    /// 4
+    Behind,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -36,6 +38,7 @@ impl From<Exit> for std::process::ExitCode {
             Exit::Failed => 1.into(),
             Exit::Usage => 2.into(),
             Exit::Different => 3.into(),
+            Exit::Behind => 4.into(),
         }
     }
 }

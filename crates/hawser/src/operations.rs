@@ -104,6 +104,9 @@ pub(crate) enum Operation {
         /// Go on comparing what arrives, until stopped.
         #[serde(default)]
         follow: bool,
+        /// How long mirrors that end before their sources may stand still before they are called behind; 30 s by default.
+        #[serde(default)]
+        timeout_ms: Option<u64>,
     },
     /// How far a comparison is.
     VerifyStatus { verification: u64 },
@@ -373,6 +376,29 @@ pub(crate) struct VerifyView {
     pub(crate) not_comparable: Vec<String>,
     /// Why partitions could not be compared to the end.
     pub(crate) errors: Vec<String>,
+    /// Partitions that lack what their source held when the comparison began.
+    #[serde(default)]
+    pub(crate) partitions_behind: u64,
+    /// How much, in all of them.
+    #[serde(default)]
+    pub(crate) records_behind: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) behind: Vec<BehindView>,
+}
+
+/// A partition that lacks its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BehindView {
+    pub(crate) mirror_topic_name: String,
+    pub(crate) partition: i32,
+    pub(crate) log_end_offset: i64,
+    /// The source's high watermark when the comparison began.
+    pub(crate) source_end_offset: i64,
+    /// Records (offsets) between the two.
+    pub(crate) records_behind: u64,
+    /// Why it was not waited for any longer.
+    pub(crate) reason: String,
 }
 
 /// Why an operation was not done.

@@ -2,7 +2,7 @@
 
 use crate::cli::Output;
 use crate::operations::{
-    AlteredMirror, LinkConfigView, LinkView, MirrorView, RefusalCode, TaskView, VerifyView, WaitView,
+    AlteredMirror, BehindView, LinkConfigView, LinkView, MirrorView, RefusalCode, TaskView, VerifyView, WaitView,
 };
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -299,17 +299,35 @@ pub(crate) fn verification(view: &VerifyView) -> String {
         view.offsets_compared,
         view.partitions_done,
         view.partitions,
-        match (view.differences, view.errors.is_empty()) {
-            (0, true) => "every byte is equal".to_owned(),
-            (0, false) => "no difference so far, but not everything was compared to the end".to_owned(),
-            (1, _) => "1 difference".to_owned(),
-            (n, _) => format!("{n} differences"),
+        match (view.differences, view.partitions_behind) {
+            (0, _) if !view.errors.is_empty() || !view.finished => {
+                "no difference so far, but not everything was compared to the end".to_owned()
+            }
+            (0, 0) => "in sync, every byte is equal".to_owned(),
+            (0, n) =>
+                format!("{} missing at the end of {}", count(view.records_behind, "record"), count(n, "partition")),
+            (n, _) => count(n, "difference"),
         }
     )];
     lines.extend(view.first_difference.iter().map(|d| format!("First difference: {d}")));
     lines.extend(view.not_comparable.iter().map(|note| format!("Not compared: {note}")));
+    lines.extend(view.behind.iter().map(behind));
     lines.extend(view.errors.iter().map(|error| format!("Failed: {error}")));
     lines.join("\n")
+}
+
+fn behind(at: &BehindView) -> String {
+    let BehindView { mirror_topic_name, partition, log_end_offset, source_end_offset, records_behind, reason } = at;
+    let records = count(*records_behind, "record");
+    format!(
+        "Behind: {mirror_topic_name}-{partition} ends at offset {log_end_offset}, its source at {source_end_offset}: \
+         {records} missing, {reason}"
+    )
+}
+
+/// `1 record`, `2 records`.
+fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// One line of progress of `verify`.

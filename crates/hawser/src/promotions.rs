@@ -10,11 +10,12 @@
 
 mod ask;
 
+pub(crate) use ask::Source;
+
 use crate::links::{Links, is_replicated};
 use crate::lock::lock;
 use crate::persist::persist;
 use crate::service::{Service, now_ms};
-use ask::Source;
 use hawser_broker::ProducerIds;
 use hawser_link::mirror::{LinkSeen, MirrorFact};
 use hawser_link::promotion::{Condition, Copy, Told, Verdict, Wait, judge};

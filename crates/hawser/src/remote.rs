@@ -130,8 +130,19 @@ pub(crate) async fn fetch(
 /// # Errors
 /// See [`SourceError`].
 pub(crate) async fn earliest(client: &KafkaClient, topic: &str, partition: i32) -> Result<Offset, SourceError> {
-    let id = TopicPartition::new(topic, partition);
-    let told = offsets(client, std::slice::from_ref(&id), EARLIEST).await?.remove(&id);
+    offset(client, TopicPartition::new(topic, partition), EARLIEST).await
+}
+
+/// The source's high watermark of one partition.
+///
+/// # Errors
+/// See [`SourceError`].
+pub(crate) async fn latest(client: &KafkaClient, topic: &str, partition: i32) -> Result<Offset, SourceError> {
+    offset(client, TopicPartition::new(topic, partition), LATEST).await
+}
+
+async fn offset(client: &KafkaClient, id: TopicPartition, timestamp: i64) -> Result<Offset, SourceError> {
+    let told = offsets(client, std::slice::from_ref(&id), timestamp).await?.remove(&id);
     told.ok_or(SourceError::Incomplete { api: "ListOffsets" })?
 }
 

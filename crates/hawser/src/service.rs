@@ -211,7 +211,9 @@ impl Service {
             }
             Operation::MirrorList { link, partitions } => self.mirror_list(link.as_deref(), partitions),
             Operation::MirrorDescribe { mirror_topic, link } => self.mirror_describe(&mirror_topic, link.as_deref()),
-            Operation::VerifyStart { link, topics, follow } => self.verify_start(&link, &topics, follow),
+            Operation::VerifyStart { link, topics, follow, timeout_ms } => {
+                self.verify_start(&link, &topics, follow, timeout_ms)
+            }
             Operation::VerifyStatus { verification } => self.verifications.status(verification).map(Outcome::Verify),
             Operation::VerifyStop { verification } => {
                 self.verifications.stop(verification).map(|()| Outcome::VerifyStopped)

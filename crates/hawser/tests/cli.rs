@@ -40,7 +40,9 @@ fn help_is_data_and_names_the_exit_codes() {
     let output = hawser(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = text(&output.stdout);
-    for word in ["serve", "link", "mirror", "verify", "quickstart", "3 verify found a difference"] {
+    for word in
+        ["serve", "link", "mirror", "verify", "quickstart", "3 verify found a difference", "4 verify found none"]
+    {
         assert!(help.contains(word), "{word}: {help}");
     }
 }

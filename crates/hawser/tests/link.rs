@@ -178,6 +178,79 @@ fn story(source: &FakeSource, at: &str) {
     on_prem.stop().unwrap();
 }
 
+/// What is not there any more cannot differ: a tail that a mirror lost is missed, whoever keeps it from coming back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_lost_its_tail_is_behind_until_it_has_it_again() {
+    let source = FakeSource::local().await;
+    let at = source.addresses()[0].to_string();
+    source.create("orders", 2);
+    for partition in 0..2 {
+        source.append("orders", partition, batches(0, Codec::None));
+        source.append("orders", partition, batches(50, Codec::Lz4));
+    }
+    tokio::task::spawn_blocking(move || lost_tail(&source, &at)).await.unwrap();
+}
+
+fn lost_tail(source: &FakeSource, at: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut cloud, mut on_prem, to_cloud) = sites(folder.path(), at);
+    cloud.run(&DESTINATION_HALF).unwrap();
+    on_prem.run(&["link", "create", "l", "--config", &to_cloud]).unwrap();
+    cloud.run(&["mirror", "create", "orders", "--link", "l"]).unwrap();
+    caught_up(&cloud, "orders", 200);
+    let verify = ["verify", "--link", "l"];
+    let said = cloud.run(&verify).unwrap();
+    assert!(said.contains("in 2 of 2 partitions: in sync, every byte is equal."), "{said}");
+    let pause = |cloud: &Daemon, paused: &str| {
+        let setting = format!("cluster.link.paused={paused}");
+        cloud.run(&["link", "configuration", "update", "l", "--config", &setting]).unwrap();
+    };
+    pause(&cloud, "true");
+
+    cloud.stop().unwrap();
+    let segment = cloud.data_dir().join("orders-1/00000000000000000000.log");
+    let kept = batches(0, Codec::None).len() as u64;
+    std::fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(kept).unwrap();
+    cloud.start().unwrap();
+    until("the source half is back", || {
+        let link = json(&cloud, &["link", "describe", "l"]);
+        if link["connections"].as_u64().is_some_and(|count| count > 0) { Ok(()) } else { Err(link.to_string()) }
+    });
+    let behind = |ends: i64, of: i64, status: &str| {
+        let said = cloud.command(&verify).unwrap();
+        let line = format!(
+            "Behind: orders-1 ends at offset {ends}, its source at {of}: {} records missing, the mirror is {status}\n",
+            of - ends
+        );
+        assert!(said.code == 4 && said.stdout.ends_with(&line), "{line} {said:?}");
+    };
+    behind(50, 100, "LINK_PAUSED");
+
+    // It comes again by itself; who asks waits for it.
+    pause(&cloud, "false");
+    let said = cloud.run(&verify).unwrap();
+    assert!(said.contains("Compared 4 batches") && said.contains("in sync"), "{said}");
+
+    cloud.run(&["mirror", "pause", "orders", "--link", "l"]).unwrap();
+    source.append("orders", 1, batches(100, Codec::Zstd));
+    behind(100, 150, "PAUSED");
+    cloud.run(&["mirror", "resume", "orders", "--link", "l"]).unwrap();
+    let said = json(&cloud, &verify);
+    assert_eq!((said["batches"].as_u64(), said["partitions_behind"].as_u64()), (Some(5), Some(0)), "{said}");
+
+    // What is written after a failover is no difference.
+    cloud.run(&["mirror", "failover", "orders", "--link", "l"]).unwrap();
+    until("it is an ordinary topic", || {
+        let mirror = json(&cloud, &["mirror", "describe", "orders"]);
+        if mirror["mirror_status"] == "STOPPED" { Ok(()) } else { Err(mirror.to_string()) }
+    });
+    source.append("orders", 0, batches(100, Codec::None));
+    let said = cloud.run(&verify).unwrap();
+    assert!(said.contains("Compared 5 batches") && said.contains("in sync"), "{said}");
+    cloud.stop().unwrap();
+    on_prem.stop().unwrap();
+}
+
 /// Either half goes, comes back, and comes back as another: the one that stays says so, and takes up what is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_that_loses_the_other_says_so_and_takes_it_back() {

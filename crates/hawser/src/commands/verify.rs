@@ -14,10 +14,12 @@ const VERIFY_POLL: Duration = Duration::from_millis(250);
 /// `hawser verify`.
 ///
 /// # Errors
-/// Refusals and failures, for the user to read. A difference is no error but [`Exit::Different`].
+/// Refusals and failures, for the user to read. A difference is no error but [`Exit::Different`], a missing end
+/// [`Exit::Behind`].
 pub(crate) async fn verify(command: Verify) -> anyhow::Result<Exit> {
     let client = DaemonClient::connect(&command.connect.login).await?;
-    let start = Operation::VerifyStart { link: command.link, topics: command.topic, follow: command.follow };
+    let (topics, timeout_ms) = (command.topic, Some(command.timeout_ms));
+    let start = Operation::VerifyStart { link: command.link, topics, follow: command.follow, timeout_ms };
     let Outcome::VerifyStarted { verification } = client.operate(&start).await? else { return unexpected() };
     let view = tokio::select! {
         view = watch(&client, verification) => view?,
@@ -28,6 +30,7 @@ pub(crate) async fn verify(command: Verify) -> anyhow::Result<Exit> {
     Ok(match () {
         () if view.differences > 0 => Exit::Different,
         () if !view.errors.is_empty() || (!view.finished && !command.follow) => Exit::Failed,
+        () if view.partitions_behind > 0 => Exit::Behind,
         () => Exit::Done,
     })
 }

@@ -1,7 +1,7 @@
 //! The shapes that people and scripts see.
 
 use super::*;
-use crate::operations::{MirrorLag, WaitView, samples};
+use crate::operations::{BehindView, MirrorLag, WaitView, samples};
 
 #[test]
 fn link_list_has_the_references_columns() {
@@ -152,8 +152,23 @@ fn a_verification_says_what_it_found() {
         VerifyView { finished: true, partitions: 2, partitions_done: 2, batches: 7, bytes: 99, ..Default::default() };
     assert_eq!(
         verification(&view),
-        "Compared 7 batches, 99 bytes, 0 offsets in 2 of 2 partitions: every byte is equal."
+        "Compared 7 batches, 99 bytes, 0 offsets in 2 of 2 partitions: in sync, every byte is equal."
     );
+    (view.partitions_behind, view.records_behind) = (1, 40);
+    view.behind.push(BehindView {
+        mirror_topic_name: "t".into(),
+        partition: 1,
+        log_end_offset: 60,
+        source_end_offset: 100,
+        records_behind: 40,
+        reason: "the mirror is PAUSED".into(),
+    });
+    assert_eq!(
+        verification(&view),
+        "Compared 7 batches, 99 bytes, 0 offsets in 2 of 2 partitions: 40 records missing at the end of 1 partition.\n\
+         Behind: t-1 ends at offset 60, its source at 100: 40 records missing, the mirror is PAUSED"
+    );
+    view.behind.clear();
     view.differences = 1;
     view.first_difference = Some("t-0 at offset 3: crc".into());
     assert!(verification(&view).ends_with("1 difference.\nFirst difference: t-0 at offset 3: crc"));

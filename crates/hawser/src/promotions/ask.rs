@@ -1,4 +1,4 @@
-//! What promotions ask of a link's source: all of them together, one request for each of its brokers.
+//! What promotions and `verify` ask of a link's source: all mirrors together, one request for each of its brokers.
 
 use super::LineageOf;
 use crate::remote::{self, RemoteTopic};
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 /// The connections that questions go over, kept from one to the next: over a link each costs two logins. And who leads what,
 /// as the last answer had it.
 #[derive(Default)]
-pub(super) struct Source {
+pub(crate) struct Source {
     any: Option<KafkaClient>,
     nodes: HashMap<NodeId, KafkaClient>,
     leaders: HashMap<TopicPartition, NodeId>,
@@ -26,7 +26,7 @@ type Answer<T> = Result<HashMap<TopicPartition, Result<T, SourceError>>, SourceE
 
 impl Source {
     /// The high watermarks of the sources of `topics`: for each topic, its partitions by index.
-    pub(super) async fn ends(&mut self, cluster: &Arc<dyn Connector>, topics: &[Arc<TopicRecord>]) -> Vec<Vec<Told>> {
+    pub(crate) async fn ends(&mut self, cluster: &Arc<dyn Connector>, topics: &[Arc<TopicRecord>]) -> Vec<Vec<Told>> {
         let silent = |topic: &TopicRecord, why: &str| {
             let count = usize::try_from(topic.partitions).unwrap_or_default();
             vec![Told::Silent(why.to_owned()); count]

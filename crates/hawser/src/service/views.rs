@@ -24,7 +24,7 @@ impl Service {
             link_name: mirror.link.clone(),
             mirror_topic_name: topic.name.clone(),
             source_topic_name: mirror.source_topic.clone(),
-            mirror_status: mirror.status.shown(flow.link(&mirror.link), source_seen(status)).to_owned(),
+            mirror_status: flow.shown(mirror, &topic.name).to_owned(),
             mirror_topic_error: mirror.error.clone().or_else(|| failure(status)),
             status_time_ms: mirror.status_since_ms,
             stopped_by: mirror.stop,
@@ -144,7 +144,12 @@ impl Flow {
         }
     }
 
-    fn link(&self, name: &str) -> LinkSeen {
+    /// The status that operators see.
+    pub(super) fn shown(&self, mirror: &MirrorRecord, name: &str) -> &'static str {
+        mirror.status.shown(self.link(&mirror.link), source_seen(self.topic(mirror, name)))
+    }
+
+    pub(super) fn link(&self, name: &str) -> LinkSeen {
         self.0.get(name).map_or(LinkSeen::Failed, |link| link.seen)
     }
 
