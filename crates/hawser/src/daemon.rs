@@ -4,11 +4,11 @@
 use crate::cli::Serve;
 use crate::cluster::Cluster;
 use crate::commands::Exit;
-use crate::config::{self, DaemonConfig, ListenerConfig, RestListenerConfig};
+use crate::config::{self, DaemonConfig, ListenerConfig, RestListenerConfig, host_of};
 use crate::directory::Directory;
 use crate::links::Links;
 use crate::metrics::{self, Endpoint};
-use crate::rest::{self, Doors};
+use crate::rest::{self, Doors, Names};
 use crate::service::Service;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -168,7 +168,7 @@ impl Daemon {
             let endpoint = Endpoint::new(recorder, service.clone(), ready.clone());
             tasks.spawn(endpoint.serve(listener, shutdown.clone()));
         }
-        let doors = Arc::new(Doors::new(config.rest_authentication, passwords));
+        let doors = Arc::new(Doors::new(config.rest_authentication, passwords, Names::new(config.hosts())));
         for (_, listener) in rest {
             tasks.spawn(rest::serve(listener, service.clone(), doors.clone(), shutdown.clone(), tasks.clone()));
         }
@@ -254,10 +254,7 @@ async fn bind(config: &ListenerConfig) -> anyhow::Result<Bound> {
     let bound = listener.local_addr();
     let mut advertised = match &config.advertised {
         Some(text) => text.parse::<HostPort>().with_context(what)?,
-        None => {
-            let host = config.bind.rsplit_once(':').map_or("", |(host, _)| host);
-            HostPort { host: host.trim_matches(['[', ']']).to_owned(), port: bound.port() }
-        }
+        None => HostPort { host: host_of(&config.bind).to_owned(), port: bound.port() },
     };
     if advertised.port == 0 {
         advertised.port = bound.port();

@@ -4,7 +4,8 @@
 //! It stands in the binary and not in a crate of its own, because operations and the service that does them do: a crate
 //! below could only reach them through a second description of both.
 //!
-//! What strangers can cost is bounded in `server` (connections, time, sizes) and `login` (no operation before it).
+//! What strangers can cost is bounded in `server` (connections, time, sizes) and `login` (no operation before it); what web
+//! pages can have a browser ask stands in `site`.
 
 mod answer;
 mod clusters;
@@ -15,9 +16,11 @@ mod login;
 mod mirrors;
 mod routes;
 mod server;
+mod site;
 
 pub(crate) use login::{Authentication, Doors};
 pub(crate) use server::serve;
+pub(crate) use site::Names;
 
 use crate::operations::{Operation, Outcome};
 use crate::service::Service;

@@ -123,6 +123,12 @@ impl DaemonConfig {
             egress,
         })
     }
+
+    /// What this machine is called: the hosts of `listeners`, `advertised.listeners` and `hawser.rest.listeners`.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &str> {
+        let kafka = self.listeners.iter().flat_map(|listener| [Some(&listener.bind), listener.advertised.as_ref()]);
+        kafka.flatten().chain(self.rest.iter().map(|listener| &listener.bind)).map(|address| host_of(address))
+    }
 }
 
 /// Every key with its meaning and the value that holds, secrets hidden: what `--dump-config` prints. It is a file that
@@ -420,9 +426,14 @@ fn split_listener(item: &str) -> Result<(String, String), String> {
     Ok((name.to_uppercase(), format!("{host}:{port}")))
 }
 
+/// The host of `host:port`; that of an IPv6 address without its brackets.
+pub(crate) fn host_of(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']'])
+}
+
 /// Whether `host:port` is reached from this machine only.
 fn is_loopback(bind: &str) -> bool {
-    let host = bind.rsplit_once(':').map_or(bind, |(host, _)| host).trim_matches(['[', ']']);
+    let host = host_of(bind);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 

@@ -242,6 +242,11 @@ fn rest_is_off_until_it_is_asked_for_and_http_stays_on_this_machine() {
     let config = parse(&format!("{LEAST}hawser.rest.listeners=http://127.0.0.1:0\nhawser.rest.authentication=NONE\n"));
     let config = config.unwrap();
     assert_eq!((config.rest[0].bind.as_str(), config.rest_authentication), ("127.0.0.1:0", Authentication::None));
+    let config = parse(
+        "listeners=PLAINTEXT://0.0.0.0:0\nadvertised.listeners=PLAINTEXT://hub:9092\nlog.dirs=/tmp/x\n\
+         hawser.rest.listeners=http://[::1]:0\n",
+    );
+    assert_eq!(config.unwrap().hosts().collect::<Vec<_>>(), ["0.0.0.0", "hub", "::1"]);
     for (listener, expected) in [
         ("http://10.0.0.1:8090", "carries passwords in the clear"),
         ("http://:8090", "carries passwords in the clear"),

@@ -49,6 +49,18 @@ impl Error {
         Self::new(StatusCode::FORBIDDEN, 40301, "Requests of web pages from another site are not taken.")
     }
 
+    /// It does not say what server it is meant for.
+    pub(super) fn no_host() -> Self {
+        Self::unreadable("A request has one Host: a name or an address, and perhaps a port.")
+    }
+
+    /// It is meant for a server of another name.
+    pub(super) fn misdirected() -> Self {
+        let message = "This server has another name: over http:// ask for an IP address, localhost, or a host of listeners \
+                       or advertised.listeners.";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, 421, message)
+    }
+
     /// There is no such path, cluster, link or setting.
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, 404, message)

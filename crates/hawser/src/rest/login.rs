@@ -1,7 +1,7 @@
 //! Who sends a request: HTTP Basic with the users of the Kafka listeners, or the subject of a client certificate. Nothing
 //! is done, and no path looked at, for somebody unknown.
 
-use super::Error;
+use super::{Error, Names};
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +26,8 @@ pub(crate) enum Authentication {
 pub(crate) struct Doors {
     authentication: Authentication,
     passwords: Passwords,
+    /// What this server is called.
+    pub(super) names: Names,
 }
 
 /// The other end of a connection.
@@ -37,9 +39,9 @@ pub(super) struct Visitor {
 }
 
 impl Doors {
-    /// Lets in whom `passwords` knows.
-    pub(crate) fn new(authentication: Authentication, passwords: Passwords) -> Self {
-        Self { authentication, passwords }
+    /// Lets in whom `passwords` knows and whose request is for one of `names`.
+    pub(crate) fn new(authentication: Authentication, passwords: Passwords, names: Names) -> Self {
+        Self { authentication, passwords, names }
     }
 
     /// Who sends this request. What a request says of itself counts before what its connection says.

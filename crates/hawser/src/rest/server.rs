@@ -8,7 +8,7 @@ use crate::operations::{Operation, Outcome};
 use crate::service::Service;
 use axum::extract::{DefaultBodyLimit, FromRequest, Query, RawPathParams, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use axum::{Extension, RequestExt, Router};
@@ -162,27 +162,21 @@ fn router(rest: Rest) -> Router {
         .fallback(|| async { Error::not_found("HTTP 404 Not Found").into_answer() })
         .method_not_allowed_fallback(|| async { Error::method_not_allowed().into_answer() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn(bounded))
+        .layer(from_fn_with_state(rest.clone(), sifted))
         .with_state(rest)
 }
 
-/// Nothing else is looked at in a request whose head is too large, or that a web page from elsewhere has a browser send: the
-/// browser would add its user's login.
-async fn bounded(request: Request, next: Next) -> Response {
-    if head_bytes(&request) > HEAD_BYTES_MAX {
-        return Error::head_too_large(HEAD_BYTES_MAX).into_answer().into_response();
+/// Nothing else is looked at in a request whose head is too large, or that is another site's.
+async fn sifted(State(rest): State<Rest>, request: Request, next: Next) -> Response {
+    let admitted = if head_bytes(&request) > HEAD_BYTES_MAX {
+        Err(Error::head_too_large(HEAD_BYTES_MAX))
+    } else {
+        rest.doors.names.admit(&request, rest.is_tls)
+    };
+    match admitted {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_answer().into_response(),
     }
-    if is_of_another_site(request.headers()) {
-        return Error::other_site().into_answer().into_response();
-    }
-    next.run(request).await
-}
-
-/// Browsers say where a request comes from that is not a mere look (Fetch standard, `Origin`); no other client does.
-fn is_of_another_site(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return false };
-    let site = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    site.map(|(_, authority)| authority.as_bytes()) != headers.get(header::HOST).map(|host| host.as_bytes())
 }
 
 /// See [`HEAD_BYTES_MAX`].
@@ -276,20 +270,6 @@ mod tests {
         assert_eq!((failed.status.as_u16(), failed.code), (500, 500));
         assert!(!failed.message.contains("secret"), "{failed:?}");
         assert_eq!(guarded(async { Ok(7) }).await, Ok(7));
-    }
-
-    #[test]
-    fn pages_from_elsewhere_are_told_by_their_origin() {
-        let is_foreign = |origin: Option<&'static str>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, "hub:8090".parse().unwrap());
-            origin.and_then(|origin| headers.insert(header::ORIGIN, origin.parse().unwrap()));
-            is_of_another_site(&headers)
-        };
-        assert!(!is_foreign(None) && !is_foreign(Some("http://hub:8090")));
-        for origin in ["null", "", "http://evil.example", "http://hub", "http://hub:8090.evil.example"] {
-            assert!(is_foreign(Some(origin)), "{origin}");
-        }
     }
 
     #[test]

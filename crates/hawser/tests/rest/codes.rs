@@ -153,10 +153,26 @@ pub(super) fn cross(rest: &mut Rest) {
         let large = format!("{}X-Padding: {}\r\n", login("admin"), "a".repeat(66_000));
         let answer = ask(rest.port, method, &target, &large, b"");
         assert_eq!(answer.status, 431, "{operation}");
+        from_web_pages(rest, method, path, &target);
     }
     wrong_values(rest);
     outside_of_the_table(rest);
     too_slow_and_too_many(rest);
+}
+
+/// A page of another site, and one whose name was made to lead here, have a browser ask with its user's login.
+fn from_web_pages(rest: &mut Rest, method: &str, path: &str, target: &str) {
+    let own = format!("localhost:{}", rest.port);
+    for (host, origin, expected) in
+        [(own.as_str(), "evil.example", (403, 40301)), ("evil.example", "evil.example", (421, 421))]
+    {
+        let head = format!("Host: {host}\r\nOrigin: http://{origin}\r\nConnection: close\r\n{}", login("admin"));
+        let mut stream = connect(rest.port);
+        stream.write_all(format!("{method} {target} HTTP/1.1\r\n{head}\r\n").as_bytes()).expect("a listener");
+        let answer = heard(stream).expect("an answer");
+        assert_eq!(code(&answer), expected, "{host} {method} {target}");
+        rest.openapi.check(method, path, &answer);
+    }
 }
 
 /// The begin of a request of the operator, whose body is `body` so far.
