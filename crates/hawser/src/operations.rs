@@ -486,6 +486,26 @@ impl Operation {
         }
     }
 
+    /// Whether it changes nothing, and only says whether it could be done.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        match self {
+            Self::LinkCreate { validate_only, .. }
+            | Self::LinkAlterConfigs { validate_only, .. }
+            | Self::LinkDelete { validate_only, .. }
+            | Self::MirrorAlter { validate_only, .. } => *validate_only,
+            Self::ClusterDescribe
+            | Self::LinkList
+            | Self::LinkDescribe { .. }
+            | Self::LinkDescribeConfigs { .. }
+            | Self::MirrorCreate { .. }
+            | Self::MirrorList { .. }
+            | Self::MirrorDescribe { .. }
+            | Self::VerifyStart { .. }
+            | Self::VerifyStatus { .. }
+            | Self::VerifyStop { .. } => false,
+        }
+    }
+
     /// Its name in the audit log.
     pub(crate) fn name(&self) -> &'static str {
         match self {

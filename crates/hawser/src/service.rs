@@ -2,6 +2,7 @@
 //! does stands in the folder beside this, by subject.
 
 mod alter;
+mod audit;
 mod configs;
 mod links;
 mod mirrors;
@@ -153,22 +154,16 @@ impl Service {
             Right::Describe => Acl::Describe,
             Right::Alter => Acl::Alter,
         };
-        let (name, subject) = (operation.name(), operation.subject());
+        let entry = audit::Entry::new(&operation);
         let result = if self.authorizer.authorize(principal, acl, Resource::Cluster) {
             self.perform(operation).await
         } else {
             let what = if right == Right::Alter { "ALTER" } else { "DESCRIBE" };
-            let message = format!("{} lacks {what} on the cluster, which {name} takes", principal.as_str());
+            let (principal, name) = (principal.as_str(), operation.name());
+            let message = format!("{principal} lacks {what} on the cluster, which {name} takes");
             Err(Refusal::new(RefusalCode::NotAuthorized, message))
         };
-        let principal = principal.as_str();
-        match (&result, right) {
-            (Ok(_), Right::Alter) => tracing::info!(target: "audit", principal, operation = name, subject, "done"),
-            (Ok(_), Right::Describe) => tracing::debug!(target: "audit", principal, operation = name, subject, "done"),
-            (Err(refusal), _) => {
-                tracing::warn!(target: "audit", principal, operation = name, subject, code = ?refusal.code, "refused");
-            }
-        }
+        entry.write(principal, &result);
         result
     }
 

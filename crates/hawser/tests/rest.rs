@@ -236,6 +236,23 @@ fn story(_source: &FakeSource, at: &str) {
     }
     let log = daemon.log();
     assert!(!log.contains("panicked") && !log.contains("hunter2") && !log.contains("-secret"), "{log}");
+    for (verdict, operation, subject) in [
+        ("dry run", "link create", "west"),
+        ("done", "link create", "west"),
+        ("done", "mirror create", "west/orders"),
+        ("refused", "mirror create", "west/orders"),
+        ("done", "mirror pause", "west/orders"),
+        ("accepted", "mirror failover", "west/orders"),
+        ("refused", "mirror promote", "west/orders"),
+        ("dry run", "mirror promote", "west/payments"),
+        ("dry run", "link delete", "west"),
+    ] {
+        let line = format!("audit: {verdict} principal=\"User:admin\" operation=\"{operation}\" subject=\"{subject}\"");
+        assert!(log.contains(&line), "no {line} in\n{log}");
+    }
+    let promoted = "operation=\"mirror promote\" subject=\"west/payments\"";
+    let verdicts = log.lines().filter(|line| line.contains(promoted)).filter(|line| line.contains("done"));
+    assert_eq!(verdicts.count(), 0, "a dry run is called done");
     daemon.stop().unwrap();
 }
 
