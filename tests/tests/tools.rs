@@ -35,12 +35,15 @@ impl Bench {
         self.tool("kafka.admin.ConfigCommand").args(args).run()
     }
 
-    /// What `tool` says when it fails, as it must.
-    fn refused(tool: Tool) -> Result<String> {
+    /// Has `tool` fail, as it must, with Kafka's `error` and these words in it.
+    fn refused(tool: Tool, error: &str, words: &str) -> Result<()> {
         let output = tool.output()?;
         let said = output.stdout + &output.stderr;
-        // Some tools end with 0 all the same; then their words are all there is.
-        Ok(said)
+        ensure!(!output.status.success(), "it was not refused:\n{said}");
+        let named = format!("org.apache.kafka.common.errors.{error}: ");
+        let is_it = |line: &str| line.split_once(&named).is_some_and(|(_, message)| message.contains(words));
+        ensure!(said.lines().any(is_it), "no {error} with {words:?} in:\n{said}");
+        Ok(())
     }
 
     /// The records of `topic` from its beginning on, as `kafka-console-consumer` prints them.
@@ -69,12 +72,10 @@ fn stock_tools_make_fill_change_and_delete_topics() -> Result<()> {
     expect(&described, &["PartitionCount: 2", "ReplicationFactor: 1", "retention.ms=86400000", "Leader: 1", "Isr: 1"])?;
     expect(&bench.topics(&["--create", "--topic", "orders", "--if-not-exists"])?, &[])?;
     let create = || bench.tool("org.apache.kafka.tools.TopicCommand").arg("--create");
-    expect(&Bench::refused(create().args(["--topic", "orders"]))?, &["Topic 'orders' already exists."])?;
-    expect(&Bench::refused(create().args(["--topic", "a b"]))?, &["Topic name is invalid"])?;
+    Bench::refused(create().args(["--topic", "orders"]), "TopicExistsException", "Topic 'orders' already exists.")?;
+    Bench::refused(create().args(["--topic", "a b"]), "InvalidTopicException", "Topic name is invalid")?;
     let two = create().args(["--topic", "two", "--replication-factor", "2"]);
-    expect(&Bench::refused(two)?, &["only 1 broker(s) are registered"])?;
-    let unknown = create().args(["--topic", "t", "--config", "retention.mss=1"]);
-    expect(&Bench::refused(unknown)?, &["retention.mss"])?;
+    Bench::refused(two, "InvalidReplicationFactorException", "only 1 broker(s) are registered")?;
     bench.topics(&["--alter", "--topic", "orders", "--partitions", "3"])?;
     expect(&bench.topics(&["--describe", "--topic", "orders"])?, &["PartitionCount: 3"])?;
 
@@ -87,8 +88,13 @@ fn stock_tools_make_fill_change_and_delete_topics() -> Result<()> {
     ensure!(!shown.contains("retention.ms="), "{shown}");
     let all = bench.configs(&[&orders[..], &["--describe", "--all"]].concat())?;
     expect(&all, &["segment.bytes=1073741824 sensitive=false synonyms={DEFAULT_CONFIG:log.segment.bytes=1073741824}"])?;
-    let bad = bench.tool("kafka.admin.ConfigCommand").args(orders).args(["--alter", "--add-config", "retention.ms=x"]);
-    expect(&Bench::refused(bad)?, &["retention.ms"])?;
+    for (setting, words) in [
+        ("retention.ms=x", "Invalid value x for configuration retention.ms"),
+        ("retention.mss=1", "Unknown topic config name: retention.mss"),
+    ] {
+        let bad = bench.tool("kafka.admin.ConfigCommand").args(orders).args(["--alter", "--add-config", setting]);
+        Bench::refused(bad, "InvalidConfigurationException", words)?;
+    }
     let broker = bench.configs(&["--entity-type", "brokers", "--entity-name", "1", "--describe", "--all"])?;
     expect(&broker, &["num.partitions=1", "log.dirs="])?;
 
@@ -113,6 +119,11 @@ fn stock_tools_make_fill_change_and_delete_topics() -> Result<()> {
     let offsets = bench.tool("org.apache.kafka.tools.GetOffsetShell").args(["--topic", "load"]).run()?;
     let total: i64 = offsets.lines().filter_map(|line| line.rsplit(':').next()?.parse::<i64>().ok()).sum();
     assert_eq!(total, 5000, "{offsets}");
+    let perf = bench.tool("org.apache.kafka.tools.ConsumerPerformance");
+    let perf = perf.args(["--topic", "load", "--num-records", "5000", "--timeout", "60000", "--hide-header"]);
+    let said = perf.run()?;
+    // start, end, MB, MB/s, records, …
+    ensure!(said.lines().any(|line| line.split(", ").nth(4) == Some("5000")), "{said}");
 
     let file = bench.daemon.folder().join("delete.json");
     std::fs::write(&file, r#"{"version":1,"partitions":[{"topic":"codecs","partition":0,"offset":4}]}"#)?;

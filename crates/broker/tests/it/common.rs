@@ -209,7 +209,7 @@ pub(crate) fn granted_name(kind: &str, operation: &str) -> String {
 
 /// Users of PLAIN; those of SCRAM are stored.
 fn logins() -> String {
-    let granted = ["every", "topic", "group", "cluster", "other"]
+    let granted = ["every", "topic", "group", "cluster", "transactional-id", "other"]
         .into_iter()
         .flat_map(|kind| AclOperation::ALL.iter().map(move |operation| granted_name(kind, operation.as_str())));
     let names = ["root", "ann", "nobody"].map(str::to_owned).into_iter().chain(granted);

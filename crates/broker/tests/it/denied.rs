@@ -42,11 +42,12 @@ fn the_document_names_the_rights() {
 }
 
 /// Which resources a principal has its operation on.
-const KINDS: [(&str, &[AclResourceType]); 4] = [
-    ("every", &[AclResourceType::Topic, AclResourceType::Group, AclResourceType::Cluster]),
+const KINDS: [(&str, &[AclResourceType]); 5] = [
+    ("every", AclResourceType::ALL),
     ("topic", &[AclResourceType::Topic]),
     ("group", &[AclResourceType::Group]),
     ("cluster", &[AclResourceType::Cluster]),
+    ("transactional-id", &[AclResourceType::TransactionalId]),
 ];
 
 fn acl(user: &str, resource_type: AclResourceType, name: &str, operation: AclOperation) -> AclRecord {
@@ -107,7 +108,8 @@ async fn every_api_asks_for_the_rights_that_kafka_asks_for() {
         // The same on what nobody asks about.
         let name = granted_name("other", operation.as_str());
         acls.extend(["secre", "secret2"].iter().flat_map(|other| {
-            [AclResourceType::Topic, AclResourceType::Group].map(|resource| acl(&name, resource, other, *operation))
+            use AclResourceType::{Group, Topic, TransactionalId};
+            [Topic, Group, TransactionalId].map(|resource| acl(&name, resource, other, *operation))
         }));
         principals.push((name, Vec::new()));
     }
