@@ -1,8 +1,8 @@
 //! The command line's way to a daemon: its Kafka listener, with the login of `--command-config`, carrying operations.
 
 use crate::cli::Login;
-use crate::operations::{Operation, Outcome, Refusal, Reply};
-use anyhow::{Context, anyhow, bail};
+use crate::operations::{Operation, Outcome, Reply};
+use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use hawser_link::Properties;
 use hawser_transport::{ClientOptions, ClientSecurity, HostPort, KafkaClient};
@@ -21,16 +21,10 @@ pub(crate) struct DaemonClient {
     kafka: KafkaClient,
 }
 
-/// Why an operation has no outcome.
+/// A command line that makes no sense, although each flag by itself does.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OperateError {
-    /// The daemon said no.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// There was no answer, or none that can be read.
-    #[error(transparent)]
-    Failed(#[from] anyhow::Error),
-}
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) &'static str);
 
 impl DaemonClient {
     /// Dials `--bootstrap-server` with the login of `--command-config`.
@@ -39,7 +33,7 @@ impl DaemonClient {
     /// Missing flags, wrong settings, and whatever keeps a Kafka client from logging in.
     pub(crate) async fn connect(login: &Login) -> anyhow::Result<Self> {
         let Some(servers) = &login.bootstrap_server else {
-            bail!("--bootstrap-server is required (or HAWSER_BOOTSTRAP_SERVER)");
+            return Err(Usage("--bootstrap-server is required (or HAWSER_BOOTSTRAP_SERVER)").into());
         };
         let properties = match &login.command_config {
             Some(file) => read_properties(file)?,
@@ -85,7 +79,7 @@ impl DaemonClient {
     ///
     /// # Errors
     /// The daemon's refusal, or the connection's failure.
-    pub(crate) async fn operate(&self, operation: &Operation) -> Result<Outcome, OperateError> {
+    pub(crate) async fn operate(&self, operation: &Operation) -> anyhow::Result<Outcome> {
         let body = serde_json::to_vec(operation).context("encode the operation")?;
         let answer = self
             .kafka

@@ -10,8 +10,8 @@ pub(crate) use mirror::mirror;
 pub(crate) use settings::{inline_or_file, owned, pairs};
 pub(crate) use verify::verify;
 
-use crate::cli::Connect;
-use crate::client::{DaemonClient, OperateError};
+use crate::cli::Login;
+use crate::client::DaemonClient;
 use crate::operations::{Operation, Outcome};
 use anyhow::{Context, bail};
 use std::io::{BufRead, IsTerminal, Write};
@@ -43,8 +43,8 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-async fn ask(connect: &Connect, operation: &Operation) -> Result<Outcome, OperateError> {
-    DaemonClient::connect(&connect.login).await?.operate(operation).await
+async fn ask(login: &Login, operation: &Operation) -> anyhow::Result<Outcome> {
+    DaemonClient::connect(login).await?.operate(operation).await
 }
 
 /// Asks a person; where there is none, the command line was the decision.

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("Error: {error:#}");
-            Exit::Failed.into()
+            if error.is::<client::Usage>() { Exit::Usage.into() } else { Exit::Failed.into() }
         }
     }
 }
@@ -61,7 +61,10 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Verify(verify) => commands::verify(verify).await,
         Command::Quickstart(quickstart) => quickstart::run(quickstart).await,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "hawser", &mut std::io::stdout());
+            // Into memory first: it panics where a pipe is closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "hawser", &mut script);
+            commands::print(String::from_utf8_lossy(&script).trim_end());
             Ok(Exit::Done)
         }
         Command::KafkaClusterLinks(flags) => tools::cluster_links::run(flags).await,

@@ -6,34 +6,15 @@ pub(crate) mod cluster_links;
 pub(crate) mod configs;
 pub(crate) mod mirrors;
 
-use crate::cli::Login;
 use crate::client::read_properties;
 use crate::commands::{owned, pairs};
 use anyhow::anyhow;
-use clap::Args;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The names that the binary answers to besides its own.
 const NAMES: [&str; 3] = ["kafka-cluster-links", "kafka-mirrors", "kafka-configs"];
-
-/// The daemon's listener and the login, as every Kafka tool takes them.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Server {
-    /// A listener of the daemon
-    #[arg(long, value_name = "HOST:PORT")]
-    bootstrap_server: String,
-    /// Client settings (security.protocol, sasl.*, ssl.*)
-    #[arg(long, value_name = "FILE")]
-    command_config: Option<PathBuf>,
-}
-
-impl Server {
-    fn login(&self) -> Login {
-        Login { bootstrap_server: Some(self.bootstrap_server.clone()), command_config: self.command_config.clone() }
-    }
-}
 
 /// The command line, where the binary was called by a tool's name as if `hawser` had been called with that name as its
 /// first word.

@@ -1,6 +1,6 @@
 //! `hawser link …`: the words and flags of `confluent kafka link`.
 
-use super::Connect;
+use super::{Connect, Login};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -39,7 +39,7 @@ pub(crate) enum Link {
         #[arg(long)]
         force: bool,
         #[command(flatten)]
-        connect: Connect,
+        login: Login,
     },
     /// Show and change a link's settings
     #[command(subcommand)]
@@ -94,7 +94,7 @@ pub(crate) enum LinkConfiguration {
         #[arg(long, alias = "dry-run")]
         validate_only: bool,
         #[command(flatten)]
-        connect: Connect,
+        login: Login,
     },
 }
 

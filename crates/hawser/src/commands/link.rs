@@ -21,14 +21,14 @@ pub(crate) async fn link(command: Link) -> anyhow::Result<Exit> {
         Link::List { include_topics, connect } => link_list(&connect, include_topics).await,
         Link::Describe { name, link, connect } => {
             let link = name.or(link).unwrap_or_default();
-            let Outcome::Link(view) = ask(&connect, &Operation::LinkDescribe { link }).await? else {
+            let Outcome::Link(view) = ask(&connect.login, &Operation::LinkDescribe { link }).await? else {
                 return unexpected();
             };
             print(&output::show(connect.output, &view, output::link));
             Ok(Exit::Done)
         }
-        Link::Delete { names, link, force, connect } => {
-            let client = DaemonClient::connect(&connect.login).await?;
+        Link::Delete { names, link, force, login } => {
+            let client = DaemonClient::connect(&login).await?;
             for link in names.into_iter().chain(link) {
                 if !force && !confirm(&format!("Delete cluster link \"{link}\"?"))? {
                     eprintln!("Left cluster link \"{link}\" as it is.");
@@ -40,7 +40,7 @@ pub(crate) async fn link(command: Link) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         Link::Task(LinkTask::List { name, connect }) => {
-            let Outcome::Link(view) = ask(&connect, &Operation::LinkDescribe { link: name }).await? else {
+            let Outcome::Link(view) = ask(&connect.login, &Operation::LinkDescribe { link: name }).await? else {
                 return unexpected();
             };
             print(&output::show(connect.output, &view.tasks, |t| output::link_tasks(t)));
@@ -48,24 +48,17 @@ pub(crate) async fn link(command: Link) -> anyhow::Result<Exit> {
         }
         Link::Configuration(LinkConfiguration::List { name, link, connect }) => {
             let link = name.or(link).unwrap_or_default();
-            let outcome = ask(&connect, &Operation::LinkDescribeConfigs { link }).await?;
+            let outcome = ask(&connect.login, &Operation::LinkDescribeConfigs { link }).await?;
             let Outcome::LinkConfigs { configs } = outcome else { return unexpected() };
             let rows: Vec<_> = configs.iter().map(LinkConfigRow::from).collect();
             print(&output::show(connect.output, &rows, |rows| output::link_configs(rows)));
             Ok(Exit::Done)
         }
-        Link::Configuration(LinkConfiguration::Update {
-            name,
-            link,
-            config,
-            delete_config,
-            validate_only,
-            connect,
-        }) => {
+        Link::Configuration(LinkConfiguration::Update { name, link, config, delete_config, validate_only, login }) => {
             let link = name.or(link).unwrap_or_default();
             let changes = changes(&config, delete_config)?;
             let operation = Operation::LinkAlterConfigs { link: link.clone(), changes, validate_only };
-            let Outcome::LinkConfigsAltered { warnings } = ask(&connect, &operation).await? else {
+            let Outcome::LinkConfigsAltered { warnings } = ask(&login, &operation).await? else {
                 return unexpected();
             };
             for warning in warnings {
@@ -138,7 +131,12 @@ async fn link_create(create: LinkCreate) -> anyhow::Result<Exit> {
         Outcome::LinkCreated { link: view, .. } => {
             output::show(create.connect.output, view, |_| format!("Created cluster link \"{link}\"."))
         }
-        Outcome::LinkValid { .. } => format!("Cluster link \"{link}\" is valid; nothing was created."),
+        Outcome::LinkValid { warnings } => {
+            let valid = serde_json::json!({ "link_name": link, "is_valid": true, "warnings": warnings });
+            output::show(create.connect.output, &valid, |_| {
+                format!("Cluster link \"{link}\" is valid; nothing was created.")
+            })
+        }
         _ => return unexpected(),
     };
     print(&shown);

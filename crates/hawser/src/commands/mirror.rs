@@ -25,12 +25,12 @@ pub(crate) async fn mirror(command: Mirror) -> anyhow::Result<Exit> {
                 replication_factor,
                 mirror_start_offset_spec,
             };
-            let Outcome::MirrorCreated(view) = ask(&connect, &operation).await? else { return unexpected() };
+            let Outcome::MirrorCreated(view) = ask(&connect.login, &operation).await? else { return unexpected() };
             print(&output::show(connect.output, &view, |_| format!("Created mirror topic \"{topic}\".")));
         }
         Mirror::List { link, mirror_status, connect } => {
             let operation = Operation::MirrorList { link, partitions: false };
-            let Outcome::Mirrors { mut mirrors } = ask(&connect, &operation).await? else { return unexpected() };
+            let Outcome::Mirrors { mut mirrors } = ask(&connect.login, &operation).await? else { return unexpected() };
             if let Some(status) = mirror_status {
                 mirrors.retain(|m| m.mirror_status.eq_ignore_ascii_case(&status));
             }
@@ -38,7 +38,7 @@ pub(crate) async fn mirror(command: Mirror) -> anyhow::Result<Exit> {
         }
         Mirror::Describe { topic, link, connect } => {
             let operation = Operation::MirrorDescribe { mirror_topic: topic, link };
-            let Outcome::Mirror(view) = ask(&connect, &operation).await? else { return unexpected() };
+            let Outcome::Mirror(view) = ask(&connect.login, &operation).await? else { return unexpected() };
             print(&output::show(connect.output, &view, output::mirror));
         }
         Mirror::Promote(which) => return alter(MirrorAction::Promote, which).await,
@@ -47,7 +47,7 @@ pub(crate) async fn mirror(command: Mirror) -> anyhow::Result<Exit> {
         Mirror::Resume(which) => return alter(MirrorAction::Resume, which).await,
         Mirror::StateTransitionError(StateTransitionError::List { topic, link, connect }) => {
             let operation = Operation::MirrorDescribe { mirror_topic: topic, link };
-            let Outcome::Mirror(view) = ask(&connect, &operation).await? else { return unexpected() };
+            let Outcome::Mirror(view) = ask(&connect.login, &operation).await? else { return unexpected() };
             let errors: Vec<_> = view.waits_for.iter().map(StateTransitionErrorRow::from).collect();
             print(&output::show(connect.output, &errors, |e| output::state_transition_errors(e)));
         }
@@ -62,7 +62,7 @@ pub(crate) async fn mirror(command: Mirror) -> anyhow::Result<Exit> {
 async fn alter(action: MirrorAction, which: Alter) -> anyhow::Result<Exit> {
     let Alter { topics, pattern, link, dry_run, connect } = which;
     let operation = Operation::MirrorAlter { link: Some(link), action, topics, pattern, validate_only: dry_run };
-    let Outcome::MirrorsAltered { results } = ask(&connect, &operation).await? else { return unexpected() };
+    let Outcome::MirrorsAltered { results } = ask(&connect.login, &operation).await? else { return unexpected() };
     print(&output::show(connect.output, &results, |r| output::altered_mirrors(r)));
     Ok(if results.iter().any(|result| result.error_code.is_some()) { Exit::Failed } else { Exit::Done })
 }

@@ -1,6 +1,7 @@
 //! `kafka-cluster-links`: links, one line each.
 
-use super::{Server, java_list};
+use super::java_list;
+use crate::cli::Login;
 use crate::client::DaemonClient;
 use crate::commands::{Exit, print, unexpected};
 use crate::operations::{LinkConfigView, LinkView, MirrorView, Operation, Outcome, RemoteCluster};
@@ -20,7 +21,7 @@ const TOPIC_FILTERS: &str = "auto.create.mirror.topics.filters";
 #[command(group(ArgGroup::new("action").required(true).args(["create", "list", "describe", "delete"])))]
 pub(crate) struct Flags {
     #[command(flatten)]
-    server: Server,
+    login: Login,
     /// Make this cluster's half of a link
     #[arg(long, requires = "link")]
     create: bool,
@@ -61,16 +62,16 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", conflicts_with_all = NOT_CREATE)]
     topic_filters_json_file: Option<PathBuf>,
     /// Check everything, change nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["list", "describe"])]
     validate_only: bool,
     /// Do not reach the other cluster first
     #[arg(long, requires = "cluster_id")]
     exclude_validate_link: bool,
     /// Show the mirror topics of each link
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["create", "delete"])]
     include_topics: bool,
     /// Delete a link that has live mirrors too
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["create", "list", "describe"])]
     force: bool,
 }
 
@@ -79,14 +80,13 @@ pub(crate) struct Flags {
 /// # Errors
 /// Refusals and failures, for the user to read.
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<Exit> {
-    let login = flags.server.login();
-    let client = DaemonClient::connect(&login).await?;
+    let client = DaemonClient::connect(&flags.login).await?;
     if flags.create {
         create(&client, &flags).await
     } else if flags.delete {
         delete(&client, &flags).await
     } else {
-        show(&client, &flags, login.bootstrap_server.as_deref().unwrap_or_default()).await
+        show(&client, &flags).await
     }
 }
 
@@ -123,7 +123,7 @@ async fn delete(client: &DaemonClient, flags: &Flags) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn show(client: &DaemonClient, flags: &Flags, bootstrap: &str) -> anyhow::Result<Exit> {
+async fn show(client: &DaemonClient, flags: &Flags) -> anyhow::Result<Exit> {
     let links = match &flags.link {
         Some(link) => match client.operate(&Operation::LinkDescribe { link: link.clone() }).await? {
             Outcome::Link(link) => vec![link],
@@ -153,6 +153,7 @@ async fn show(client: &DaemonClient, flags: &Flags, bootstrap: &str) -> anyhow::
     }
     let Outcome::Cluster(cluster) = client.operate(&Operation::ClusterDescribe).await? else { return unexpected() };
     // The daemon is the coordinator of all its links.
+    let bootstrap = flags.login.bootstrap_server.as_deref().unwrap_or_default();
     let host = bootstrap.rsplit_once(':').map_or(bootstrap, |(host, _)| host);
     let host = host.rsplit_once("://").map_or(host, |(_, host)| host);
     for link in &links {

@@ -1,11 +1,10 @@
 //! `kafka-configs --cluster-link`: a link's settings. Everything else that the stock tool of this name does, it does
 //! itself against the daemon's listener.
 
-use super::Server;
-use crate::client::DaemonClient;
+use crate::cli::Login;
+use crate::client::{DaemonClient, Usage};
 use crate::commands::{Exit, print, unexpected};
 use crate::operations::{Alteration, LinkConfigView, Operation, Outcome};
-use anyhow::anyhow;
 use clap::{ArgGroup, Args};
 use std::path::PathBuf;
 
@@ -16,7 +15,7 @@ use std::path::PathBuf;
 )]
 pub(crate) struct Flags {
     #[command(flatten)]
-    server: Server,
+    login: Login,
     /// Show the settings
     #[arg(long)]
     describe: bool,
@@ -47,7 +46,7 @@ pub(crate) struct Flags {
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<Exit> {
     let link = flags.cluster_link.clone();
     let changes = if flags.alter { changes(&flags)? } else { Vec::new() };
-    let client = DaemonClient::connect(&flags.server.login()).await?;
+    let client = DaemonClient::connect(&flags.login).await?;
     if flags.alter {
         let operation = Operation::LinkAlterConfigs { link: link.clone(), changes, validate_only: false };
         let Outcome::LinkConfigsAltered { warnings } = client.operate(&operation).await? else { return unexpected() };
@@ -69,7 +68,7 @@ fn changes(flags: &Flags) -> anyhow::Result<Vec<Alteration>> {
     let deleted = flags.delete_config.iter().map(|name| Alteration { name: name.trim().to_owned(), value: None });
     let changes: Vec<_> = added.chain(deleted).collect();
     if changes.is_empty() {
-        return Err(anyhow!("--alter needs --add-config, --add-config-file or --delete-config"));
+        return Err(Usage("--alter needs --add-config, --add-config-file or --delete-config").into());
     }
     Ok(changes)
 }
@@ -130,6 +129,6 @@ mod tests {
         assert!(flags(&[]).is_err());
         assert!(flags(&["--describe", "--alter"]).is_err());
         assert!(flags(&["--describe", "--add-config", "a=1"]).is_err());
-        assert!(changes(&flags(&["--alter"]).unwrap()).is_err());
+        assert!(changes(&flags(&["--alter"]).unwrap()).is_err_and(|error| error.is::<Usage>()));
     }
 }

@@ -1,16 +1,16 @@
 //! `kafka-mirrors`: mirror topics, one line each and one a partition.
 
-use super::{Server, java_list};
-use crate::client::DaemonClient;
+use super::java_list;
+use crate::cli::Login;
+use crate::client::{DaemonClient, Usage};
 use crate::commands::{Exit, print, unexpected};
 use crate::operations::{Absent, AlteredMirror, MirrorAction, MirrorView, Operation, Outcome};
-use anyhow::bail;
 use clap::{ArgGroup, Args};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use time::UtcDateTime;
 
-/// Flags of one action are refused with another.
+/// Flags of one action are refused with another: none is taken and then does nothing.
 const NOT_CREATE: [&str; 9] = [
     "list",
     "describe",
@@ -33,6 +33,9 @@ const NOT_DESCRIBE: [&str; 9] = [
     "reverse_and_pause",
     "truncate_and_restore",
 ];
+const NOT_TRUNCATE: [&str; 9] =
+    ["create", "list", "describe", "promote", "failover", "pause", "unpause", "reverse_and_start", "reverse_and_pause"];
+const NOT_ALTER: [&str; 3] = ["create", "list", "describe"];
 const NONE_FOUND: &str = "No mirror topics found.";
 
 #[derive(Args, Debug)]
@@ -42,7 +45,7 @@ const NONE_FOUND: &str = "No mirror topics found.";
 )))]
 pub(crate) struct Flags {
     #[command(flatten)]
-    server: Server,
+    login: Login,
     /// Begin to mirror a topic
     #[arg(long, requires_all = ["mirror_topic", "link"])]
     create: bool,
@@ -92,16 +95,16 @@ pub(crate) struct Flags {
     #[arg(long, visible_alias = "links", alias = "link-name", value_name = "LINK")]
     link: Option<String>,
     /// Names of mirror topics
-    #[arg(long, value_name = "TOPIC,…", value_delimiter = ',')]
+    #[arg(long, value_name = "TOPIC,…", value_delimiter = ',', conflicts_with = "create")]
     topics: Vec<String>,
     /// Only mirrors that are being promoted or failed over
     #[arg(long, conflicts_with_all = NOT_DESCRIBE)]
     pending_stopped_only: bool,
     /// Accepted with --truncate-and-restore
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = NOT_TRUNCATE)]
     include_partition_data: bool,
     /// Say what would become of each mirror, change nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = NOT_ALTER)]
     validate_only: bool,
 }
 
@@ -126,9 +129,9 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<Exit> {
     ];
     let action = action.into_iter().find_map(|(is_asked, action)| is_asked.then_some(action));
     if action.is_some() && flags.topics.is_empty() == flags.link.is_none() {
-        bail!("exactly one of --topics and --link says which mirrors are meant");
+        return Err(Usage("exactly one of --topics and --link says which mirrors are meant").into());
     }
-    let client = DaemonClient::connect(&flags.server.login()).await?;
+    let client = DaemonClient::connect(&flags.login).await?;
     match action {
         Some(action) => alter(&client, &flags, action).await,
         None if flags.create => create(&client, flags).await,

@@ -79,6 +79,10 @@ fn each_command_of_the_walk_through_is_understood() {
         &["--list", "--create", "--link", "l"],
         &["--create", "--link", "l", "--exclude-validate-link"],
         &["--list", "--config", "a=1"],
+        &["--list", "--validate-only"],
+        &["--create", "--link", "l", "--include-topics"],
+        &["--create", "--link", "l", "--force"],
+        &["--describe", "--force"],
     ] {
         assert!(flags(bad).is_err(), "{bad:?}");
     }

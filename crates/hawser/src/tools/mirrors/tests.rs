@@ -77,6 +77,10 @@ fn each_command_of_the_walk_through_is_understood() {
         &["--create", "--mirror-topic", "t"],
         &["--list", "--describe"],
         &["--list", "--pending-stopped-only"],
+        &["--create", "--mirror-topic", "t", "--link", "l", "--validate-only"],
+        &["--describe", "--validate-only"],
+        &["--create", "--mirror-topic", "t", "--link", "l", "--topics", "t"],
+        &["--promote", "--topics", "t", "--include-partition-data"],
     ] {
         assert!(flags(bad).is_err(), "{bad:?}");
     }
@@ -86,8 +90,8 @@ fn each_command_of_the_walk_through_is_understood() {
 #[tokio::test]
 async fn either_topics_or_a_link_is_altered() {
     for args in [&["--promote"][..], &["--promote", "--topics", "t", "--link", "l"]] {
-        let error = run(flags(args).unwrap()).await.unwrap_err().to_string();
-        assert!(error.contains("exactly one of --topics and --link"), "{error}");
+        let error = run(flags(args).unwrap()).await.unwrap_err();
+        assert!(error.is::<Usage>() && error.to_string().contains("exactly one of --topics and --link"), "{error}");
     }
     let error = run(flags(&["--reverse-and-start", "--link", "l"]).unwrap()).await.unwrap_err().to_string();
     assert!(error.contains("bidirectional"), "{error}");
