@@ -1,4 +1,7 @@
+mod bed;
+mod links;
 mod mirrors;
+mod promotions;
 mod rights;
 
 use super::*;
