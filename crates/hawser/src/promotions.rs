@@ -55,15 +55,34 @@ pub(crate) struct Promotions {
     stopping: CancellationToken,
 }
 
-/// A link's place in [`Promotions::attended`].
-struct Attended<'a> {
+/// A task's place in [`Promotions::attended`], its own until it leaves it, or ends in a panic.
+struct Place<'a> {
     links: &'a Mutex<BTreeSet<String>>,
     link: &'a str,
+    /// From then on it may be another task's.
+    is_left: bool,
 }
 
-impl Drop for Attended<'_> {
+impl Place<'_> {
+    /// Leaves, unless there is `work` left to do; that is looked at under the lock, so that whoever brings more of it later
+    /// finds the place free.
+    fn leave_without<T>(&mut self, work: impl FnOnce() -> Vec<T>) -> Option<Vec<T>> {
+        let mut links = lock(self.links);
+        let work = work();
+        if work.is_empty() {
+            links.remove(self.link);
+            self.is_left = true;
+            return None;
+        }
+        Some(work)
+    }
+}
+
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        lock(self.links).remove(self.link);
+        if !self.is_left {
+            lock(self.links).remove(self.link);
+        }
     }
 }
 
@@ -104,8 +123,7 @@ impl Promotions {
         }
         let (promotions, link) = (self.clone(), link.to_owned());
         self.tasks.spawn(async move {
-            let _place = Attended { links: &promotions.attended, link: &link };
-            promotions.run(&link).await;
+            promotions.run(Place { links: &promotions.attended, link: &link, is_left: false }).await;
         });
     }
 
@@ -143,9 +161,12 @@ impl Promotions {
         failed.is_empty()
     }
 
-    async fn run(&self, link: &str) {
+    async fn run(&self, mut place: Place<'_>) {
+        let link = place.link;
         let (mut source, mut rest) = (Source::default(), REST_MIN);
-        while let Some(topics) = self.pending_or_leave(link) {
+        loop {
+            lock(&self.waits).retain(|name, _| self.waits_still(name));
+            let Some(topics) = place.leave_without(|| self.pending_of(link)) else { return };
             let is_stopped = self.round(link, &topics, &mut source).await;
             rest = if is_stopped { REST_MIN } else { (rest * 2).min(REST_MAX) };
             tokio::select! {
@@ -155,18 +176,10 @@ impl Promotions {
         }
     }
 
-    /// The mirrors of `link` that are PENDING_STOPPED; without any, the link's place is free again: under the same lock,
-    /// so that whoever decides on one later finds it free.
-    fn pending_or_leave(&self, link: &str) -> Option<Vec<Arc<TopicRecord>>> {
-        lock(&self.waits).retain(|name, _| self.waits_still(name));
-        let mut attended = lock(&self.attended);
+    /// The mirrors of `link` that are PENDING_STOPPED.
+    fn pending_of(&self, link: &str) -> Vec<Arc<TopicRecord>> {
         let is_meant = |topic: &Arc<TopicRecord>| pending(topic).is_some_and(|mirror| mirror.link == link);
-        let topics: Vec<_> = self.state.topics().into_iter().filter(is_meant).collect();
-        if topics.is_empty() {
-            attended.remove(link);
-            return None;
-        }
-        Some(topics)
+        self.state.topics().into_iter().filter(is_meant).collect()
     }
 
     fn waits_still(&self, name: &str) -> bool {
@@ -355,4 +368,27 @@ fn stop(
         tracing::info!(topic = topic.name, link, ?stop, "the mirror is an ordinary topic now");
     }
     Ok(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_was_left_is_another_tasks() {
+        let links = Mutex::new(BTreeSet::from(["l".to_owned()]));
+        let place = || Place { links: &links, link: "l", is_left: false };
+        let is_taken = || lock(&links).contains("l");
+        let mut first = place();
+        assert_eq!(first.leave_without(|| vec!["work"]), Some(vec!["work"]));
+        assert!(is_taken());
+        assert_eq!(first.leave_without(Vec::<&str>::new), None);
+        assert!(!is_taken(), "the next finds it free");
+        lock(&links).insert("l".to_owned());
+        drop(first);
+        assert!(is_taken(), "the next one's place was taken away");
+        // One that ends in a panic leaves too.
+        drop(place());
+        assert!(!is_taken());
+    }
 }
