@@ -48,11 +48,35 @@ pub struct Site {
     pub given: Vec<(&'static str, String)>,
 }
 
+/// The sites after the last block of their page; all that runs there ends with this.
+pub struct Sites {
+    shells: BTreeMap<&'static str, Shell>,
+    _folder: tempfile::TempDir,
+}
+
+impl Sites {
+    /// Runs further commands at `site`; what they print.
+    ///
+    /// # Errors
+    /// When one fails.
+    pub fn run(&mut self, site: &str, commands: &str) -> Result<String> {
+        self.shells.get_mut(site).with_context(|| format!("no site {site}"))?.run(commands)
+    }
+
+    /// The folder that `site` works in.
+    ///
+    /// # Errors
+    /// When there is no such site.
+    pub fn folder(&self, site: &str) -> Result<&Path> {
+        self.shells.get(site).map(|shell| shell.folder.as_path()).with_context(|| format!("no site {site}"))
+    }
+}
+
 /// Runs `page`. `hosts` are lines for every site's `/etc/hosts`.
 ///
 /// # Errors
 /// At the first block that fails, or whose output lacks a line that the page shows: with the block, and what was printed.
-pub fn run(page: &str, sites: Vec<Site>, hosts: &str) -> Result<()> {
+pub fn run(page: &str, sites: Vec<Site>, hosts: &str) -> Result<Sites> {
     let began = Instant::now();
     let folder = hawser_testkit::kafka::scratch_folder("tutorial")?;
     let tools = folder.path().join("bin");
@@ -91,7 +115,7 @@ pub fn run(page: &str, sites: Vec<Site>, hosts: &str) -> Result<()> {
     }
     let title = page.lines().next().unwrap_or_default();
     figure(&format!("tutorial \"{}\": {:.0?}", title.trim_start_matches("# "), began.elapsed()));
-    Ok(())
+    Ok(Sites { shells, _folder: folder })
 }
 
 /// Scripts that start Kafka's tools, and `hawser` under its names.

@@ -1,7 +1,8 @@
 //! The two walk-throughs, from the pages' own code blocks, each private site behind a firewall that lets nobody in.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hawser_testkit::certificates::Authority;
+use hawser_testkit::compare;
 use hawser_testkit::netns::Namespace;
 use hawser_tests::tutorial::{Site, run};
 
@@ -55,7 +56,18 @@ fn netns_public_jump() -> Result<()> {
     ];
     let page = include_str!("../../docs/tutorials/public-jump.md");
     let hosts = format!("127.0.0.1 primary.example\n{} jump.example\n", primary.outside());
-    run(page, sites, &hosts)?;
+    let mut sites = run(page, sites, &hosts)?;
+    // The mirror, and the mirror of the mirror, are PRIMARY's log. A daemon that has stopped has written down all of it.
+    for mirror in ["jump", "dr"] {
+        sites.run(mirror, "jobs -p > pids\nkill $(cat pids)\nwait")?;
+        let mut records = 0;
+        for partition in 0..3 {
+            let theirs = sites.folder("primary")?.join(format!("kafka-logs/my_test_topic-{partition}"));
+            let ours = sites.folder(mirror)?.join(format!("hawser-data/my_test_topic-{partition}"));
+            records += compare::partitions(&theirs, &ours, 0).with_context(|| format!("{mirror} {partition}"))?.end;
+        }
+        ensure!(records == 300, "{mirror} holds {records} records");
+    }
     for (name, site) in [("PRIMARY", &primary), ("DR", &dr)] {
         ensure!(site.dropped()? == 0, "{} connections tried to come in to {name}", site.dropped()?);
     }
