@@ -38,6 +38,7 @@ public final class Driver {
             Writing writing = new Writing(client);
             Zoo zoo = new Zoo(client);
             Load load = new Load(client);
+            Numbers numbers = new Numbers(client, reading);
             for (String line = requests.readLine(); line != null; line = requests.readLine()) {
                 List<String> words = Arrays.asList(line.split("\t", -1));
                 List<String> rest = words.subList(1, words.size());
@@ -49,6 +50,7 @@ public final class Driver {
                         case "send" -> writing.send(rest);
                         case "zoo" -> zoo.perform(rest);
                         case "load" -> load.perform(rest);
+                        case "numbers" -> numbers.perform(rest);
                         default -> throw new IllegalArgumentException("no such request: " + words.get(0));
                     };
                     answer.forEach(a -> answers.println("= " + a));

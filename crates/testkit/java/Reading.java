@@ -12,6 +12,7 @@ import java.util.Properties;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.concurrent.TimeoutException;
+import java.util.function.BiConsumer;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -31,6 +32,19 @@ final class Reading {
 
     /** topic, partition, records, SHA-256 over (partition, offset, timestamp, key, value, headers) of each record */
     List<String> digest(String isolation, List<String> topics) throws Exception {
+        Map<TopicPartition, Sum> sums = new TreeMap<>((a, b) ->
+            a.topic().equals(b.topic()) ? a.partition() - b.partition() : a.topic().compareTo(b.topic()));
+        for (TopicPartition partition : read(isolation, topics, (p, record) -> sums.computeIfAbsent(p, x -> new Sum()).add(record))) {
+            sums.computeIfAbsent(partition, p -> new Sum());
+        }
+        List<String> lines = new ArrayList<>();
+        sums.forEach((p, s) -> lines.add(p.topic() + "\t" + p.partition() + "\t" + s.records + "\t" + s.hex()));
+        return lines;
+    }
+
+    /** Shows {@code each} every record of {@code topics} from their beginning to their end as of now; gives all partitions. */
+    List<TopicPartition> read(String isolation, List<String> topics,
+            BiConsumer<TopicPartition, ConsumerRecord<byte[], byte[]>> each) throws Exception {
         Properties settings = Driver.with(client, "isolation.level", isolation, "enable.auto.commit", "false",
             "max.partition.fetch.bytes", "4194304", "auto.offset.reset", "none");
         ByteArrayDeserializer bytes = new ByteArrayDeserializer();
@@ -38,11 +52,6 @@ final class Reading {
             List<TopicPartition> partitions = new ArrayList<>();
             for (String topic : topics) {
                 consumer.partitionsFor(topic).forEach(p -> partitions.add(new TopicPartition(topic, p.partition())));
-            }
-            Map<TopicPartition, Sum> sums = new TreeMap<>((a, b) ->
-                a.topic().equals(b.topic()) ? a.partition() - b.partition() : a.topic().compareTo(b.topic()));
-            for (TopicPartition partition : partitions) {
-                sums.put(partition, new Sum());
             }
             consumer.assign(partitions);
             consumer.seekToBeginning(partitions);
@@ -54,7 +63,7 @@ final class Reading {
                 for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(200))) {
                     TopicPartition partition = new TopicPartition(record.topic(), record.partition());
                     if (record.offset() < ends.get(partition)) {
-                        sums.get(partition).add(record);
+                        each.accept(partition, record);
                     }
                     deadline = System.currentTimeMillis() + IDLE_MS;
                 }
@@ -63,9 +72,7 @@ final class Reading {
                     throw new TimeoutException("nothing more to read of " + unread + " below " + ends);
                 }
             }
-            List<String> lines = new ArrayList<>();
-            sums.forEach((p, s) -> lines.add(p.topic() + "\t" + p.partition() + "\t" + s.records + "\t" + s.hex()));
-            return lines;
+            return partitions;
         }
     }
 
@@ -125,8 +132,12 @@ final class Reading {
         private final MessageDigest sha;
         private long records;
 
-        Sum() throws NoSuchAlgorithmException {
-            sha = MessageDigest.getInstance("SHA-256");
+        Sum() {
+            try {
+                sha = MessageDigest.getInstance("SHA-256");
+            } catch (NoSuchAlgorithmException e) {
+                throw new IllegalStateException(e);
+            }
         }
 
         void add(ConsumerRecord<byte[], byte[]> record) {

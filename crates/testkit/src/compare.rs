@@ -129,6 +129,28 @@ pub fn partitions(source: &Path, mirror: &Path, log_start: i64) -> Result<Equal>
     Ok(equal)
 }
 
+/// As [`partitions`], for a mirror that became an ordinary partition at offset `end`: below it both hold the same batches, and
+/// whatever came after is each one's own.
+///
+/// # Errors
+/// As [`partitions`].
+pub fn prefixes(source: &Path, mirror: &Path, end: i64) -> Result<Equal> {
+    let (mut theirs, mut ours) = (Walk::new(source)?, Walk::new(mirror)?);
+    let mut equal = Equal::default();
+    while equal.end < end {
+        let (expected, actual) = (theirs.next_batch()?, ours.next_batch()?);
+        let (Some(expected), Some(actual)) = (expected, actual) else {
+            bail!("there is no batch at {} on both sides, below {end}", equal.end);
+        };
+        ensure!(expected.bytes == actual.bytes, difference(&expected, &actual));
+        equal.batches += 1;
+        equal.bytes += actual.bytes.len() as u64;
+        equal.end = actual.last_offset + 1;
+    }
+    ensure!(equal.end == end, "a batch ends at {}, beyond {end}", equal.end);
+    Ok(equal)
+}
+
 /// What one partition folder holds, without anything to compare it with.
 ///
 /// # Errors

@@ -44,6 +44,21 @@ fn equal_logs_may_be_cut_into_other_segments_and_begin_later() {
 }
 
 #[test]
+fn a_prefix_is_compared_up_to_its_end() {
+    let all = batches();
+    let source = folder(&[(0, &all[..2]), (20, &all[2..])], "1 0\n4 20\n");
+    let own = [&all[..2], &[BatchBuilder::at(8).epoch(5).records(9, 9)]].concat();
+    let mirror = folder(&[(0, &own)], "1 0\n5 8\n");
+    let equal = prefixes(source.path(), mirror.path(), 8).unwrap();
+    assert_eq!((equal.end, equal.batches), (8, 2));
+    let says = |end: i64| format!("{:#}", prefixes(source.path(), mirror.path(), end).unwrap_err());
+    assert!(says(7).contains("a batch ends at 8, beyond 7"));
+    assert!(says(30).contains("first difference"));
+    let short = folder(&[(0, &all[..1])], "1 0\n");
+    assert!(prefixes(source.path(), short.path(), 8).unwrap_err().to_string().contains("no batch at 5"));
+}
+
+#[test]
 fn every_kind_of_difference_is_found() {
     let all = batches();
     let source = folder(&[(0, &all[..])], "1 0\n4 20\n");

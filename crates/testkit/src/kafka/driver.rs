@@ -16,10 +16,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-const SOURCES: [(&str, &str); 7] = [
+const SOURCES: [(&str, &str); 8] = [
     ("Driver.java", include_str!("../../java/Driver.java")),
     ("Dump.java", include_str!("../../java/Dump.java")),
     ("Load.java", include_str!("../../java/Load.java")),
+    ("Numbers.java", include_str!("../../java/Numbers.java")),
     ("Reading.java", include_str!("../../java/Reading.java")),
     ("Topics.java", include_str!("../../java/Topics.java")),
     ("Writing.java", include_str!("../../java/Writing.java")),
