@@ -33,6 +33,7 @@ const SCAN_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Checkpointed {
     pub(crate) recovery_point: Offset,
+    /// For Kafka's own tools, and for a Kafka that takes the folder over: [`load`] knows better.
     pub(crate) high_watermark: Offset,
     pub(crate) log_start: Offset,
 }
@@ -105,6 +106,12 @@ pub(crate) fn load(
     Ok(log)
 }
 
+/// What a log that was just read is in memory.
+///
+/// *The high watermark is the log end.* Kafka's followers take it from the checkpoint, as they hold batches that are not
+/// committed yet. A mirror never does: it is fetched as consumers fetch, so its source's high watermark was above every
+/// batch when it came. And an ordinary partition is its leader's only replica. The checkpoint is some seconds older than
+/// the log after a kill, and those seconds would stay unread until the source answers again.
 fn state(directory: &Directory, loaded: Loaded, at: Checkpointed, clean: bool, names_dirty: bool) -> io::Result<State> {
     let Loaded { mut segments, end: log_end, mut epochs, epoch_floor, transactions, mut largest_producer_id, mended } =
         loaded;
@@ -133,15 +140,14 @@ fn state(directory: &Directory, loaded: Loaded, at: Checkpointed, clean: bool, n
         Some(known) => known,
         None => largest_producer_id_in(&segments, &directory.open_files)?,
     };
-    let observed_high_watermark = at.high_watermark.clamp(log_start, log_end);
-    transactions.on_high_watermark(observed_high_watermark);
+    transactions.on_high_watermark(log_end);
     let flushed = if clean && !mended { log_end } else { at.recovery_point.clamp(log_start, log_end) };
     let state = State {
         segments,
         log_start,
         log_end,
         flushed,
-        observed_high_watermark,
+        observed_high_watermark: log_end,
         epochs,
         epoch_floor,
         epochs_dirty,

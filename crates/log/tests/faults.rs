@@ -818,13 +818,27 @@ fn unloaded(root: &Path) -> (Logs, Arc<Unloadable>, Watermarks) {
     (logs, faults, at)
 }
 
+/// What the log that stood so says when it is read again: all of it may be read, but for the transaction of 11.
+fn read_anew(at: Watermarks) -> Watermarks {
+    assert_eq!((at.high_watermark, at.last_stable), (Offset(43), Offset(40)));
+    Watermarks { high_watermark: at.log_end, last_stable: Offset(44), ..at }
+}
+
 #[test]
 fn the_checkpoints_keep_what_they_say_of_a_partition_that_is_not_loaded() {
     let root = folder();
     let (logs, _, at) = unloaded(root.path());
     logs.close().expect("closes");
     drop(logs);
-    assert_eq!(open(Disk::default(), root.path(), 400).expect("opens").1.watermarks(), at);
+    let checkpointed = |name: &str| std::fs::read_to_string(root.path().join(name)).expect("reads");
+    for (name, says) in [
+        ("recovery-point-offset-checkpoint", "0\n1\nt 0 48\n"),
+        ("replication-offset-checkpoint", "0\n1\nt 0 43\n"),
+        ("log-start-offset-checkpoint", "0\n1\nt 0 4\n"),
+    ] {
+        assert_eq!(checkpointed(name), says, "{name}");
+    }
+    assert_eq!(open(Disk::default(), root.path(), 400).expect("opens").1.watermarks(), read_anew(at));
 }
 
 #[test]
@@ -833,7 +847,7 @@ fn the_checkpoints_follow_a_partition_that_is_loaded_later() {
     let (logs, faults, at) = unloaded(root.path());
     faults.0.store(false, Ordering::Relaxed);
     let log = logs.open_partition(&id(), common::TOPIC_ID).expect("opens");
-    assert_eq!(log.watermarks(), at);
+    assert_eq!(log.watermarks(), read_anew(at));
     log.append(&[plain(60, 1, 7)]).expect("appends");
     log.observe_high_watermark(Offset(61));
     logs.close().expect("closes");

@@ -5,7 +5,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{Answers, answers, answers_to, config, contents, copy, joined, open, zoo};
-use hawser_wire::Batch;
+use hawser_wire::{Batch, Offset};
 use std::path::{Path, PathBuf};
 
 /// A log of which `flushed` batches were flushed and the recovery point written, then all others appended, then killed.
@@ -214,5 +214,26 @@ fn recovery_after_truncation_does_not_bring_the_old_lineage_back() {
         drop(logs); // killed: nothing of the new lineage was flushed
         let (_logs, log) = open(root.path(), &config(segment_bytes));
         assert_eq!(answers(&log), answers_to(&lineage), "segments of {segment_bytes}");
+    }
+}
+
+#[test]
+fn all_that_a_killed_log_still_holds_may_be_read() {
+    for segment_bytes in [300, 1 << 20] {
+        let root = common::folder();
+        let (logs, log) = open(root.path(), &config(segment_bytes));
+        let batches = zoo();
+        log.append(&batches[..6]).expect("appends");
+        log.observe_high_watermark(log.watermarks().log_end);
+        logs.write_checkpoints().expect("writes checkpoints");
+        log.append(&batches[6..]).expect("appends");
+        log.observe_high_watermark(log.watermarks().log_end);
+        let at = log.watermarks();
+        drop((log, logs)); // killed before the next checkpoint
+        let (_logs, log) = open(root.path(), &config(segment_bytes));
+        let read_anew = log.watermarks();
+        assert_eq!((read_anew.high_watermark, read_anew.last_stable), (at.log_end, Offset(44)));
+        assert_eq!(read_anew.last_stable, at.last_stable, "behind the transaction that is open");
+        assert_eq!(joined(&contents(&log)), joined(&batches));
     }
 }

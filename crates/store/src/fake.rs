@@ -82,7 +82,7 @@ impl FakeStore {
         for (id, log) in &mut self.lock().logs {
             let position = log.position();
             log.keep(keep(id, position).clamp(position.flushed, position.log_end));
-            log.observed_high_watermark = log.log_start;
+            log.observed_high_watermark = log.log_end; // as a log directory that is read anew
             log.generation += 1;
         }
     }

@@ -82,9 +82,15 @@ impl Bench {
 
     /// Stops everything and starts anew over the same folder.
     pub(crate) async fn restart(self, config: BrokerConfig) -> Self {
-        let (folder, dir) = (Arc::clone(&self._folder), self.dir.clone());
         self.stop.cancel();
         self.logs.close().unwrap();
+        self.start_after_a_kill(config).await
+    }
+
+    /// Starts anew over what is in the folder.
+    pub(crate) async fn start_after_a_kill(self, config: BrokerConfig) -> Self {
+        let (folder, dir) = (Arc::clone(&self._folder), self.dir.clone());
+        self.stop.cancel();
         let state = self.state.clone();
         drop(self);
         // The state file is locked until the last task of the old broker has let go of it.

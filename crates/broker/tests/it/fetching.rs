@@ -213,6 +213,18 @@ async fn nothing_above_the_high_watermark_is_read() {
 }
 
 #[tokio::test]
+async fn what_was_mirrored_before_a_kill_is_read_without_the_source() {
+    let (bench, log, client) = bench(&[BatchBuilder::at(0).records(1, 10)]).await;
+    bench.logs.write_checkpoints().unwrap();
+    fill(&log, &[BatchBuilder::at(1).records(2, 10), BatchBuilder::at(3).records(1, 10)]);
+    drop((log, client));
+    // Nobody mirrors here: this is a source that is gone, or a mirror that has failed.
+    let bench = bench.start_after_a_kill(quick()).await;
+    let response = at(&bench.client().await, 12, &fetch(vec![partition(0, 0)])).await;
+    assert_eq!((base_offsets(records(&response)), first(&response).high_watermark), (vec![0, 1, 3], 4));
+}
+
+#[tokio::test]
 async fn committed_readers_stop_at_the_last_stable_offset_and_learn_what_was_aborted() {
     let batches = [
         BatchBuilder::at(0).transactional(1, 0, 0).records(2, 10),
