@@ -57,10 +57,8 @@ impl PartitionLog {
                     if source.kind() == io::ErrorKind::NotFound && state.removals != unflushed.removals {
                         continue; // a file went away under us: look again
                     }
-                    if state.status != Status::Closed {
-                        state.status = Status::Offline(format!("flush: {source}"));
-                    }
                     drop(state);
+                    self.go_offline(format!("flush: {source}"));
                     self.distrust();
                     return Err(self.io("flush", source));
                 }
@@ -123,6 +121,17 @@ impl PartitionLog {
             self.directory.sync_name(self.made)?;
         }
         Ok(())
+    }
+
+    /// Appends nothing until [`resume`](Self::resume) has brought the files to what the state says. From now on the flusher
+    /// tries: perhaps nobody else comes by, as there is nothing to append.
+    pub(crate) fn go_offline(&self, reason: String) {
+        let mut state = self.lock();
+        if state.status != Status::Closed {
+            state.status = Status::Offline(reason);
+        }
+        drop(state);
+        self.mark_dirty(false);
     }
 
     /// Makes the log end at the flushed offset, for readers at once. The files follow in [`resume`](Self::resume). The

@@ -6,7 +6,7 @@
 
 use crate::disk::Durably;
 use crate::files::{Kind, OpenFiles, SegmentFiles, base_of};
-use crate::partition::{PartitionLog, Status, lock};
+use crate::partition::{PartitionLog, lock};
 use crate::producers::Producers;
 use crate::segment::{Segment, Walk};
 use crate::snapshot::Snapshot;
@@ -98,7 +98,7 @@ impl PartitionLog {
     pub(crate) fn settle(&self, durably: bool) -> io::Result<()> {
         let outcome = self.settle_files(durably);
         if let Err(error) = &outcome {
-            self.lock().status = Status::Offline(format!("cut off what was dropped: {error}"));
+            self.go_offline(format!("cut off what was dropped: {error}"));
         }
         outcome
     }

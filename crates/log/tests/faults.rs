@@ -378,6 +378,27 @@ async fn a_background_flush_that_fails_before_its_fsync_is_tried_again() {
     assert_eq!(log.losses(), 0, "no fsync failed");
 }
 
+#[test]
+fn a_partition_that_went_offline_comes_back_though_nobody_calls() {
+    let faults = Arc::new(Switch { on: AtomicBool::new(false), refuses: |act, _| act == Act::Sync, number: IO });
+    let root = folder();
+    let config = LogConfig { flush_interval: Some(Duration::from_millis(5)), ..config(1 << 20) };
+    let logs = Logs::open_on(Disk::with_faults(faults.clone()), root.path(), config).expect("opens");
+    let log = logs.open_partition(&id(), common::TOPIC_ID).expect("opens");
+    log.append(&zoo()).expect("appends");
+    log.flush().expect("flushes");
+    faults.on.store(true, Ordering::Relaxed);
+    log.truncate_to(Offset(5)).expect_err("the cut cannot be made durable");
+    assert!(matches!(log.status(), Status::Offline(_)), "{:?}", log.status());
+    faults.on.store(false, Ordering::Relaxed);
+    let began = std::time::Instant::now();
+    while log.status() != Status::Online {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", log.status());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!((log.watermarks().log_end, log.losses()), (Offset(5), 0));
+}
+
 /// While the first file of the log is about to be synced, appends a batch that holds the log start, for which that file
 /// gives way to another.
 #[derive(Default)]
