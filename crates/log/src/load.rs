@@ -83,7 +83,11 @@ pub(crate) fn load(
         loaded.transactions = Some(Transactions::default());
         loaded.largest_producer_id.get_or_insert(-1);
     }
-    let state = state(directory, loaded, at, clean, fresh)?;
+    // Names that were made since the last flush may not survive a power cut. One that came after the newest segment was made
+    // would have ended above its base.
+    let newest = loaded.segments.last().map(Segment::base);
+    let names_dirty = fresh || !clean && newest.is_some_and(|base| at.recovery_point <= base);
+    let state = state(directory, loaded, at, clean, names_dirty)?;
     remove_stray_snapshots(directory, &dir, &state)?;
     let unflushed = state.flushed < state.log_end || state.names_dirty;
     let log = Arc::new_cyclic(|this| PartitionLog {

@@ -500,6 +500,7 @@ enum Step {
     Truncate(usize),
     AdvanceLogStart(usize),
     Restart,
+    Kill,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -510,11 +511,15 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..5usize).prop_map(Step::Truncate),
         1 => (1..5usize).prop_map(Step::AdvanceLogStart),
         1 => Just(Step::Restart),
+        1 => Just(Step::Kill),
     ]
 }
 
 /// A log next to the list of batches that it should hold.
 struct Model {
+    /// On which disk, where, in segments of which size.
+    bed: (Disk, PathBuf, u64),
+    logs: Option<Logs>,
     log: Arc<PartitionLog>,
     batches: Vec<Batch>,
     epoch: i32,
@@ -540,12 +545,21 @@ impl Model {
         self.batches.extend(some);
     }
 
-    fn run(&mut self, logs: &Logs, step: Step) {
+    fn on(disk: Disk, root: &Path, segment_bytes: u64) -> Self {
+        let (logs, log) = open(disk.clone(), root, segment_bytes).expect("opens");
+        let bed = (disk, root.to_owned(), segment_bytes);
+        Self { bed, logs: Some(logs), log, batches: Vec::new(), epoch: 0, promised: Offset(0) }
+    }
+
+    fn run(&mut self, step: Step) {
         let at = self.log.watermarks();
         match step {
             Step::Append(count) => self.append(count),
             Step::Flush => self.promised = self.log.flush().expect("flushes").flushed,
-            Step::Checkpoint => logs.write_checkpoints().expect("writes checkpoints"),
+            Step::Checkpoint => {
+                let logs = self.logs.as_ref().expect("is open");
+                logs.write_checkpoints().expect("writes checkpoints");
+            }
             Step::Truncate(back) => {
                 let to = Offset((at.log_end.0 - 3 * back as i64).max(at.log_start.0));
                 let after = self.log.truncate_to(to).expect("truncates");
@@ -564,6 +578,13 @@ impl Model {
                 self.promised = Offset(0); // an empty log is not flushed
                 self.epoch += 1;
             }
+            Step::Kill => {
+                self.logs = None;
+                let (disk, root, segment_bytes) = self.bed.clone();
+                let (logs, log) = open(disk, &root, segment_bytes).expect("opens");
+                assert_eq!(log.watermarks().log_end, at.log_end, "the kernel keeps what was written");
+                (self.logs, self.log) = (Some(logs), log);
+            }
         }
     }
 }
@@ -579,10 +600,9 @@ proptest! {
     ) {
         let (root, image) = (folder(), folder());
         let platter = Arc::new(Platter::default());
-        let (logs, log) = open(Disk::with_faults(platter.clone()), root.path(), segment_bytes).expect("opens");
-        let mut model = Model { log: log.clone(), batches: Vec::new(), epoch: 0, promised: Offset(0) };
+        let mut model = Model::on(Disk::with_faults(platter.clone()), root.path(), segment_bytes);
         for step in steps {
-            model.run(&logs, step);
+            model.run(step);
         }
         // As long as the folder was never flushed the whole partition may be missing: nothing was promised.
         platter.cut_power(root.path(), image.path(), torn);
@@ -590,7 +610,7 @@ proptest! {
         let at = recovered.watermarks();
         prop_assert!(at.log_end >= model.promised, "{at:?}, promised {}", model.promised);
         let held = contents(&recovered);
-        let log_start = log.watermarks().log_start;
+        let log_start = model.log.watermarks().log_start;
         let comparable: Vec<_> = held.iter().filter(|batch| batch.header.next_offset() > log_start).cloned().collect();
         let expected: Vec<_> = model.batches.iter().filter(|batch| batch.header.next_offset() > log_start).take(comparable.len()).cloned().collect();
         prop_assert_eq!(joined(&comparable), joined(&expected), "{:?}", at);
