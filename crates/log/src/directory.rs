@@ -18,7 +18,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 
 /// How old checkpoints of high watermarks, recovery points and log starts may be (Kafka: 5 s, 60 s and 60 s).
@@ -134,16 +134,21 @@ impl Directory {
 
     /// Corrects the checkpoints if they promise more of `log` than is true now. The caller holds its `writing`.
     pub(crate) fn lower_checkpoints(&self, log: &PartitionLog) -> io::Result<()> {
+        // Whoever writes them just now has perhaps looked at `log` before.
+        let turn = lock(&self.writing_checkpoints);
         let too_high = {
             let state = log.lock();
             state.recovery_point_on_disk > state.flushed || state.log_start_on_disk > state.log_start
         };
-        if too_high { self.write_checkpoints() } else { Ok(()) }
+        if too_high { self.write_checkpoints_in(&turn) } else { Ok(()) }
     }
 
     /// Writes high watermarks, recovery points and log starts of all partitions.
     pub(crate) fn write_checkpoints(&self) -> io::Result<()> {
-        let _writing = lock(&self.writing_checkpoints);
+        self.write_checkpoints_in(&lock(&self.writing_checkpoints))
+    }
+
+    fn write_checkpoints_in(&self, _turn: &MutexGuard<'_, ()>) -> io::Result<()> {
         self.checkpoints_stale.store(false, Ordering::Release);
         // Looked at first: what is loaded from here on is among the others.
         let mut unloaded = lock(&self.unloaded).clone();

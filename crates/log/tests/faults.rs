@@ -429,6 +429,74 @@ fn a_file_that_gives_way_to_another_is_no_failed_fsync() {
     assert_eq!((log.status(), log.losses()), (Status::Online, 0));
 }
 
+/// Where somebody is held until he is let go on.
+#[derive(Default)]
+struct Turnstile {
+    stage: Mutex<Stage>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    #[default]
+    Idle,
+    Armed,
+    Held,
+    LetGo,
+}
+
+impl Turnstile {
+    fn reach(&self, stage: Stage) {
+        *self.stage.lock().expect("not poisoned") = stage;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, stage: Stage) {
+        let reached = self.stage.lock().expect("not poisoned");
+        drop(self.changed.wait_while(reached, |reached| *reached < stage).expect("not poisoned"));
+    }
+}
+
+/// Holds who writes the recovery points, once it is armed.
+#[derive(Default)]
+struct HoldsCheckpoints(Turnstile);
+
+impl Faults for HoldsCheckpoints {
+    fn before(&self, act: Act, path: &Path) -> Verdict {
+        let is_armed = || *self.0.stage.lock().expect("not poisoned") == Stage::Armed;
+        if act == Act::Name && path.ends_with("recovery-point-offset-checkpoint.tmp") && is_armed() {
+            self.0.reach(Stage::Held);
+            self.0.wait(Stage::LetGo);
+        }
+        Verdict::Proceed
+    }
+}
+
+#[test]
+fn a_recovery_point_written_during_a_truncation_is_corrected() {
+    let faults = Arc::new(HoldsCheckpoints::default());
+    let root = folder();
+    let (logs, log) = open(Disk::with_faults(faults.clone()), root.path(), 300).expect("opens");
+    log.append(&zoo()).expect("appends");
+    log.flush().expect("flushes");
+    faults.0.reach(Stage::Armed);
+    std::thread::scope(|threads| {
+        let writer = threads.spawn(|| logs.write_checkpoints());
+        faults.0.wait(Stage::Held); // it has seen how far the log is flushed
+        let (done, truncated) = mpsc::channel();
+        let log = &log;
+        threads.spawn(move || done.send(log.truncate_to(Offset(5)).map(drop)));
+        // It does not end before the writer has: then the checkpoint would be wrong.
+        let early = truncated.recv_timeout(Duration::from_millis(300));
+        faults.0.reach(Stage::LetGo);
+        assert!(early.is_err(), "{early:?}");
+        truncated.recv().expect("no panic").expect("truncates");
+        writer.join().expect("no panic").expect("writes");
+    });
+    let text = std::fs::read_to_string(root.path().join("recovery-point-offset-checkpoint")).expect("reads");
+    assert_eq!(text, "0\n1\nt 0 5\n");
+}
+
 /// Knows what a power cut would leave: the contents of each file (by inode) as last synced, under the names that their
 /// folder held when it was synced.
 #[derive(Default)]
