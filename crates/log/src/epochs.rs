@@ -3,6 +3,7 @@
 //! Semantics of Kafka's `LeaderEpochFileCache`. Kept in memory, since a log has few epochs; written to
 //! `leader-epoch-checkpoint` by its owner. Both the epochs and the start offsets rise strictly.
 
+use crate::disk::Durably;
 use hawser_wire::{LeaderEpoch, Offset};
 
 /// The first offset that a leader epoch wrote.
@@ -87,6 +88,41 @@ impl LeaderEpochs {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.entries.clear();
+    }
+}
+
+/// How far the epoch checkpoint follows the epochs in memory.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct EpochsFile {
+    /// Of the epochs in memory; as many of them are in the file, and as many survive a power cut.
+    changes: u64,
+    written: u64,
+    durable: u64,
+}
+
+impl EpochsFile {
+    pub(crate) fn note(&mut self, is_changed: bool) {
+        self.changes += u64::from(is_changed);
+    }
+
+    pub(crate) fn is_current(self, durably: Durably) -> bool {
+        match durably {
+            Durably::Now => self.durable == self.changes,
+            Durably::Later => self.written == self.changes,
+        }
+    }
+
+    /// What stood in memory at `then` was written.
+    pub(crate) fn note_written(&mut self, then: Self, durably: Durably) {
+        self.written = self.written.max(then.changes);
+        if durably == Durably::Now {
+            self.durable = self.durable.max(then.changes);
+        }
+    }
+
+    /// What was in the file at `then` is durable.
+    pub(crate) fn note_durable(&mut self, then: Self) {
+        self.durable = self.durable.max(then.written);
     }
 }
 

@@ -77,7 +77,7 @@ impl PartitionLog {
             if state.status != Status::Closing {
                 state.refuse_if_stopped()?;
             }
-            if state.epochs_dirty {
+            if !state.epochs_file.is_current(durably) {
                 continue;
             }
             if state.flushed == state.log_end && !state.names_dirty {
@@ -236,8 +236,7 @@ pub(crate) fn flush_together(logs: Vec<Arc<PartitionLog>>) -> Vec<Arc<PartitionL
     let (mut left, mut pending) = (Vec::new(), Vec::new());
     for log in &logs {
         match log.unflushed(Durably::Later) {
-            Ok(Some(unflushed)) => pending.push((log, unflushed)),
-            Ok(None) => {}
+            Ok(unflushed) => pending.push((log, unflushed, log.lock().epochs_file)),
             Err(_) => left.push(log.clone()),
         }
     }
@@ -245,13 +244,14 @@ pub(crate) fn flush_together(logs: Vec<Arc<PartitionLog>>) -> Vec<Arc<PartitionL
     if let Err(error) = &synced {
         tracing::warn!(root = %directory.root.display(), %error, "syncfs failed: flushing one by one");
     }
-    for (log, unflushed) in pending {
+    for (log, unflushed, epochs_file) in pending {
         if synced.is_err() {
-            let mut state = log.lock();
-            state.names_dirty |= unflushed.names_dirty;
-            state.epochs_dirty |= !state.epochs.entries().is_empty();
+            log.lock().names_dirty |= unflushed.is_some_and(|unflushed| unflushed.names_dirty);
+            left.push(log.clone());
+            continue;
         }
-        if synced.is_err() || log.note_flushed(&unflushed).is_none() {
+        log.lock().epochs_file.note_durable(epochs_file);
+        if unflushed.is_some_and(|unflushed| log.note_flushed(&unflushed).is_none()) {
             left.push(log.clone());
         }
     }

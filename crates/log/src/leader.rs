@@ -313,7 +313,8 @@ impl State {
     pub(crate) fn begin_epoch(&mut self) -> LeaderEpoch {
         let epoch = LeaderEpoch(self.epochs.latest().max(self.epoch_floor).0.saturating_add(1).max(0));
         let log_end = self.log_end;
-        self.epochs_dirty |= self.epochs.assign(epoch, log_end);
+        let is_news = self.epochs.assign(epoch, log_end);
+        self.epochs_file.note(is_news);
         epoch
     }
 }

@@ -9,7 +9,7 @@ use crate::checkpoint;
 use crate::compact::roll_all_forward;
 use crate::directory::Directory;
 use crate::disk::{DiskFile, Durably};
-use crate::epochs::LeaderEpochs;
+use crate::epochs::{EpochsFile, LeaderEpochs};
 use crate::files::{KINDS, Kind, OpenFiles, SegmentFiles, base_of};
 use crate::header::Header;
 use crate::partition::{PartitionLog, State, Status, create_segment};
@@ -125,8 +125,8 @@ fn state(directory: &Directory, loaded: Loaded, at: Checkpointed, clean: bool, n
     for below in segments.drain(..holder) {
         below.files.remove(&directory.disk)?; // the log start moved, and the crash came before they were removed
     }
-    let mut epochs_dirty = epochs.truncate_from_end(log_end) | mended;
-    epochs_dirty |= epochs.truncate_from_start(log_start);
+    let mut epochs_file = EpochsFile::default();
+    epochs_file.note(epochs.truncate_from_end(log_end) | epochs.truncate_from_start(log_start) | mended);
     let mut transactions = match transactions {
         Some(transactions) => transactions,
         // Closed cleanly: a snapshot at the log end, or nothing open.
@@ -154,7 +154,7 @@ fn state(directory: &Directory, loaded: Loaded, at: Checkpointed, clean: bool, n
         observed_high_watermark: log_end,
         epochs,
         epoch_floor,
-        epochs_dirty,
+        epochs_file,
         transactions,
         largest_producer_id,
         leading: None,

@@ -11,7 +11,7 @@
 
 use crate::directory::Directory;
 use crate::disk::Durably;
-use crate::epochs::LeaderEpochs;
+use crate::epochs::{EpochsFile, LeaderEpochs};
 use crate::files::{KINDS, Kind, SegmentFiles, segment_path};
 use crate::header::{Header, marker};
 use crate::leader::Leading;
@@ -75,8 +75,8 @@ pub(crate) struct State {
     pub(crate) epochs: LeaderEpochs,
     /// Largest epoch that the checkpoint named when the log was loaded, whether any batch of it is left or not.
     pub(crate) epoch_floor: LeaderEpoch,
-    /// The epoch checkpoint on disk is older than `epochs`.
-    pub(crate) epochs_dirty: bool,
+    /// How far the epoch checkpoint on disk follows `epochs`.
+    pub(crate) epochs_file: EpochsFile,
     pub(crate) transactions: Transactions,
     /// Of all batches ever held, −1 for none.
     pub(crate) largest_producer_id: i64,
@@ -438,7 +438,8 @@ impl PartitionLog {
         for Batch { header, .. } in batches {
             if header.leader_epoch > epoch {
                 epoch = header.leader_epoch;
-                state.epochs_dirty |= state.epochs.assign(epoch, header.base_offset);
+                let is_news = state.epochs.assign(epoch, header.base_offset);
+                state.epochs_file.note(is_news);
             }
         }
         if batches.first().is_some_and(|first| first.header.base_offset < state.log_start) {
@@ -479,7 +480,7 @@ impl State {
     /// After a flush that did not come to its end: names and epochs may not be durable.
     pub(crate) fn expect_nothing(&mut self) {
         self.names_dirty = true;
-        self.epochs_dirty |= !self.epochs.entries().is_empty();
+        self.epochs_file.note(!self.epochs.entries().is_empty());
     }
 
     pub(crate) fn high_watermark(&self) -> Offset {

@@ -76,7 +76,8 @@ impl PartitionLog {
         state.flushed = state.flushed.min(end);
         state.observed_high_watermark = state.observed_high_watermark.min(end);
         state.epoch_floor = state.epoch_floor.max(state.epochs.latest());
-        state.epochs_dirty |= state.epochs.truncate_from_end(end);
+        let is_cut = state.epochs.truncate_from_end(end);
+        state.epochs_file.note(is_cut);
         state.transactions = transactions;
         let visible = state.high_watermark();
         state.transactions.on_high_watermark(visible);
@@ -188,7 +189,8 @@ impl PartitionLog {
             state.log_start = offset;
             state.flushed = state.flushed.max(offset);
             state.observed_high_watermark = state.observed_high_watermark.max(offset);
-            state.epochs_dirty |= state.epochs.truncate_from_start(offset);
+            let is_cut = state.epochs.truncate_from_start(offset);
+            state.epochs_file.note(is_cut);
             let holder = state.segment_at(offset);
             let gone: Vec<_> = state.segments.drain(..holder).collect();
             state.removals += u64::from(!gone.is_empty());
@@ -251,7 +253,8 @@ impl PartitionLog {
         state.log_end = offset;
         state.flushed = offset;
         state.observed_high_watermark = offset;
-        state.epochs_dirty |= !state.epochs.entries().is_empty();
+        let is_cut = !state.epochs.entries().is_empty();
+        state.epochs_file.note(is_cut);
         state.epoch_floor = state.epoch_floor.max(state.epochs.latest());
         state.epochs.clear();
         state.transactions = Transactions::default();
@@ -270,18 +273,16 @@ impl PartitionLog {
     /// Makes the epoch checkpoint equal to what is known, if it is not.
     pub(crate) fn write_epochs(&self, durably: Durably) -> io::Result<()> {
         let _writing = lock(&self.writing_epochs);
-        let epochs = {
-            let mut state = self.lock();
-            if !std::mem::take(&mut state.epochs_dirty) {
+        let (epochs, then) = {
+            let state = self.lock();
+            if state.epochs_file.is_current(durably) {
                 return Ok(());
             }
-            state.epochs.clone()
+            (state.epochs.clone(), state.epochs_file)
         };
-        let outcome = checkpoint::write_epochs(&self.directory.disk, &self.dir, &epochs, durably);
-        if outcome.is_err() {
-            self.lock().epochs_dirty = true;
-        }
-        outcome
+        checkpoint::write_epochs(&self.directory.disk, &self.dir, &epochs, durably)?;
+        self.lock().epochs_file.note_written(then, durably);
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ mod common;
 use common::{answers, answers_to, config, contents, copy, folder, id, joined, plain, zoo};
 use hawser_log::disk::{Act, Disk, Faults, Verdict};
 use hawser_log::{Error, LogConfig, Logs, PartitionLog, Status, Watermarks};
+use hawser_testkit::batches::BatchBuilder;
 use hawser_wire::{Batch, Offset, TopicPartition};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -795,6 +796,52 @@ fn mirrors_promoted_while_syncfs_fails_are_synced_one_by_one() {
             assert!(synced.contains(&path), "{} is not durable", path.display());
         }
     }
+}
+
+/// Holds syncfs; notes what is synced without it.
+#[derive(Default)]
+struct HoldsSyncfs {
+    gate: Turnstile,
+    others: OneByOne,
+}
+
+impl Faults for HoldsSyncfs {
+    fn before(&self, act: Act, _: &Path) -> Verdict {
+        if act == Act::SyncFileSystem {
+            self.gate.reach(Stage::Held);
+            self.gate.wait(Stage::LetGo);
+        }
+        Verdict::Proceed
+    }
+
+    fn after(&self, act: Act, path: &Path) {
+        self.others.after(act, path);
+    }
+}
+
+#[test]
+fn a_leader_waits_for_no_syncfs_to_have_its_epoch_durable() {
+    let root = folder();
+    let faults = Arc::new(HoldsSyncfs::default());
+    let (logs, _) = open(Disk::with_faults(faults.clone()), root.path(), 1 << 20).expect("opens");
+    let mirror = |partition| {
+        let id = TopicPartition::new("many", partition);
+        let log = logs.open_partition(&id, common::TOPIC_ID).expect("opens");
+        (id, log.config())
+    };
+    let mirrors: Vec<_> = (0..70).map(mirror).collect();
+    let log = logs.partition(&mirrors[0].0).expect("is there");
+    std::thread::scope(|threads| {
+        let ended = threads.spawn(|| logs.end_mirroring(&mirrors, 1_700_000_000_000));
+        faults.gate.wait(Stage::Held); // the epoch is in the file, and the file perhaps in the page cache only
+        let record = BatchBuilder::at(0).records(1, 10).build();
+        let appended = log.append_as_leader(record, 1_700_000_000_000);
+        let synced = faults.others.0.lock().expect("notes").contains(&log.dir().join("leader-epoch-checkpoint.tmp"));
+        faults.gate.reach(Stage::LetGo);
+        appended.expect("appends");
+        assert!(synced, "consumers can read a batch of an epoch that a power cut forgets");
+        assert!(ended.join().expect("no panic").iter().all(Result::is_ok));
+    });
 }
 
 #[test]
