@@ -8,6 +8,7 @@ use crate::partition::{Event, FetchAt, Fetched, Leader, Partition, Report, Start
 use crate::reason::Failure;
 use crate::session::{Fetching, Plan, Session};
 use crate::write::Write;
+use hawser_store::Position;
 use hawser_wire::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use hawser_wire::messages::fetch_response::PartitionData;
 use hawser_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -63,6 +64,8 @@ pub struct Broker {
     leaving: BTreeSet<TopicPartition>,
     stale: BTreeSet<Arc<str>>,
     reports: Vec<(TopicPartition, Report)>,
+    /// What [`Store::losses`](hawser_store::Store::losses) was when the copies were looked at last.
+    losses_seen: u64,
 }
 
 #[derive(Debug)]
@@ -87,12 +90,15 @@ pub enum Ask {
     Epochs(OffsetForLeaderEpochRequest, Vec<(TopicPartition, Want)>),
 }
 
+/// Looks up where a partition's copy stands, if it is open.
+pub type PositionOf<'a> = &'a dyn Fn(&TopicPartition) -> Option<Position>;
+
 /// Looks up `end_of_epoch` in a partition's copy.
 pub type EndOfEpoch<'a> = &'a dyn Fn(&TopicPartition, LeaderEpoch) -> Option<(LeaderEpoch, Offset)>;
 
 impl Broker {
-    /// No partitions yet.
-    pub fn new(node: NodeId, bounds: FetchBounds) -> Self {
+    /// No partitions yet; `losses` is what the store's are.
+    pub fn new(node: NodeId, bounds: FetchBounds, losses: u64) -> Self {
         Self {
             node,
             bounds,
@@ -107,6 +113,7 @@ impl Broker {
             leaving: BTreeSet::new(),
             stale: BTreeSet::new(),
             reports: Vec::new(),
+            losses_seen: losses,
         }
     }
 
@@ -140,8 +147,16 @@ impl Broker {
         if nameless { self.fetch_version } else { self.fetch_version.min(FETCH_BY_ID - 1) }
     }
 
-    /// Takes a partition over. `topic_id` is its topic's id at the source, nil if there is none.
-    pub fn assign(&mut self, id: TopicPartition, topic_id: Uuid, mut machine: Partition) {
+    /// Takes a partition over. `topic_id` is its topic's id at the source, nil if there is none; `position` is where its copy
+    /// stands, if it is open: something of it may have been lost on the way here.
+    pub fn assign(
+        &mut self,
+        id: TopicPartition,
+        topic_id: Uuid,
+        mut machine: Partition,
+        position: Option<Position>,
+        now: Instant,
+    ) {
         machine.set_lineage_in_fetch(self.fetch_version >= FETCH_WITH_LINEAGE);
         let before = self.fetch_version();
         let topic = self.topics.entry(id.topic.clone()).or_insert(TopicUse { id: topic_id, partitions: 0 });
@@ -153,6 +168,31 @@ impl Broker {
             self.session.reset(); // names and ids cannot share a session
         }
         self.settle(&id);
+        if let Some(position) = position {
+            let write = self.on(&id, Event::Looked(position), now);
+            debug_assert!(write.is_none(), "a look orders no write");
+        }
+    }
+
+    /// Looks at where the copies stand, if `losses` ([`Store::losses`](hawser_store::Store::losses)) has changed: what the
+    /// disk lost of an idle partition would show at its next append only, and until then the copy would pass for whole. Those
+    /// that are shorter than they were are fetched again, and given back. To be called while nothing is written; writes that
+    /// come later find it out by themselves.
+    pub fn look_for_losses(&mut self, losses: u64, position: PositionOf<'_>, now: Instant) -> Vec<TopicPartition> {
+        if std::mem::replace(&mut self.losses_seen, losses) == losses {
+            return Vec::new();
+        }
+        let shorter = self.partitions.iter().filter_map(|(id, entry)| {
+            let position = position(id)?;
+            (position.log_end < entry.machine.position().log_end).then(|| (id.clone(), position))
+        });
+        let mut shorter: Vec<_> = shorter.collect();
+        shorter.sort_unstable_by(|(a, _), (b, _)| a.cmp(b)); // alike in every run of the simulation
+        for (id, position) in &shorter {
+            let write = self.on(id, Event::Looked(*position), now);
+            debug_assert!(write.is_none(), "a look orders no write");
+        }
+        shorter.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Gives a partition back. Its copy must not be moved while [`Partition::is_writing`].

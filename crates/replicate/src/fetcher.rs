@@ -16,7 +16,7 @@ use crate::size::Sizer;
 use crate::status::{Beat, LinkCounters, PartitionBoard, now_ms};
 use crate::throttle::Throttle;
 use crate::write::Write;
-use hawser_store::{MirrorPartition, Store, StoreError, TopicSpec};
+use hawser_store::{MirrorPartition, Store, TopicSpec};
 use hawser_transport::{ClientError, Connector, KafkaClient, LeaseError, Target};
 use hawser_wire::messages::{
     ApiKey, ApiVersionsRequest, FetchResponse, ListOffsetsResponse, OffsetForLeaderEpochResponse,
@@ -86,8 +86,6 @@ pub(crate) struct Fetcher<S: Store> {
     core: Core<S::Partition>,
     outbox: Outbox<S::Partition>,
     to_open: VecDeque<TopicPartition>,
-    /// What [`Store::losses`] was when the copies were looked at last.
-    losses_seen: u64,
     line: Line,
     /// A second connection, made when a question would have to wait behind a fetch, and let go with the first.
     asker: Option<KafkaClient>,
@@ -156,8 +154,7 @@ impl<S: Store> Fetcher<S> {
         let response_bytes_max = usize::try_from(config.bounds.response_bytes_max).unwrap_or_default();
         let sizer = Sizer::new(response_bytes_max, config.fetchers);
         Self {
-            core: Core { broker: Broker::new(node, config.bounds), sides: HashMap::new() },
-            losses_seen: store.losses(),
+            core: Core { broker: Broker::new(node, config.bounds, store.losses()), sides: HashMap::new() },
             store,
             connector,
             config,
@@ -245,9 +242,10 @@ impl<S: Store> Fetcher<S> {
             Command::Assign(held) => {
                 let Held { id, machine, side } = *held;
                 side.place.follow(Some(self.beat.clone()));
-                let topic_id = side.topic_id;
+                let (topic_id, position) = (side.topic_id, side.copy.as_ref().map(MirrorPartition::position));
                 sides.insert(id.clone(), side);
-                broker.assign(id, topic_id, machine);
+                broker.assign(id.clone(), topic_id, machine, position, now());
+                self.core.show(&id);
             }
             Command::Leader(id, leader) => self.feed(&id, Event::Leader(leader)),
             Command::Pause(topic) => self.feed_topic(&topic, || Event::Pause),
@@ -297,9 +295,7 @@ impl<S: Store> Fetcher<S> {
                 Err(error) => Event::OpenFailed(error),
             };
             self.feed(&id, event);
-            if let (Some(side), Some(machine)) = (self.core.sides.get(&id), self.core.broker.partition(&id)) {
-                side.place.moved(machine, 0, None, 0);
-            }
+            self.core.show(&id);
         }
         for id in self.core.broker.take_leaving() {
             if let (Some(machine), Some(side)) = (self.core.broker.release(&id), self.core.sides.remove(&id)) {
@@ -323,25 +319,12 @@ impl<S: Store> Fetcher<S> {
         }
     }
 
-    /// What the disk lost of a partition that is idle would show at its next append only, and until then the copy would pass
-    /// for whole: so it is fetched again. No write is under way here; later ones find it out by themselves.
+    /// No write is under way here.
     fn look_for_losses(&mut self) {
-        let losses = self.store.losses();
-        if std::mem::replace(&mut self.losses_seen, losses) == losses {
-            return;
-        }
-        let Core { broker, sides } = &self.core;
-        let shorter = sides.iter().filter_map(|(id, side)| {
-            let (machine, position) = (broker.partition(id)?, side.copy.as_ref()?.position());
-            (position.log_end < machine.position().log_end).then(|| (id.clone(), position))
-        });
-        for (id, position) in shorter.collect::<Vec<_>>() {
-            let source = std::io::Error::other("what was not flushed is lost");
-            let lost = StoreError::Io { what: format!("keep {id}"), source };
-            self.feed(&id, Event::StoreFailed(position, lost.into()));
-            if let (Some(side), Some(machine)) = (self.core.sides.get(&id), self.core.broker.partition(&id)) {
-                side.place.moved(machine, 0, None, 0);
-            }
+        let Core { broker, sides } = &mut self.core;
+        let position = |id: &TopicPartition| Some(sides.get(id)?.copy.as_ref()?.position());
+        for id in broker.look_for_losses(self.store.losses(), &position, now()) {
+            self.core.show(&id);
         }
     }
 
@@ -536,6 +519,16 @@ impl<S: Store> Fetcher<S> {
         let fetch = (may_fetch && self.fetch_after > now).then_some(self.fetch_after);
         let ask = (may_ask && self.ask_after > now).then_some(self.ask_after);
         [line, fetch, ask, self.core.broker.deadline()].into_iter().flatten().min()
+    }
+}
+
+impl<P> Core<P> {
+    /// Shows how a partition stands that nothing was written to.
+    fn show(&self, id: &TopicPartition) {
+        if let (Some(side), Some(machine)) = (self.sides.get(id), self.broker.partition(id)) {
+            side.place.changed(machine);
+            side.place.moved(machine, 0, None, 0);
+        }
     }
 }
 

@@ -210,6 +210,14 @@ impl Partition {
                     WriteError::Store(error) => self.store_failed(&error, now, &mut actions),
                 }
             }
+            // A write that is outstanding finds it out by itself.
+            Event::Looked(position) if !self.writing && position.log_end < self.position.log_end => {
+                let source = std::io::Error::other("what was not flushed is lost");
+                let what = format!("keep offsets {} to {}", position.log_end, self.position.log_end);
+                self.position = position;
+                self.store_failed(&StoreError::Io { what, source }, now, &mut actions);
+            }
+            Event::Looked(_) => {}
             Event::Tick => {
                 if self.deadline().is_some_and(|until| until <= now) {
                     self.begin(now, &mut actions);

@@ -215,7 +215,7 @@ async fn what_the_disk_lost_of_an_idle_mirror_is_fetched_again() {
     }
     bed.mirror("t", Start::Earliest).await;
     bed.equal("t", 2).await;
-    bed.store.lose_unflushed();
+    bed.store.lose_unflushed(|_| true);
     bed.equal("t", 2).await;
     let topic = bed.topic("t");
     assert!(topic.partitions.iter().all(|p| p.log_end == Offset(100) && p.lag_records == Some(0)), "{topic:?}");

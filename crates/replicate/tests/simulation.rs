@@ -1,6 +1,7 @@
 //! Link and replication under a seeded simulation: loss, delay, reordering between connections, half-open connections,
 //! crash and restart of either half with its disk cut at (or somewhere above) the last flush, brokers that die, leaders
-//! that move cleanly and not, deposed leaders that go on serving, trimmed logs, corrupt bytes, full disks.
+//! that move cleanly and not, deposed leaders that go on serving, trimmed logs, corrupt bytes, full disks, and flushes
+//! that fail and take the end of a copy back.
 //!
 //! Safety, after every write and crash: a copy is a run of the source's log as it is or once was, byte for byte; nothing
 //! that the source has is cut; nothing is skipped that the source did not trim. Liveness: once faults end, every copy
@@ -52,19 +53,20 @@ fn every_seed_is_safe_and_becomes_whole() {
     });
     let sum = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).sum::<usize>();
     let (batches, truncations, gaps) = (sum(|o| o.batches), sum(|o| o.truncations), sum(|o| o.gaps));
-    let (crashes, recreated) = (sum(|o| o.crashes), sum(|o| usize::from(o.recreated)));
+    let (crashes, losses, recreated) = (sum(|o| o.crashes), sum(|o| o.losses), sum(|o| usize::from(o.recreated)));
     let mut healed: Vec<Duration> = outcomes.iter().map(|o| o.healed_after).collect();
     healed.sort_unstable();
     let median = healed.get(healed.len() / 2).copied().unwrap_or_default();
     println!(
-        "{seeds} seeds: {batches} batches, {truncations} truncations, {gaps} gaps, {crashes} crashes, {recreated} \
-         recreated topics; whole {median:?} (median), {:?} (worst) after the faults",
+        "{seeds} seeds: {batches} batches, {truncations} truncations, {gaps} gaps, {crashes} crashes, {losses} copies \
+         that failed flushes shortened, {recreated} recreated topics; whole {median:?} (median), {:?} (worst) after the faults",
         healed.last().copied().unwrap_or_default()
     );
     // A simulation in which nothing happens proves nothing.
     if seeds >= 1_000 {
         let at_least = usize::try_from(seeds).expect("fits");
         assert!(batches > at_least && crashes > at_least && truncations > at_least / 10 && gaps > at_least / 100);
+        assert!(losses > at_least / 10);
     }
 }
 
@@ -117,6 +119,16 @@ fn a_swallowed_store_error_is_noticed() {
 #[test]
 fn trimming_too_far_is_noticed() {
     is_noticed(Mutant::TrimsTooFar);
+}
+
+#[test]
+fn an_overlooked_loss_is_noticed() {
+    is_noticed(Mutant::OverlooksLosses);
+}
+
+#[test]
+fn a_blind_append_is_noticed() {
+    is_noticed(Mutant::AppendsBlindly);
 }
 
 #[test]

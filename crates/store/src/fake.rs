@@ -11,6 +11,7 @@ use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition, Uuid};
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A store whose disk is memory.
@@ -23,6 +24,8 @@ pub struct FakeStore {
 pub struct FakePartition {
     id: TopicPartition,
     generation: u64,
+    /// What its log's losses were when the caller asked for the position last.
+    losses_seen: AtomicU64,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -48,6 +51,7 @@ struct FakeLog {
     log_end: Offset,
     flushed: Offset,
     observed_high_watermark: Offset,
+    losses: u64,
 }
 
 impl FakeStore {
@@ -66,7 +70,8 @@ impl FakeStore {
         self.lock().before_append = Some(Arc::new(move || Box::pin(act())));
     }
 
-    /// From now on flushes fail with `fault`; `None` mends the disk.
+    /// From now on flushes fail with `fault`, and lose what they should have kept, as a failed fsync does; `None` mends the
+    /// disk.
     pub fn fail_flushes(&self, fault: Option<io::ErrorKind>) {
         self.lock().flush_fault = fault;
     }
@@ -87,13 +92,15 @@ impl FakeStore {
         }
     }
 
-    /// A failed fsync: every partition is cut at its flushed offset, and the writers stay.
-    pub fn lose_unflushed(&self) {
+    /// A failed fsync in the background: the partitions that `is_met` picks are cut at their flushed offsets, and their
+    /// writers stay.
+    pub fn lose_unflushed(&self, mut is_met: impl FnMut(&TopicPartition) -> bool) {
         let mut shared = self.lock();
-        for log in shared.logs.values_mut() {
-            log.keep(log.flushed);
+        let Shared { logs, losses, .. } = &mut *shared;
+        for (_, log) in logs.iter_mut().filter(|(id, _)| is_met(id)) {
+            log.lose_unflushed();
+            *losses += 1;
         }
-        shared.losses += 1;
     }
 
     /// Every partition that was ever opened.
@@ -127,7 +134,8 @@ impl Store for FakeStore {
             return Err(StoreError::Refused(format!("{id} has topic id {}, not {}", log.topic_id, topic.id)));
         }
         log.generation += 1;
-        Ok(FakePartition { generation: log.generation, id, shared: self.shared.clone() })
+        let (generation, losses_seen) = (log.generation, AtomicU64::new(log.losses));
+        Ok(FakePartition { id, generation, losses_seen, shared: self.shared.clone() })
     }
 
     fn losses(&self) -> u64 {
@@ -177,7 +185,10 @@ impl MirrorPartition for FakePartition {
     }
 
     fn position(&self) -> Position {
-        self.look(FakeLog::position)
+        self.look(|log| {
+            self.losses_seen.store(log.losses, Ordering::Relaxed);
+            log.position()
+        })
     }
 
     fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
@@ -189,7 +200,14 @@ impl MirrorPartition for FakePartition {
         if let Some(before) = before {
             before().await;
         }
-        self.act(|shared| shared.append_fault, |log| log.append(batches))
+        let losses_seen = self.losses_seen.load(Ordering::Relaxed);
+        self.act(
+            |shared| shared.append_fault,
+            |log| {
+                log.refuse_if_lost(losses_seen)?;
+                log.append(batches)
+            },
+        )
     }
 
     fn observe_high_watermark(&mut self, high_watermark: Offset) {
@@ -214,7 +232,16 @@ impl MirrorPartition for FakePartition {
     }
 
     async fn advance_log_start(&mut self, offset: Offset) -> Result<Position, StoreError> {
-        self.act(|shared| shared.append_fault, |log| log.advance_log_start(offset))
+        let losses_seen = self.losses_seen.load(Ordering::Relaxed);
+        self.act(
+            |shared| shared.append_fault,
+            |log| {
+                if offset > log.log_end {
+                    log.refuse_if_lost(losses_seen)?; // the caller could not know
+                }
+                log.advance_log_start(offset)
+            },
+        )
     }
 
     async fn restart_at(&mut self, offset: Offset) -> Result<Position, StoreError> {
@@ -228,13 +255,17 @@ impl MirrorPartition for FakePartition {
     }
 
     async fn flush(&mut self) -> Result<Position, StoreError> {
-        self.act(
+        let flushed = self.act(
             |shared| shared.flush_fault,
             |log| {
                 log.flushed = log.log_end;
                 Ok(())
             },
-        )
+        );
+        if matches!(flushed, Err(StoreError::Io { .. })) {
+            FakeStore { shared: self.shared.clone() }.lose_unflushed(|id| *id == self.id);
+        }
+        flushed
     }
 }
 
@@ -259,6 +290,20 @@ impl FakeLog {
         self.log_end = self.batches.last().map_or(self.log_start, |last| last.header.next_offset().max(self.log_start));
         self.epochs.truncate_from_end(self.log_end);
         self.flushed = self.log_end;
+    }
+
+    fn lose_unflushed(&mut self) {
+        self.keep(self.flushed);
+        self.observed_high_watermark = self.observed_high_watermark.min(self.log_end);
+        self.losses += 1;
+    }
+
+    fn refuse_if_lost(&self, losses_seen: u64) -> Result<(), StoreError> {
+        if self.losses == losses_seen {
+            return Ok(());
+        }
+        let source = io::Error::other("ask for its position");
+        Err(StoreError::Io { what: "the copy is shorter than it was".into(), source })
     }
 
     fn append(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
@@ -384,8 +429,27 @@ mod tests {
         assert_eq!(writer.position().log_end, Offset(0));
         store.fail_appends(None);
         writer.append(&[batch(0, 1, 1)]).await.expect("appends");
+    }
+
+    #[tokio::test]
+    async fn a_failed_flush_takes_the_end_back_and_its_writer_has_to_look() {
+        let store = FakeStore::new();
+        let mut writer = store.open(&topic("t"), 0).await.expect("opens");
+        let mut other = store.open(&topic("u"), 0).await.expect("opens");
+        writer.append(&[batch(0, 5, 1)]).await.expect("appends");
+        other.append(&[batch(0, 5, 1)]).await.expect("appends");
         store.fail_flushes(Some(io::ErrorKind::Other));
         writer.flush().await.expect_err("fsync fails");
-        assert_eq!(writer.position().flushed, Offset(0));
+        store.fail_flushes(None);
+        assert_eq!(store.losses(), 1);
+        for _ in 0..2 {
+            let blind = writer.append(&[batch(5, 1, 1)]).await.expect_err("would leave a hole");
+            assert!(blind.is_retriable(), "{blind}");
+            let blind = writer.advance_log_start(Offset(5)).await.expect_err("the log ends at 0 again");
+            assert!(blind.is_retriable(), "{blind}");
+        }
+        other.append(&[batch(5, 1, 1)]).await.expect("nothing of it was lost");
+        assert_eq!(writer.position().log_end, Offset(0));
+        writer.append(&[batch(0, 6, 1)]).await.expect("appends");
     }
 }

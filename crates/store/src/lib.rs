@@ -98,7 +98,7 @@ pub trait MirrorPartition: Send + 'static {
     /// Which partition this is.
     fn id(&self) -> &TopicPartition;
 
-    /// Where the copy stands. Cheap.
+    /// Where the copy stands. Cheap. Whoever asks knows of all that was lost until then: see [`Store::losses`].
     fn position(&self) -> Position;
 
     /// The largest epoch ≤ `epoch` that the copy holds and the offset at which it ends
@@ -106,7 +106,8 @@ pub trait MirrorPartition: Send + 'static {
     fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)>;
 
     /// Appends `batches` as they are. Each must be CRC-checked by the caller, start at or after the end before it
-    /// and not fall in epoch.
+    /// and not fall in epoch. Fails if anything was lost since the caller asked for the [`position`](Self::position): at the
+    /// end that it knows they would pass for what follows a gap of compaction.
     fn append(&mut self, batches: &[Batch]) -> impl Future<Output = Result<Position, StoreError>> + Send;
 
     /// Tells the store the high watermark and log start that the source reported; consumers see nothing above the smaller of

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::partition::{Patience, Phase};
-use hawser_store::Position;
 use hawser_wire::messages::fetch_response::FetchableTopicResponse;
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ fn fetching(now: Instant) -> (Broker, TopicPartition, Uuid, Position) {
     let pause = Duration::from_secs(1);
     let patience =
         Patience { retry_backoff: pause, retry_backoff_max: pause, fetch_backoff: pause, retry_timeout: pause };
-    let mut broker = Broker::new(NodeId(1), BOUNDS);
+    let mut broker = Broker::new(NodeId(1), BOUNDS, 0);
     broker.connected(FETCH_BY_ID);
-    broker.assign(id.clone(), topic_id, Partition::new(Start::Earliest, patience));
+    broker.assign(id.clone(), topic_id, Partition::new(Start::Earliest, patience), None, now);
     let end = Offset(10);
     let position = Position { log_start: Offset(0), log_end: end, flushed: end, last_epoch: LeaderEpoch(1) };
     assert!(broker.on(&id, Event::Opened(position), now).is_none());
@@ -63,4 +62,34 @@ fn a_partition_named_twice_in_one_answer_is_heard_once() {
     assert!(broker.on(&id, Event::Stored(position), now).is_none());
     let machine = broker.partition(&id).expect("assigned");
     assert_eq!((machine.phase(), machine.source().high_watermark), (Phase::Fetching, Some(Offset(10))));
+}
+
+#[test]
+fn what_was_lost_of_an_idle_copy_is_fetched_again() {
+    let now = Instant::now();
+    let (mut broker, id, topic_id, position) = fetching(now);
+    let shorter = Position { log_end: Offset(4), flushed: Offset(4), ..position };
+    let at = |position: Position| move |_: &TopicPartition| Some(position);
+    assert_eq!(broker.look_for_losses(0, &at(shorter), now), [], "nothing was lost: nobody looks");
+    assert_eq!(broker.look_for_losses(1, &at(position), now), [], "of another's copy");
+    assert_eq!(broker.look_for_losses(2, &at(shorter), now), std::slice::from_ref(&id));
+    let machine = broker.partition(&id).expect("assigned");
+    assert_eq!((machine.phase(), machine.position().log_end), (Phase::Waiting, Offset(4)));
+    assert!(machine.trouble().is_some_and(|trouble| trouble.detail.contains("is lost")), "{:?}", machine.trouble());
+    broker.tick(broker.deadline().expect("it waits"));
+    let fetches = |broker: &Broker| match broker.partition(&id).map(Partition::want) {
+        Some(Want::Fetch(at)) => Some(at.offset),
+        _ => None,
+    };
+    assert_eq!(fetches(&broker), Some(Offset(4)));
+
+    // And if it was lost while the partition was on its way to another fetcher, which has seen these losses before.
+    let (mut broker, _, _, position) = fetching(now);
+    let machine = broker.release(&id).expect("held");
+    let mut another = Broker::new(NodeId(1), BOUNDS, 1);
+    another.connected(FETCH_BY_ID);
+    another.assign(id.clone(), topic_id, machine, Some(Position { log_end: Offset(4), ..position }), now);
+    assert_eq!(another.look_for_losses(1, &at(shorter), now), []);
+    another.tick(another.deadline().expect("it waits"));
+    assert_eq!(fetches(&another), Some(Offset(4)));
 }

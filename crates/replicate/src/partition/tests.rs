@@ -272,6 +272,27 @@ fn a_full_disk_waits_and_goes_on() {
 }
 
 #[test]
+fn what_the_store_lost_is_fetched_again() {
+    let mut rig = Rig::led(at(0, 10, 3));
+    rig.on(Event::Looked(at(0, 10, 3)));
+    assert_eq!(rig.fetches(), Some((10, 5, 3)), "nothing of this copy is lost");
+    rig.on(Event::Looked(at(0, 6, 2)));
+    assert_eq!((rig.trouble(), rig.machine.want()), (Some(TroubleKind::Store), Want::Nothing));
+    rig.wait(1000);
+    assert_eq!(rig.fetches(), Some((6, 5, 2)));
+    // What is being written finds it out by itself.
+    rig.on(brought(14, 0, &[(6, 8, 3)])).on(Event::Looked(at(0, 4, 2)));
+    assert_eq!((rig.fetches(), rig.machine.position().log_end), (Some((14, 5, 3)), Offset(6)));
+    rig.on(Event::StoreFailed(at(0, 4, 2), disk_full().into())).wait(2000);
+    assert_eq!(rig.fetches(), Some((4, 5, 2)));
+    // A pause is none the shorter, and ends where the copy does.
+    rig.on(Event::Pause).on(Event::Looked(at(0, 0, -1)));
+    assert_eq!((rig.machine.phase(), rig.machine.deadline()), (Phase::Paused, None));
+    rig.on(Event::Resume);
+    assert_eq!(rig.fetches(), Some((0, 5, -1)), "and it does not look for a beginning anew");
+}
+
+#[test]
 fn another_writer_is_a_dead_end() {
     let mut rig = Rig::led(at(0, 10, 3));
     rig.on(brought(14, 0, &[(10, 2, 3)]));

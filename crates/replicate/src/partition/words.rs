@@ -94,6 +94,8 @@ pub enum Event {
     Stored(Position),
     /// It is not, or not wholly; the copy stands here.
     StoreFailed(Position, WriteError),
+    /// The store has lost something of its copies, and this one stands here.
+    Looked(Position),
     /// The deadline passed.
     Tick,
     /// Stop fetching; what was ordered is still stored.

@@ -34,8 +34,8 @@ impl Checker {
         self.brought_back[part] = Some(now);
     }
 
-    /// After a crash the copies are still prefixes.
-    pub fn crashed(&self, store: &FakeStore, source: &Source) -> Result<(), String> {
+    /// What a crash or a failed flush left of the copies are still prefixes.
+    pub fn shortened(&self, store: &FakeStore, source: &Source) -> Result<(), String> {
         for id in store.partitions() {
             self.is_prefix(&id, store, source)?;
         }
@@ -82,7 +82,8 @@ impl Checker {
                 return Err(format!("{id}: {cut:?} drops batch {}, which the source has", batch.header.base_offset));
             }
         }
-        if to > was.log_end && (started || !before.is_empty()) && to.0 > part.start_max {
+        // A copy that was shortened meanwhile is not made longer by a truncation.
+        if is.log_end > was.log_end && (started || !before.is_empty()) && to.0 > part.start_max {
             return Err(format!("{id}: {cut:?} skips from {} what the source never trimmed", was.log_end));
         }
         Ok(())

@@ -77,6 +77,10 @@ pub enum Mutant {
     TrimsTooFar,
     /// A lease that the link delivered is dropped on the floor.
     LosesLeases,
+    /// Nobody looks for what a failed flush lost.
+    OverlooksLosses,
+    /// A write takes the copy's end as it finds it for the one that it was ordered at.
+    AppendsBlindly,
 }
 
 /// How a simulation ended well.
@@ -86,6 +90,8 @@ pub struct Outcome {
     pub truncations: usize,
     pub gaps: usize,
     pub crashes: usize,
+    /// Failed flushes that took a copy's end back.
+    pub losses: usize,
     pub steps: u64,
     pub healed_after: Duration,
     pub recreated: bool,
@@ -552,7 +558,8 @@ impl World {
                 self.store.fail_flushes(Some(std::io::ErrorKind::Other));
                 self.after(50, 800, Happening::DiskMends);
             }
-            83..90 => self.flush_one(),
+            83..88 => self.flush_one(),
+            88..90 => self.background_flush_fails()?,
             90 => {
                 self.source.parts[part].amnesia = true;
                 self.after(50, 800, Happening::PartitionMends { part });
@@ -598,7 +605,10 @@ impl World {
             for node in 0..NODES {
                 part.learn(node);
             }
-            part.append(&mut self.rng);
+            // Or the source is idle from now on, and no new batch tells a copy that it is not whole.
+            if self.rng.percent(50) {
+                part.append(&mut self.rng);
+            }
             part.commit();
         }
         for member in 0..self.members.len() {

@@ -80,9 +80,24 @@ impl World {
         // The disk keeps what was flushed, and whatever else it likes.
         let rng = &mut self.rng;
         self.store.crash_keeping(|_, at| Offset(rng.range(at.flushed.0, at.log_end.0 + 1)));
-        self.checker.crashed(&self.store, &self.source)?;
+        self.checker.shortened(&self.store, &self.source)?;
         self.after(10, 1_000, Happening::DestStarts);
         Ok(())
+    }
+
+    /// An fsync that failed takes copies back to the last good one, while the daemon stays up: one copy, or all on the disk,
+    /// which perhaps takes nothing for a while.
+    pub(super) fn background_flush_fails(&mut self) -> Result<(), String> {
+        let (all, index) = (self.rng.percent(50), self.rng.index(self.source.parts.len()));
+        let before: Vec<_> = self.store.partitions().iter().map(|id| self.store.position(id)).collect();
+        self.store.lose_unflushed(|id| all || id.partition as usize == index);
+        let after: Vec<_> = self.store.partitions().iter().map(|id| self.store.position(id)).collect();
+        self.outcome.losses += before.iter().zip(&after).filter(|(before, after)| before != after).count();
+        if self.rng.percent(50) {
+            self.store.fail_appends(Some(std::io::ErrorKind::Other));
+            self.after(50, 800, Happening::DiskMends);
+        }
+        self.checker.shortened(&self.store, &self.source)
     }
 
     pub(super) fn flush_one(&mut self) {
@@ -273,7 +288,11 @@ impl World {
             let Some(dest) = &mut self.dest else { return Ok(()) };
             let Some(copy) = dest.copies.get_mut(&id) else { continue };
             let before = self.store.batches(&id);
-            let position = copy.position();
+            // Not asked of the copy, unless by mistake: its writer would have looked.
+            let position = match self.mutant {
+                Mutant::AppendsBlindly => copy.position(),
+                _ => self.store.position(&id).expect("is open"),
+            };
             if self.mutant == Mutant::ResetsSilently
                 && let Some(Cut::RestartAt(to)) = &mut write.cut
                 && *to > position.log_end
@@ -356,7 +375,7 @@ impl World {
     }
 
     fn pump_once(&mut self) -> Result<bool, String> {
-        let (now, instant) = (self.now, self.instant());
+        let (now, instant, losses) = (self.now, self.instant(), self.store.losses());
         let Some(dest) = &mut self.dest else { return Ok(false) };
         let mut moved = false;
         if dest.refresh_at <= now {
@@ -373,15 +392,20 @@ impl World {
             let line = dest.lines.entry(node).or_insert_with(|| {
                 channels.insert(Use::Fetch(node), Channel::None { retry_at: now });
                 channels.insert(Use::Ask(node), Channel::None { retry_at: now });
-                Line { broker: Broker::new(NodeId(node), BOUNDS), writing: false, early: None }
+                Line { broker: Broker::new(NodeId(node), BOUNDS, losses), writing: false, early: None }
             });
-            line.broker.assign(id, topic_id, machine);
+            let position = dest.copies.get(&id).map(FakePartition::position);
+            line.broker.assign(id, topic_id, machine, position, instant);
             moved = true;
         }
 
         let mut reports = Vec::new();
         let mut leaving = Vec::new();
         for line in dest.lines.values_mut() {
+            if !line.writing && self.mutant != Mutant::OverlooksLosses {
+                let position = |id: &TopicPartition| dest.copies.get(id).map(FakePartition::position);
+                moved |= !line.broker.look_for_losses(losses, &position, instant).is_empty();
+            }
             for id in line.broker.take_opens() {
                 let spec = TopicSpec { name: TOPIC.into(), id: Uuid::from_u128(77), configs: BTreeMap::new() };
                 let copy = now_or_never(self.store.open(&spec, id.partition)).map_err(|e| e.to_string())?;
