@@ -62,6 +62,8 @@ pub struct Broker {
     asks: BTreeSet<TopicPartition>,
     opens: BTreeSet<TopicPartition>,
     leaving: BTreeSet<TopicPartition>,
+    /// In trouble, and fetched again.
+    trying: BTreeSet<TopicPartition>,
     stale: BTreeSet<Arc<str>>,
     reports: Vec<(TopicPartition, Report)>,
     /// What [`Store::losses`](hawser_store::Store::losses) was when the copies were looked at last.
@@ -111,6 +113,7 @@ impl Broker {
             asks: BTreeSet::new(),
             opens: BTreeSet::new(),
             leaving: BTreeSet::new(),
+            trying: BTreeSet::new(),
             stale: BTreeSet::new(),
             reports: Vec::new(),
             losses_seen: losses,
@@ -202,7 +205,7 @@ impl Broker {
         if let Some(at) = entry.timer {
             self.timers.remove(&(at, id.clone()));
         }
-        for set in [&mut self.asks, &mut self.opens, &mut self.leaving] {
+        for set in [&mut self.asks, &mut self.opens, &mut self.leaving, &mut self.trying] {
             set.remove(id);
         }
         if let Some(topic) = self.topics.get_mut(&id.topic) {
@@ -322,6 +325,7 @@ impl Broker {
             return Vec::new();
         }
         let mut writes = Vec::new();
+        let mut unnamed = self.trying.clone();
         for topic in answer.responses {
             let name = if topic.topic_id.is_nil() {
                 self.topics.get_key_value(topic.topic.0.as_str()).map(|(name, _)| name.clone())
@@ -331,9 +335,17 @@ impl Broker {
             let Some(name) = name else { continue };
             for data in topic.partitions {
                 let id = TopicPartition { topic: name.clone(), partition: data.partition_index };
+                unnamed.remove(&id);
                 if let Some(write) = self.partition_fetched(&id, data, end_of_epoch, now) {
                     writes.push((id, write));
                 }
+            }
+        }
+        for id in unnamed {
+            let asked = self.session.asked(&id).map(|fetching| Want::Fetch(fetching.at));
+            if asked.is_some() && asked == self.partitions.get(&id).map(|entry| entry.machine.want()) {
+                let write = self.on(&id, Event::NoNews, now);
+                debug_assert!(write.is_none(), "no news order no write");
             }
         }
         writes
@@ -533,12 +545,18 @@ impl Broker {
         if machine.leader().is_some_and(|leader| leader.node != self.node) {
             self.session.drop(id);
             self.asks.remove(id);
+            self.trying.remove(id);
             if !machine.is_writing() {
                 self.leaving.insert(id.clone());
             }
             return;
         }
         let mut asks = false;
+        if machine.trouble().is_some() && matches!(machine.want(), Want::Fetch(_)) {
+            self.trying.insert(id.clone());
+        } else {
+            self.trying.remove(id);
+        }
         match machine.want() {
             Want::Fetch(at) => {
                 let lags = machine.source().high_watermark.is_some_and(|end| end > at.offset);

@@ -197,7 +197,8 @@ impl Partition {
             Event::Opened(_) | Event::OpenFailed(_) => {}
             Event::Leader(leader) => self.leader_named(leader, now, &mut actions),
             Event::Fetched(fetched) if self.state == State::Fetching => self.fetched(fetched, now, &mut actions),
-            Event::Fetched(_) => {}
+            Event::NoNews if self.state == State::Fetching && !self.writing => self.recovered(&mut actions),
+            Event::Fetched(_) | Event::NoNews => {}
             Event::EpochEnd { theirs, ours } => self.epoch_end(theirs, ours, now, &mut actions),
             Event::Offset(offset) => self.offset_found(offset, now, &mut actions),
             Event::Refused(code) => self.refused(code, now, &mut actions),

@@ -25,6 +25,34 @@ fn fetching(now: Instant) -> (Broker, TopicPartition, Uuid, Position) {
     (broker, id, topic_id, position)
 }
 
+/// An incremental answer names only partitions with news.
+#[test]
+fn a_trouble_is_over_once_the_source_has_nothing_to_say() {
+    let now = Instant::now();
+    let (mut broker, id, topic_id, position) = fetching(now);
+    let answer = |partitions| {
+        let topic = FetchableTopicResponse::default().with_topic_id(topic_id).with_partitions(partitions);
+        FetchResponse::default().with_session_id(9).with_responses(vec![topic])
+    };
+    let idle = PartitionData::default().with_high_watermark(10).with_log_start_offset(0);
+    broker.fetch_request().expect("a partition to fetch");
+    assert_eq!(broker.fetched(answer(vec![idle]), &|_, _| None, now).len(), 1);
+    broker.on(&id, Event::StoreFailed(position, io_error().into()), now);
+    broker.fetch_request();
+    broker.fetched(answer(Vec::new()), &|_, _| None, now);
+    let is_troubled = |broker: &Broker| broker.partition(&id).is_some_and(|machine| machine.trouble().is_some());
+    assert!(is_troubled(&broker), "it waits");
+    broker.tick(broker.deadline().expect("it waits"));
+    broker.fetch_request().expect("it is fetched again");
+    broker.fetched(answer(Vec::new()), &|_, _| None, now);
+    assert!(!is_troubled(&broker));
+    assert_eq!(broker.take_reports().last(), Some(&(id.clone(), Report::Recovered)));
+}
+
+fn io_error() -> hawser_store::StoreError {
+    hawser_store::StoreError::Io { what: "write".into(), source: std::io::ErrorKind::Other.into() }
+}
+
 /// A fetch would continue a session on another channel than its own, which the source half refuses and counts.
 #[test]
 fn a_lost_connection_takes_its_fetch_session_with_it() {

@@ -567,6 +567,8 @@ fn nothing_leads_out_of_a_dead_end() {
         Event::Offset(Some(Offset(5))),
         epoch_end(Some((3, 5)), None),
         brought(20, 0, &[(12, 2, 3)]),
+        Event::Looked(at(0, 5, 3)),
+        Event::NoNews,
         Event::Fail(failure),
     ];
     for event in events {

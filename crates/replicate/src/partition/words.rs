@@ -79,6 +79,8 @@ pub enum Event {
     Leader(Leader),
     /// The answer to [`Want::Fetch`].
     Fetched(Fetched),
+    /// The answer to [`Want::Fetch`] does not name the partition, as sessions have it: nothing is new at the source.
+    NoNews,
     /// The answer to [`Want::Fetch`] or [`Want::EpochEnd`]: where the source's largest epoch at or below the one we named ends.
     EpochEnd {
         /// The source's word; `None` if it does not know the epoch at all.
