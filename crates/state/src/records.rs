@@ -78,8 +78,8 @@ pub struct MirrorRecord {
     /// How it is being stopped, or was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<MirrorStop>,
-    /// Where each partition's log ends as it is stopped. Written down before the logs change: a promotion that has got so
-    /// far does not ask its source any more.
+    /// Where each partition's log ends as it is stopped; 0 for those that came later. Written down before the logs change: a
+    /// promotion that has got so far does not ask its source any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopped_at: Vec<i64>,
     /// Why it FAILED, as §2.2 names it.

@@ -5,6 +5,7 @@ use super::{PARTITIONS_PER_REQUEST_MAX, TopicDefaults, Topics};
 use crate::ApiError;
 use hawser_state::TopicRecord;
 use hawser_wire::{ResponseError, TopicPartition};
+use std::ops::Range;
 use std::sync::Arc;
 
 impl Topics {
@@ -34,9 +35,13 @@ impl Topics {
             let grown = TopicRecord { partitions: count, ..TopicRecord::clone(&topic) };
             let grow = |topic: &mut TopicRecord| {
                 topic.partitions = count;
+                if let Some(mirror) = &mut topic.mirror {
+                    mirror.stopped_at.resize(usize::try_from(count).unwrap_or_default(), 0);
+                }
                 true
             };
-            let opened = topics.open_logs(&grown, before);
+            let opened =
+                topics.remove_uncounted(&name, before..count).and_then(|()| topics.open_logs(&grown, before..count));
             let written = opened.and_then(|()| {
                 let written = topics.state.update_topic(&name, grow);
                 written.map(drop).map_err(|error| ApiError::storage(&error))
@@ -54,6 +59,19 @@ impl Topics {
             Ok(())
         })
         .await
+    }
+
+    /// Deletes logs of partitions that topic `name` does not have: what a mirror began to fetch when it was stopped, or a
+    /// growth that a crash cut short. A new partition is empty.
+    fn remove_uncounted(&self, name: &str, partitions: Range<i32>) -> Result<(), ApiError> {
+        for partition in partitions {
+            let id = TopicPartition::new(name, partition);
+            if self.logs.topic_id(&id).is_some() {
+                tracing::warn!(%id, "the topic did not have this partition: its log is deleted");
+                self.logs.delete_partition(&id).map_err(|error| ApiError::storage(&error))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -16,12 +16,14 @@ pub use name::check_topic_name;
 pub use new::{Layout, NewTopic};
 pub(crate) use requests::repeated;
 
+use crate::groups::wall_ms;
 use crate::producer_ids::ProducerIds;
 use crate::{ApiError, BoxFuture, BrokerConfig};
 use hawser_log::{LogConfig, Logs, TopicConfig};
 use hawser_state::{State, TopicRecord};
 use hawser_wire::{NodeId, ResponseError, TopicPartition, Uuid};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
@@ -70,8 +72,13 @@ impl Topics {
         let (mirrors_turn, turn) = Default::default();
         let topics = Self { state, logs, mirrors, defaults, producer_ids, mirrors_turn, turn };
         for topic in topics.state.topics().iter().filter(|topic| !topic.is_read_only()) {
-            if let Err(error) = topics.open_logs(topic, 0) {
-                error!(topic = topic.name, %error, "not all partitions of the topic can be opened");
+            let listed = topic.mirror.as_ref().and_then(|mirror| i32::try_from(mirror.stopped_at.len()).ok());
+            let listed = listed.map_or(topic.partitions, |listed| listed.min(topic.partitions));
+            let opened = topics.open_logs(topic, 0..listed);
+            for outcome in [opened, topics.promote_unlisted(topic, listed..topic.partitions)] {
+                if let Err(error) = outcome {
+                    error!(topic = topic.name, %error, "not all partitions of the topic can be opened");
+                }
             }
         }
         let strays = topics.logs.partitions().into_iter().filter(|id| topics.state.topic(&id.topic).is_none());
@@ -95,7 +102,7 @@ impl Topics {
             }
             topics.state.put_topic(record.clone()).map_err(|error| ApiError::storage(&error))?;
             if !record.is_read_only()
-                && let Err(error) = topics.open_logs(&record, 0)
+                && let Err(error) = topics.open_logs(&record, 0..record.partitions)
             {
                 topics.remove(&record);
                 return Err(error);
@@ -175,11 +182,11 @@ impl Topics {
         changing.await.unwrap_or_else(|ended| Err(ApiError::unfinished(&ended)))
     }
 
-    /// Opens the logs of an ordinary topic from partition `from` on, making those that are not there, and leads them.
-    fn open_logs(&self, topic: &TopicRecord, from: i32) -> Result<(), ApiError> {
+    /// Opens logs of an ordinary topic, making those that are not there, and leads them.
+    fn open_logs(&self, topic: &TopicRecord, partitions: Range<i32>) -> Result<(), ApiError> {
         // Values were good when they were set; what is no longer good must not keep the topic away.
         let config = Arc::new(TopicConfig::of_mirror(&topic.configs, self.logs.config()));
-        for partition in from..topic.partitions {
+        for partition in partitions {
             let id = TopicPartition::new(topic.name.as_str(), partition);
             let opened = match self.logs.open_partition(&id, topic.id) {
                 Err(hawser_log::Error::TopicId { held, .. }) if self.state.topic_by_id(held).is_none() => {
@@ -193,6 +200,34 @@ impl Topics {
             log.become_leader().map_err(|error| ApiError::storage(&error))?;
         }
         Ok(())
+    }
+
+    /// Promotes and leads partitions of a stopped mirror that `stopped_at` does not list, as nobody has promoted them. Led as
+    /// they are, they would keep mirrored transactions open and take mirrored producers for our own.
+    fn promote_unlisted(&self, topic: &TopicRecord, unlisted: Range<i32>) -> Result<(), ApiError> {
+        if unlisted.is_empty() {
+            return Ok(());
+        }
+        warn!(topic = topic.name, partitions = ?unlisted, "partitions that no promotion knew of are promoted");
+        let config = Arc::new(TopicConfig::of_mirror(&topic.configs, self.logs.config()));
+        let (mut mirrors, mut ends, mut largest_producer_id) = (Vec::new(), Vec::new(), -1);
+        for partition in unlisted {
+            let id = TopicPartition::new(topic.name.as_str(), partition);
+            let log = self.logs.open_partition(&id, topic.id).map_err(|error| ApiError::storage(&error))?;
+            largest_producer_id = largest_producer_id.max(log.largest_producer_id());
+            ends.push(log.watermarks().log_end.0);
+            mirrors.push((id, Arc::clone(&config)));
+        }
+        // First, as each takes writes once it is promoted.
+        self.producer_ids.raise_above(largest_producer_id).map_err(|error| ApiError::storage(&error))?;
+        for outcome in self.logs.end_mirroring(&mirrors, wall_ms()) {
+            outcome.map_err(|error| ApiError::storage(&error))?;
+        }
+        let list = |topic: &mut TopicRecord| {
+            topic.mirror.iter_mut().for_each(|mirror| mirror.stopped_at.extend(&ends));
+            true
+        };
+        self.state.update_topic(&topic.name, list).map(drop).map_err(|error| ApiError::storage(&error))
     }
 
     /// Takes back a topic that was not made to its end.

@@ -1,5 +1,8 @@
 use super::*;
 use hawser_log::LogConfig;
+use hawser_state::{MirrorRecord, MirrorStatus};
+use hawser_testkit::batches::BatchBuilder;
+use hawser_wire::{Batch, Offset};
 use std::collections::BTreeMap;
 
 struct NoLinks;
@@ -111,4 +114,49 @@ async fn what_a_crash_left_undone_is_done_at_the_next_start() {
     assert!(logs.partition(&TopicPartition::new("half", 1)).is_some());
     let record = topics.create(new("t", Layout::count(1)), false).await.unwrap();
     assert_eq!(logs.topic_id(&of_deleted), Some(record.id));
+}
+
+/// A mirror of `partitions` that was stopped with as many as `stopped_at` lists; and a log of partition 1, in which producer
+/// 90 had begun a transaction.
+fn stopped(state: &State, logs: &Logs, partitions: i32, stopped_at: &[i64]) {
+    let mut mirror = MirrorRecord::new("l", "t", Uuid::from_u128(3), 0);
+    (mirror.status, mirror.stopped_at) = (MirrorStatus::Stopped, stopped_at.to_vec());
+    let id = Uuid::from_u128(2);
+    let topic = TopicRecord { name: "t".to_owned(), id, partitions, configs: BTreeMap::new(), mirror: Some(mirror) };
+    state.put_topic(topic).unwrap();
+    let log = logs.open_partition(&TopicPartition::new("t", 1), id).unwrap();
+    let mut mirrored = BatchBuilder::at(0).epoch(7).transactional(90, 0, 0).records(3, 10).build();
+    log.append(&[Batch::split_off(&mut mirrored).unwrap()]).unwrap();
+}
+
+#[tokio::test]
+async fn a_partition_that_a_stopped_mirror_does_not_list_is_promoted_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (state, logs, _topics) = open(dir.path());
+        stopped(&state, &logs, 2, &[0]);
+        logs.close().unwrap();
+    }
+    for start in 0..2 {
+        let (state, logs, topics) = open(dir.path());
+        let log = logs.partition(&TopicPartition::new("t", 1)).unwrap();
+        let at = log.watermarks();
+        assert_eq!((at.log_end, at.last_stable), (Offset(4), Offset(4)), "the transaction was aborted, once");
+        assert!(log.leads().is_some_and(|epoch| epoch.0 == 8 + start), "{:?}", log.leads());
+        assert_eq!(state.topic("t").unwrap().mirror.as_ref().unwrap().stopped_at, [0, 3]);
+        assert!(topics.producer_ids().next().await.unwrap() > 90);
+        logs.close().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_partition_added_to_a_stopped_mirror_holds_nothing_that_was_mirrored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, logs, topics) = open(dir.path());
+    stopped(&state, &logs, 1, &[0]); // its source had grown, and it was stopped before that was written down
+    topics.add_partitions("t", 2, None, false).await.unwrap();
+    let log = logs.partition(&TopicPartition::new("t", 1)).unwrap();
+    assert_eq!((log.watermarks().log_end, log.largest_producer_id()), (Offset(0), -1));
+    assert!(log.leads().is_some());
+    assert_eq!(state.topic("t").unwrap().mirror.as_ref().unwrap().stopped_at, [0, 0]);
 }
