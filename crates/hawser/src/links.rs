@@ -557,6 +557,7 @@ fn mirror_spec(topic: &TopicRecord, mirror: &MirrorRecord, link_is_paused: bool)
         source_topic_id: Some(mirror.source_topic_id).filter(|id| !id.is_nil()),
         partitions: topic.partitions,
         start: match StartOffset::parse(&mirror.start_offset_spec) {
+            _ if mirror.has_begun => Start::Earliest,
             Some(StartOffset::Latest) => Start::Latest,
             Some(StartOffset::Timestamp(ms)) => Start::Timestamp(ms),
             Some(StartOffset::Earliest) | None => Start::Earliest,

@@ -73,6 +73,9 @@ pub struct MirrorRecord {
     /// Partitions that have begun, while others have not: for them `start_offset_spec` is history.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub started: BTreeSet<i32>,
+    /// All that it was made with have begun: those that come later begin at their beginning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_begun: bool,
     /// What was decided about it.
     pub status: MirrorStatus,
     /// How it is being stopped, or was.
@@ -97,6 +100,7 @@ impl MirrorRecord {
             source_topic_id,
             start_offset_spec: "earliest".to_owned(),
             started: BTreeSet::new(),
+            has_begun: false,
             status: MirrorStatus::Active,
             stop: None,
             stopped_at: Vec::new(),

@@ -104,7 +104,7 @@ pub(super) fn apply(state: &State, link: &str, event: &MirrorEvent) -> Result<()
         }
         // A copy that has begun knows where by itself; a partition that comes later begins at its beginning.
         MirrorEvent::Started { topic } => change(topic, &|_, mirror| {
-            "earliest".clone_into(&mut mirror.start_offset_spec);
+            mirror.has_begun = true;
             mirror.started.clear();
             mirror.set_status(mirror.status.on_fact(MirrorFact::Flows), now_ms());
         }),

@@ -35,6 +35,8 @@ fn a_partition_that_began_does_not_look_for_its_beginning_again() {
     assert_eq!(spec(), (Start::Latest, [0].into()));
     apply(&state, "dr", &MirrorEvent::Started { topic: "t".into() }).expect("stored");
     assert_eq!(spec(), (Start::Earliest, [].into()));
+    let began = state.topic("t").and_then(|topic| Some(topic.mirror.as_ref()?.start_offset_spec.clone()));
+    assert_eq!(began.as_deref(), Some("latest"), "where it began is still known");
 }
 
 #[test]
