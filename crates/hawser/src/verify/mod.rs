@@ -208,7 +208,7 @@ async fn wait_no_longer(job: &Job, waiting: Vec<Place>, view: &Mutex<VerifyView>
     let topics: BTreeMap<_, _> = waiting.iter().map(|place| (place.source(), place.topic())).collect();
     let ends = source_ends(&job.source, topics.into_values()).await;
     for mut place in waiting {
-        if let Some(end) = ends.get(&place.at_source()) {
+        if let Some(end) = ends.get(place.at_source()) {
             place.lower(*end);
         }
         place.close(view, job.patience);
