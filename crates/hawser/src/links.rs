@@ -552,7 +552,7 @@ async fn end(running: Running, reason: RefusalCode) {
 
 fn mirror_spec(topic: &TopicRecord, mirror: &MirrorRecord, link_is_paused: bool) -> MirrorSpec {
     MirrorSpec {
-        topic: TopicSpec { name: topic.name.as_str().into(), id: topic.id, configs: topic.configs.clone() },
+        topic: TopicSpec { name: topic.name.as_str().into(), id: topic.id },
         source_topic: mirror.source_topic.as_str().into(),
         source_topic_id: Some(mirror.source_topic_id).filter(|id| !id.is_nil()),
         partitions: topic.partitions,

@@ -19,7 +19,7 @@ use crate::service::{Service, now_ms};
 use hawser_broker::ProducerIds;
 use hawser_link::mirror::{LinkSeen, MirrorFact};
 use hawser_link::promotion::{Condition, Copy, Told, Verdict, Wait, judge};
-use hawser_log::{Logs, TopicConfig};
+use hawser_log::Logs;
 use hawser_state::{MirrorRecord, MirrorStatus, State, TopicRecord};
 use hawser_sync::Task;
 use hawser_wire::{LeaderEpoch, Offset, TopicPartition};
@@ -329,17 +329,16 @@ fn stop(
     let mut failed = BTreeMap::new();
     let mut mirrors = Vec::new();
     for topic in &topics {
-        let config = Arc::new(TopicConfig::of_mirror(&topic.configs, logs.config()));
         for index in 0..topic.partitions {
             let id = TopicPartition::new(topic.name.as_str(), index);
             match logs.open_partition(&id, topic.id) {
-                Ok(_) => mirrors.push((id, config.clone())),
+                Ok(_) => mirrors.push(id),
                 Err(error) => drop(failed.insert(topic.name.clone(), error.to_string())),
             }
         }
     }
     let mut largest_producer_id = -1;
-    for ((id, _), outcome) in mirrors.iter().zip(logs.end_mirroring(&mirrors, now_ms())) {
+    for (id, outcome) in mirrors.iter().zip(logs.end_mirroring(&mirrors, now_ms())) {
         match outcome {
             Ok(ended) => {
                 largest_producer_id = largest_producer_id.max(ended.largest_producer_id);

@@ -50,7 +50,7 @@ impl Bed {
     }
 
     async fn mirror(&self, topic: &str) {
-        let topic = TopicSpec { name: topic.into(), id: Uuid::new_v4(), configs: Default::default() };
+        let topic = TopicSpec { name: topic.into(), id: Uuid::new_v4() };
         self.replicator.add_mirror(MirrorSpec::new(topic)).await.expect("runs");
     }
 

@@ -113,10 +113,12 @@ impl PartitionLog {
         self.lock().config.clone()
     }
 
-    /// From now on this log goes by `config`. Of a mirror only segments and indexes follow it: its bytes, retention and
-    /// compaction are its source's.
-    pub fn configure(&self, config: Arc<TopicConfig>) {
-        self.lock().config = config;
+    /// From now on this log goes by what `config` gives. It is asked under this log's lock, so that of two that configure it
+    /// the later answer holds. Of a mirror only segments and indexes follow it: its bytes, retention and compaction are its
+    /// source's.
+    pub fn configure(&self, config: impl FnOnce() -> Arc<TopicConfig>) {
+        let mut state = self.lock();
+        state.config = config();
     }
 
     /// Appends one batch as a Kafka leader does: checks it, gives it offsets and the leader epoch, stamps it if the topic

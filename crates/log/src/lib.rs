@@ -39,7 +39,7 @@ mod validate;
 
 pub use epochs::{EpochStart, LeaderEpochs};
 pub use leader::{ActiveProducer, Appended};
-pub use logs::Logs;
+pub use logs::{ConfigOf, Logs};
 pub use partition::{PartitionLog, Status};
 pub use promote::EndedMirror;
 pub use read::held_bytes_max;

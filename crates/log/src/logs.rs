@@ -5,7 +5,7 @@ use crate::disk::Disk;
 use crate::flush::close_all;
 use crate::load::{Checkpointed, load};
 use crate::partition::{PartitionLog, lock};
-use crate::topic_config::SEGMENT_BYTES_MAX;
+use crate::topic_config::{SEGMENT_BYTES_MAX, TopicConfig};
 use crate::{Error, LogConfig, checkpoint, cleaner};
 use hawser_wire::{Offset, TopicPartition, Uuid};
 use std::collections::HashMap;
@@ -13,13 +13,16 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 const LOCK: &str = ".lock";
 const DELETED_SUFFIX: &str = "-delete";
 /// Longest file name that common file systems take.
 const FILE_NAME_BYTES_MAX: usize = 255;
+
+/// What the logs of the topic of this name go by.
+pub type ConfigOf = Box<dyn Fn(&str) -> Arc<TopicConfig> + Send + Sync>;
 
 /// All partitions of one data directory; locks the directory.
 ///
@@ -30,6 +33,7 @@ pub struct Logs {
     cleaner: Mutex<Option<JoinHandle<()>>>,
     /// Held while partitions are made, deleted or closed: that takes the disk, for which no look-up waits.
     changing: Mutex<()>,
+    config_of: OnceLock<ConfigOf>,
     /// Held for its lock.
     _lock: File,
 }
@@ -73,7 +77,14 @@ impl Logs {
             None => None,
         };
         let (flusher, cleaner) = (Mutex::new(Some(flusher)), Mutex::new(cleaner));
-        Ok(Self { directory, flusher, cleaner, changing: Mutex::default(), _lock: lock_file })
+        Ok(Self {
+            directory,
+            flusher,
+            cleaner,
+            changing: Mutex::default(),
+            config_of: OnceLock::new(),
+            _lock: lock_file,
+        })
     }
 
     /// The bounds of the directory, and the defaults of its topics.
@@ -130,7 +141,24 @@ impl Logs {
         let log = load(&self.directory, id, dir.into(), at, false).map_err(failed)?;
         self.directory.partitions_mut().insert(id.clone(), log.clone());
         lock(&self.directory.unloaded).remove(id);
+        self.reconfigure(id);
         Ok(log)
+    }
+
+    /// From now on every log goes by what `config_of` says of its topic, asked when it is opened and at each
+    /// [`reconfigure`](Self::reconfigure); before that, by the defaults of [`config`](Self::config). To be called once.
+    pub fn follow(&self, config_of: ConfigOf) {
+        if self.config_of.set(config_of).is_ok() {
+            self.partitions().iter().for_each(|id| self.reconfigure(id));
+        }
+    }
+
+    /// Has the log of `id` go by what its topic's config is now. There need be no such log: whoever opens it later asks
+    /// later, and the latest answer holds.
+    pub fn reconfigure(&self, id: &TopicPartition) {
+        if let (Some(log), Some(config_of)) = (self.partition(id), self.config_of.get()) {
+            log.configure(|| config_of(&id.topic));
+        }
     }
 
     /// How often a failed fsync took a log end back, over all partitions. Changes once the log end has.

@@ -5,12 +5,12 @@
 //! for one of theirs; and the leader epoch rises above every mirrored one. A crash in between leaves a mirror of which some of
 //! this is done; doing all of it again does the rest.
 
+use crate::Error;
 use crate::disk::Durably;
 use crate::flush::{TOGETHER_MIN, flush_together};
 use crate::logs::Logs;
 use crate::partition::{PartitionLog, lock};
 use crate::producers::Producers;
-use crate::{Error, TopicConfig};
 use hawser_wire::{Batch, BatchHeader, LeaderEpoch, Offset, TopicPartition};
 use std::io;
 use std::sync::Arc;
@@ -29,28 +29,23 @@ pub struct EndedMirror {
 }
 
 impl Logs {
-    /// Makes ordinary partitions of mirrors, durably, with one flush for all; each goes by its `TopicConfig` from then on. One
-    /// that is led already stays as it is. The markers that abort transactions say `now_ms`, in ms since 1970. The outcomes
-    /// are in the order of `mirrors`. Blocks on the disk.
+    /// Makes ordinary partitions of mirrors, durably, with one flush for all. One that is led already stays as it is. The
+    /// markers that abort transactions say `now_ms`, in ms since 1970. The outcomes are in the order of `mirrors`. Blocks on
+    /// the disk.
     ///
     /// # Errors
     /// File errors, `Offline`. Of a partition that failed perhaps a part is done: the call has to be repeated for it before
     /// anything else is done with it.
-    pub fn end_mirroring(
-        &self,
-        mirrors: &[(TopicPartition, Arc<TopicConfig>)],
-        now_ms: i64,
-    ) -> Vec<Result<EndedMirror, Error>> {
+    pub fn end_mirroring(&self, mirrors: &[TopicPartition], now_ms: i64) -> Vec<Result<EndedMirror, Error>> {
         let together = mirrors.len() >= TOGETHER_MIN && self.directory.file_system.is_some();
         let durably = if together { Durably::Later } else { Durably::Now };
         let mut ended = Vec::new();
         let mut outcomes = Vec::new();
-        for (id, config) in mirrors {
+        for id in mirrors {
             let log = self.partition(id).ok_or_else(|| Error::Offline(format!("{id} is not there")));
             let outcome = log.and_then(|log| {
                 // The flusher is kept out of it: it would begin with the first of many, an fsync or more for each.
-                let outcome =
-                    log.end_mirroring(config.clone(), now_ms, durably).inspect_err(|_| log.mark_dirty(false))?;
+                let outcome = log.end_mirroring(now_ms, durably).inspect_err(|_| log.mark_dirty(false))?;
                 ended.push((outcomes.len(), log));
                 Ok(outcome)
             });
@@ -69,12 +64,11 @@ impl Logs {
 }
 
 impl PartitionLog {
-    fn end_mirroring(&self, config: Arc<TopicConfig>, now_ms: i64, durably: Durably) -> Result<EndedMirror, Error> {
+    fn end_mirroring(&self, now_ms: i64, durably: Durably) -> Result<EndedMirror, Error> {
         let _writing = lock(&self.writing);
         let open: Vec<_> = {
-            let mut state = self.lock();
+            let state = self.lock();
             state.refuse_if_stopped()?;
-            state.config = config;
             let largest_producer_id = state.largest_producer_id;
             if let Some(leading) = &state.leading {
                 let (leader_epoch, log_end) = (leading.epoch, state.log_end);

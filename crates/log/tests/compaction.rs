@@ -26,7 +26,7 @@ fn compacted(log: &PartitionLog, segment_bytes: u64) {
     let mut config = (*log.config()).clone();
     (config.compact, config.delete, config.min_cleanable_dirty_ratio) = (true, false, 0.0);
     (config.segment_bytes, config.index_interval_bytes, config.file_delete_delay_ms) = (segment_bytes, 50, 0);
-    log.configure(Arc::new(config));
+    log.configure(|| Arc::new(config));
 }
 
 fn ordinary(root: &Path, segment_bytes: u64) -> (Logs, Arc<PartitionLog>) {
@@ -189,7 +189,7 @@ fn transactions_of_a_promoted_mirror_are_compacted_as_they_ended() {
         in_transaction(6, 13, "open"),
     ])
     .expect("appends");
-    logs.end_mirroring(&[(id(), log.config())], NOW).pop().expect("one").expect("ends");
+    logs.end_mirroring(&[id()], NOW).pop().expect("one").expect("ends");
     compacted(&log, 300);
     fill(&log, 6);
     logs.clean(NOW);
@@ -308,10 +308,7 @@ fn a_promotion_killed_anywhere_is_done_by_doing_it_again() {
     log.flush().expect("flushes");
     logs.write_checkpoints().expect("writes");
     drop((log, logs));
-    let promote = |logs: &Logs| {
-        let config = Arc::new(TopicConfig::defaults(logs.config()));
-        logs.end_mirroring(&[(id(), config)], NOW).pop().expect("one")
-    };
+    let promote = |logs: &Logs| logs.end_mirroring(&[id()], NOW).pop().expect("one");
     let look = |logs: &Logs, log: &PartitionLog, at: usize| {
         let ended = promote(logs).expect("ends");
         assert!(ended.leader_epoch.0 > 6, "act {at}: {ended:?}");
@@ -331,7 +328,7 @@ fn native_batches_killed_at_any_byte_leave_a_prefix_and_its_producers() {
     let root = folder();
     let (logs, log) = open(root.path(), &quiet(1 << 20));
     log.append(&common::zoo()).expect("appends");
-    logs.end_mirroring(&[(id(), log.config())], NOW).pop().expect("one").expect("ends");
+    logs.end_mirroring(&[id()], NOW).pop().expect("one").expect("ends");
     logs.write_checkpoints().expect("writes");
     let batch = |number: i32| {
         BatchBuilder::at(0)
@@ -381,7 +378,7 @@ fn retention_by_time_and_size_and_delete_records() {
     let set = |change: &dyn Fn(&mut TopicConfig)| {
         let mut config = (*log.config()).clone();
         change(&mut config);
-        log.configure(Arc::new(config));
+        log.configure(|| Arc::new(config));
     };
     set(&|config| (config.retention_ms, config.timestamp_after_max_ms) = (1000, i64::MAX));
     for number in 0..20 {
@@ -499,13 +496,13 @@ fn many_mirrors_are_promoted_with_one_flush() {
             let id = hawser_wire::TopicPartition::new("many", partition);
             let log = logs.open_partition(&id, common::TOPIC_ID).expect("opens");
             log.append(&common::zoo()).expect("appends");
-            (id, log.config())
+            id
         })
         .collect();
     let begun = std::time::Instant::now();
     let outcomes = logs.end_mirroring(&mirrors, NOW);
     println!("{} mirrors promoted in {:?}", outcomes.len(), begun.elapsed());
-    for ((id, _), outcome) in mirrors.iter().zip(outcomes) {
+    for (id, outcome) in mirrors.iter().zip(outcomes) {
         assert_eq!(outcome.expect("ends").aborted, 1);
         let at = logs.partition(id).expect("is there").watermarks();
         assert_eq!((at.flushed, at.last_stable), (at.log_end, at.log_end), "{id}");

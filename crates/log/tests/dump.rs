@@ -40,14 +40,14 @@ fn written(root: &Path) -> Result<Vec<PathBuf>> {
     };
     compacted.append(&[transactional(0, 11), transactional(1, 12), marker(2, 0, 11, true), marker(3, 0, 12, false)])?;
     compacted.append(&[transactional(4, 13)])?;
-    let mirrors = [&promoted, &compacted].map(|log| (log.id().clone(), log.config()));
+    let mirrors = [&promoted, &compacted].map(|log| log.id().clone());
     for outcome in logs.end_mirroring(&mirrors, NOW) {
         outcome?;
     }
     fill(&promoted, 100)?;
     let mut config = (*compacted.config()).clone();
     (config.compact, config.min_cleanable_dirty_ratio, config.file_delete_delay_ms) = (true, 0.0, 0);
-    compacted.configure(Arc::new(config));
+    compacted.configure(|| Arc::new(config));
     for producer in 100..103 {
         fill(&compacted, producer)?;
         logs.clean(NOW + producer);

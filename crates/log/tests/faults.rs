@@ -781,13 +781,13 @@ fn mirrors_promoted_while_syncfs_fails_are_synced_one_by_one() {
             let batches = if partition % 2 == 0 { zoo() } else { Vec::new() };
             log.append(&batches).expect("appends");
             log.flush().expect("flushes");
-            (id, log.config())
+            id
         })
         .collect();
     synced.0.lock().expect("notes").clear();
     let outcomes = logs.end_mirroring(&mirrors, 1_700_000_000_000);
     let synced = synced.0.lock().expect("notes");
-    for ((id, _), outcome) in mirrors.iter().zip(outcomes) {
+    for (id, outcome) in mirrors.iter().zip(outcomes) {
         let ended = outcome.expect("ends");
         let log = logs.partition(id).expect("is there");
         assert_eq!(log.watermarks().flushed, ended.log_end, "{id}");
@@ -826,11 +826,11 @@ fn a_leader_waits_for_no_syncfs_to_have_its_epoch_durable() {
     let (logs, _) = open(Disk::with_faults(faults.clone()), root.path(), 1 << 20).expect("opens");
     let mirror = |partition| {
         let id = TopicPartition::new("many", partition);
-        let log = logs.open_partition(&id, common::TOPIC_ID).expect("opens");
-        (id, log.config())
+        logs.open_partition(&id, common::TOPIC_ID).expect("opens");
+        id
     };
     let mirrors: Vec<_> = (0..70).map(mirror).collect();
-    let log = logs.partition(&mirrors[0].0).expect("is there");
+    let log = logs.partition(&mirrors[0]).expect("is there");
     std::thread::scope(|threads| {
         let ended = threads.spawn(|| logs.end_mirroring(&mirrors, 1_700_000_000_000));
         faults.gate.wait(Stage::Held); // the epoch is in the file, and the file perhaps in the page cache only

@@ -32,12 +32,11 @@ fn ordinary(root: &std::path::Path) -> (Logs, Arc<PartitionLog>) {
 fn configured(log: &PartitionLog, change: impl FnOnce(&mut TopicConfig)) {
     let mut config = (*log.config()).clone();
     change(&mut config);
-    log.configure(Arc::new(config));
+    log.configure(|| Arc::new(config));
 }
 
 fn promote(logs: &Logs) -> hawser_log::EndedMirror {
-    let config = logs.partition(&id()).expect("is there").config();
-    let mut outcomes = logs.end_mirroring(&[(id(), config)], NOW + 1);
+    let mut outcomes = logs.end_mirroring(&[id()], NOW + 1);
     outcomes.pop().expect("one outcome").expect("ends")
 }
 

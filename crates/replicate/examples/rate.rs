@@ -122,7 +122,7 @@ async fn run(megabytes: u64, partitions: u64, batch_kb: u64) {
     let (replicator, mut events) =
         Replicator::spawn(ReplicateConfig::with_defaults("rate"), Arc::new(Nowhere), Arc::new(direct));
     tokio::spawn(async move { while events.recv().await.is_some() {} });
-    let topic = TopicSpec { name: "t".into(), id: Uuid::from_u128(1), configs: Default::default() };
+    let topic = TopicSpec { name: "t".into(), id: Uuid::from_u128(1) };
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     replicator.add_mirror(MirrorSpec::new(topic)).await.expect("runs");
     let whole = || {

@@ -19,7 +19,7 @@ const WRITE: Duration = Duration::from_millis(40);
 const BATCHES: u64 = 500;
 
 fn mirror(topic: &str, id: u128) -> MirrorSpec {
-    let topic = TopicSpec { name: topic.into(), id: Uuid::from_u128(id), configs: Default::default() };
+    let topic = TopicSpec { name: topic.into(), id: Uuid::from_u128(id) };
     MirrorSpec {
         source_topic: topic.name.clone(),
         topic,

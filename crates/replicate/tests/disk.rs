@@ -129,7 +129,7 @@ impl Bed {
 
     async fn mirror(&self, topic: &str) {
         let id = Uuid::from_u128(u128::from(topic.as_bytes()[0]));
-        let spec = MirrorSpec::new(TopicSpec { name: topic.into(), id, configs: Default::default() });
+        let spec = MirrorSpec::new(TopicSpec { name: topic.into(), id });
         self.replicator.add_mirror(spec).await.expect("runs");
     }
 

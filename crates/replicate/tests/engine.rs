@@ -90,7 +90,7 @@ impl Bed {
     /// As after a restart, with what was kept.
     async fn mirror_again(&self, topic: &str, partitions: i32, start: Start, started: &[i32]) {
         let started = started.iter().copied().collect();
-        let topic = TopicSpec { name: topic.into(), id: Uuid::from_u128(5), configs: Default::default() };
+        let topic = TopicSpec { name: topic.into(), id: Uuid::from_u128(5) };
         let spec = MirrorSpec { partitions, start, started, ..MirrorSpec::new(topic) };
         self.replicator.add_mirror(spec).await.expect("runs");
     }

@@ -52,7 +52,7 @@ async fn mirrored(source: Arc<FakeSource>) {
         }
     });
     let (replicator, _events) = Replicator::spawn(config, Arc::new(store), Arc::new(direct));
-    let topic = TopicSpec { name: "t".into(), id: Uuid::from_u128(5), configs: Default::default() };
+    let topic = TopicSpec { name: "t".into(), id: Uuid::from_u128(5) };
     replicator.add_mirror(MirrorSpec::new(topic)).await.expect("runs");
     for append in 1..=3 {
         let overlapped = timeout(PATIENCE, told.recv()).await.expect("an append").expect("a store");

@@ -6,7 +6,6 @@
 use crate::{MirrorPartition, Position, Store, StoreError, TopicSpec};
 use bytes::Bytes;
 use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition, Uuid};
-use std::collections::BTreeMap;
 
 /// What the suite must see of a store besides its write side.
 pub trait Inspect: Store {
@@ -42,7 +41,7 @@ pub async fn conformance<S: Inspect>(make: impl Fn() -> S) {
 /// A topic by this name with an id made of it.
 pub fn topic(name: &str) -> TopicSpec {
     let id = name.bytes().fold(1u128, |id, byte| id.wrapping_mul(257).wrapping_add(u128::from(byte)));
-    TopicSpec { name: name.into(), id: Uuid::from_u128(id), configs: BTreeMap::new() }
+    TopicSpec { name: name.into(), id: Uuid::from_u128(id) }
 }
 
 /// A whole, uncompressed v2 batch of `count` records without keys, at `base`, written in `epoch`. Its CRC is good.

@@ -13,7 +13,7 @@
 use crate::conformance::Inspect;
 use crate::{MirrorPartition, Position, Store, StoreError, TopicSpec};
 use bytes::Bytes;
-use hawser_log::{Error, Logs, PartitionLog, Status, TopicConfig, Watermarks};
+use hawser_log::{Error, Logs, PartitionLog, Status, Watermarks};
 use hawser_wire::{Batch, LeaderEpoch, Offset, TopicPartition};
 use std::collections::HashMap;
 use std::io;
@@ -78,13 +78,11 @@ impl Store for EmbeddedStore {
     async fn open(&self, topic: &TopicSpec, partition: i32) -> Result<EmbeddedPartition, StoreError> {
         let id = TopicPartition::new(topic.name.clone(), partition);
         let (logs, topic_id, asked) = (self.logs.clone(), topic.id, id.clone());
-        let config = Arc::new(TopicConfig::of_mirror(&topic.configs, logs.config()));
         let log = blocking(move || {
             let log = logs.open_partition(&asked, topic_id)?;
             if log.leads().is_some() {
                 return Err(Error::Led(asked).into());
             }
-            log.configure(config);
             log.resume()?;
             Ok(log)
         })

@@ -33,8 +33,6 @@ pub struct TopicSpec {
     pub name: std::sync::Arc<str>,
     /// Topic id at the destination.
     pub id: Uuid,
-    /// Topic configs that concern the log (`segment.bytes`, …), as Kafka names them.
-    pub configs: std::collections::BTreeMap<String, String>,
 }
 
 /// Why a store did not do what it was asked.

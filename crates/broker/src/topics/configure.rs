@@ -109,9 +109,9 @@ impl Topics {
             let unknown = || ApiError::of(ResponseError::UnknownTopicOrPartition);
             let topic = topics.state.topic(&name).ok_or_else(unknown)?;
             let configs = change.apply(&topic.configs)?;
-            let config = topics.check_configs(&topic, &configs)?;
+            topics.check_configs(&topic, &configs)?;
             if !validate_only && configs != topic.configs {
-                topics.write_configs(&topic, configs, config)?;
+                topics.write_configs(&topic, configs)?;
             }
             Ok(())
         })
@@ -140,8 +140,7 @@ impl Topics {
                 };
             }
             if configs != topic.configs {
-                let config = TopicConfig::of_mirror(&configs, topics.logs.config());
-                topics.write_configs(&topic, configs, config)?;
+                topics.write_configs(&topic, configs)?;
             }
             Ok(())
         })
@@ -161,7 +160,7 @@ impl Topics {
         parse(configs, self.logs.config()).map(drop)
     }
 
-    fn check_configs(&self, topic: &TopicRecord, configs: &BTreeMap<String, String>) -> Result<TopicConfig, ApiError> {
+    fn check_configs(&self, topic: &TopicRecord, configs: &BTreeMap<String, String>) -> Result<(), ApiError> {
         let log = self.logs.config();
         let keys: BTreeSet<&String> = topic.configs.keys().chain(configs.keys()).collect();
         let changed = || keys.iter().filter(|key| topic.configs.get(**key) != configs.get(**key));
@@ -181,27 +180,17 @@ impl Topics {
             |key: &String, value: &String| parse(&BTreeMap::from([(key.clone(), value.clone())]), log).is_ok();
         let is_news = |key: &String| topic.configs.get(key) != configs.get(key);
         let judged = configs.iter().filter(|(key, value)| is_news(key) || is_good(key, value));
-        parse(&judged.map(|(key, value)| (key.clone(), value.clone())).collect(), log)?;
-        Ok(TopicConfig::of_mirror(configs, log))
+        parse(&judged.map(|(key, value)| (key.clone(), value.clone())).collect(), log).map(drop)
     }
 
-    fn write_configs(
-        &self,
-        topic: &TopicRecord,
-        configs: BTreeMap<String, String>,
-        config: TopicConfig,
-    ) -> Result<(), ApiError> {
+    fn write_configs(&self, topic: &TopicRecord, configs: BTreeMap<String, String>) -> Result<(), ApiError> {
         let replace = |topic: &mut TopicRecord| {
             topic.configs = configs;
             true
         };
         self.state.update_topic(&topic.name, replace).map_err(|error| ApiError::storage(&error))?;
-        let config = Arc::new(config);
         for partition in 0..topic.partitions {
-            // A mirror's that is not open yet is opened with them.
-            if let Some(log) = self.logs.partition(&TopicPartition::new(topic.name.as_str(), partition)) {
-                log.configure(Arc::clone(&config));
-            }
+            self.logs.reconfigure(&TopicPartition::new(topic.name.as_str(), partition));
         }
         tracing::info!(topic = topic.name, "configs changed");
         Ok(())

@@ -19,7 +19,7 @@ pub(crate) use requests::repeated;
 use crate::groups::wall_ms;
 use crate::producer_ids::ProducerIds;
 use crate::{ApiError, BoxFuture, BrokerConfig};
-use hawser_log::{LogConfig, Logs, TopicConfig};
+use hawser_log::{ConfigOf, LogConfig, Logs, TopicConfig};
 use hawser_state::{State, TopicRecord};
 use hawser_wire::{NodeId, ResponseError, TopicPartition, Uuid};
 use std::collections::BTreeSet;
@@ -70,6 +70,7 @@ impl Topics {
         let defaults = TopicDefaults { node_id: config.node_id, partitions: config.num_partitions };
         let producer_ids = ProducerIds::new(state.clone());
         let (mirrors_turn, turn) = Default::default();
+        logs.follow(config_of(state.clone(), logs.config().clone()));
         let topics = Self { state, logs, mirrors, defaults, producer_ids, mirrors_turn, turn };
         for topic in topics.state.topics().iter().filter(|topic| !topic.is_read_only()) {
             let listed = topic.mirror.as_ref().and_then(|mirror| i32::try_from(mirror.stopped_at.len()).ok());
@@ -184,8 +185,6 @@ impl Topics {
 
     /// Opens logs of an ordinary topic, making those that are not there, and leads them.
     fn open_logs(&self, topic: &TopicRecord, partitions: Range<i32>) -> Result<(), ApiError> {
-        // Values were good when they were set; what is no longer good must not keep the topic away.
-        let config = Arc::new(TopicConfig::of_mirror(&topic.configs, self.logs.config()));
         for partition in partitions {
             let id = TopicPartition::new(topic.name.as_str(), partition);
             let opened = match self.logs.open_partition(&id, topic.id) {
@@ -196,7 +195,6 @@ impl Topics {
                 opened => opened,
             };
             let log = opened.map_err(|error| ApiError::storage(&error))?;
-            log.configure(Arc::clone(&config));
             log.become_leader().map_err(|error| ApiError::storage(&error))?;
         }
         Ok(())
@@ -209,14 +207,13 @@ impl Topics {
             return Ok(());
         }
         warn!(topic = topic.name, partitions = ?unlisted, "partitions that no promotion knew of are promoted");
-        let config = Arc::new(TopicConfig::of_mirror(&topic.configs, self.logs.config()));
         let (mut mirrors, mut ends, mut largest_producer_id) = (Vec::new(), Vec::new(), -1);
         for partition in unlisted {
             let id = TopicPartition::new(topic.name.as_str(), partition);
             let log = self.logs.open_partition(&id, topic.id).map_err(|error| ApiError::storage(&error))?;
             largest_producer_id = largest_producer_id.max(log.largest_producer_id());
             ends.push(log.watermarks().log_end.0);
-            mirrors.push((id, Arc::clone(&config)));
+            mirrors.push(id);
         }
         // First, as each takes writes once it is promoted.
         self.producer_ids.raise_above(largest_producer_id).map_err(|error| ApiError::storage(&error))?;
@@ -249,6 +246,15 @@ impl Topics {
             }
         }
     }
+}
+
+/// What the logs of a topic go by is what stands in the state, whoever opens them.
+fn config_of(state: State, defaults: LogConfig) -> ConfigOf {
+    Box::new(move |topic| {
+        // Values were good when they were set; what is no longer good must not keep the topic away.
+        let config = state.topic(topic).map(|topic| TopicConfig::of_mirror(&topic.configs, &defaults));
+        Arc::new(config.unwrap_or_else(|| TopicConfig::defaults(&defaults)))
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::persist::persist;
 use hawser_link::catalogue::{self, Change};
 use hawser_link::{Alteration, LinkConfig, alter};
 use hawser_state::{LinkRecord, SecretConfigs};
+use std::sync::Arc;
 
 /// `source` of a setting that somebody made, and of one that nobody did (as the reference names them).
 const SET: &str = "DYNAMIC_CLUSTER_LINK_CONFIG";
@@ -45,11 +46,14 @@ impl Service {
         }
         let _turn = self.changes.lock().await;
         let now = self.state.link(name);
-        if now.as_ref().is_none_or(|now| now.id != before.id || now.configs != before.configs) {
+        let is_the_same = |now: &&Arc<LinkRecord>| now.id == before.id && now.configs == before.configs;
+        let Some(meanwhile) = now.as_ref().filter(is_the_same) else {
             self.links.give_up(now.as_deref(), prepared).await;
             let message = format!("Cluster link \"{name}\" was deleted or made anew meanwhile; nothing was changed.");
             return Err(Refusal::new(RefusalCode::LinkNotFound, message));
-        }
+        };
+        // With what it has learnt meanwhile.
+        let record = LinkRecord { configs: record.configs, ..LinkRecord::clone(meanwhile) };
         let kept = record.configs.clone();
         let write = move |link: &mut LinkRecord| {
             link.configs = kept;

@@ -204,7 +204,15 @@ impl Destination for LinkDestination {
         topic: Arc<str>,
         changes: BTreeMap<String, Option<String>>,
     ) -> BoxFuture<'_, Result<(), TaskError>> {
-        Box::pin(async move { self.service()?.topics.sync_configs(&topic, changes).await.map_err(failed) })
+        Box::pin(async move {
+            let service = self.service()?;
+            // As with offsets: what is stopped, paused or another link's by now keeps what it has.
+            let _turn = service.changes.lock().await;
+            if self.following().iter().any(|(following, _)| *following.name == *topic) {
+                service.topics.sync_configs(&topic, changes).await.map_err(failed)?;
+            }
+            Ok(())
+        })
     }
 
     fn topic_here(&self, source_topic: &str) -> TopicHere {

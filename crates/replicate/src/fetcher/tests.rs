@@ -29,7 +29,7 @@ async fn topics_are_stale_once_however_often_the_line_goes_down() {
         let side = Side {
             topic_id: Uuid::nil(),
             place: board.place(&name, partition),
-            spec: Arc::new(TopicSpec { name, id: Uuid::from_u128(1), configs: Default::default() }),
+            spec: Arc::new(TopicSpec { name, id: Uuid::from_u128(1) }),
             copy: None,
         };
         fetcher.core.sides.insert(TopicPartition::new(topic, partition), side);

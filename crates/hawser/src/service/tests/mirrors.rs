@@ -298,7 +298,7 @@ impl hawser_broker::PrivateApis for NoPrivateApis {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn offsets_of_a_mirror_that_was_stopped_meanwhile_are_left_alone() {
+async fn offsets_and_configs_of_a_mirror_that_was_stopped_meanwhile_are_left_alone() {
     let bed = Bed::new().await;
     bed.create("t", 1).await;
     bed.create("u", 1).await;
@@ -322,6 +322,12 @@ async fn offsets_of_a_mirror_that_was_stopped_meanwhile_are_left_alone() {
     // A pass that has compared both, and then one of them is failed over.
     bed.alter(MirrorAction::Failover, &["m-t"]).await;
     assert_eq!(commit(3).await, [7, 3]);
+    // Likewise for configs.
+    for topic in ["m-t", "m-u"] {
+        let retention = BTreeMap::from([("retention.ms".to_owned(), Some("7".to_owned()))]);
+        to.set_topic_configs(topic.into(), retention).await.unwrap();
+    }
+    assert_eq!(["m-t", "m-u"].map(|topic| to.topic_configs(topic).contains_key("retention.ms")), [false, true]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,4 +360,26 @@ async fn nobody_deletes_a_mirror_that_is_being_changed() {
     drop(turn);
     deleting.await.unwrap().unwrap();
     assert!(bed.service.state.topic("m-t").is_none() && bed.service.logs.partitions().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_mirror_is_set_to_holds_when_its_fetchers_are_made_anew() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    let log = || bed.service.logs.partition(&TopicPartition::new("m-t", 0)).unwrap();
+    let set = hawser_broker::ConfigOp::Set("5000".to_owned());
+    let change = hawser_broker::ConfigChange::Incremental(vec![("index.interval.bytes".to_owned(), set)]);
+    bed.service.topics.alter_configs("m-t", change, false).await.unwrap();
+    assert_eq!(log().config().index_interval_bytes, 5000);
+    let fetchers = Alteration { name: "num.cluster.link.fetchers".to_owned(), value: Some("2".to_owned()) };
+    let alter = Operation::LinkAlterConfigs { link: "l".to_owned(), changes: vec![fetchers], validate_only: false };
+    bed.service.perform(alter).await.unwrap();
+    bed.source.append("t", 0, batch(50));
+    bed.caught_up("m-t", 100).await;
+    assert_eq!(log().config().index_interval_bytes, 5000, "as it was when the mirror was made");
+    let bed = bed.restarted(|_, source| source.append("t", 0, batch(100))).await;
+    bed.caught_up("m-t", 150).await;
+    let log = bed.service.logs.partition(&TopicPartition::new("m-t", 0)).unwrap();
+    assert_eq!(log.config().index_interval_bytes, 5000);
 }

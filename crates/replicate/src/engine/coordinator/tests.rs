@@ -97,7 +97,7 @@ async fn a_panic_while_it_starts_over_costs_no_mirror() {
     let (mut coordinator, heard) =
         Coordinator::new(config, Arc::new(Nowhere), connector.clone(), board.clone(), throttle, events);
     for name in ["a", "b", "c"] {
-        let topic = TopicSpec { name: name.into(), id: hawser_wire::Uuid::from_u128(1), configs: BTreeMap::new() };
+        let topic = TopicSpec { name: name.into(), id: hawser_wire::Uuid::from_u128(1) };
         let (start, started) = (Start::Latest, [1].into());
         coordinator.add(MirrorSpec { partitions: 2, start, started, ..MirrorSpec::new(topic) }).await;
     }
@@ -128,7 +128,7 @@ async fn a_partition_that_comes_back_goes_to_who_leads_it_by_now() {
     let connector = Arc::new(Wired(AtomicU32::new(1)));
     let board = Arc::new(Board::new());
     let (mut coordinator, _heard) = Coordinator::new(config, Arc::new(Nowhere), connector, board, throttle, events);
-    let topic = TopicSpec { name: "t".into(), id: hawser_wire::Uuid::from_u128(1), configs: BTreeMap::new() };
+    let topic = TopicSpec { name: "t".into(), id: hawser_wire::Uuid::from_u128(1) };
     coordinator.add(MirrorSpec { partitions: 1, ..MirrorSpec::new(topic) }).await;
     let id = TopicPartition::new("t", 0);
     let mut held = coordinator.parked.remove(&id).expect("nobody leads it yet");

@@ -407,7 +407,7 @@ impl World {
                 moved |= !line.broker.look_for_losses(losses, &position, instant).is_empty();
             }
             for id in line.broker.take_opens() {
-                let spec = TopicSpec { name: TOPIC.into(), id: Uuid::from_u128(77), configs: BTreeMap::new() };
+                let spec = TopicSpec { name: TOPIC.into(), id: Uuid::from_u128(77) };
                 let copy = now_or_never(self.store.open(&spec, id.partition)).map_err(|e| e.to_string())?;
                 let position = copy.position();
                 dest.copies.insert(id.clone(), copy);
