@@ -55,8 +55,8 @@ pub enum FrameError {
         /// What is accepted, in bytes.
         limit: usize,
     },
-    /// A negative length: not Kafka's protocol.
-    #[error("peer does not speak Kafka's protocol: frame begins with bytes {0:02x?}")]
+    /// A negative length, or HTTP: not Kafka's protocol.
+    #[error("peer does not speak Kafka's protocol: it begins with \"{}\"", .0.escape_ascii())]
     NotKafka([u8; PREFIX]),
     /// A TLS alert or hello where a frame should begin.
     #[error("peer speaks TLS where plain text is expected: one side's security.protocol or port is wrong")]
@@ -264,6 +264,7 @@ impl FrameReader {
             // As a length these are 335 to 370 MiB; as TLS, an alert or a handshake record of version 3.x.
             _ if matches!(prefix, [0x15 | 0x16, 3, 0..=4, _]) && !self.allows_tls_like() => Err(FrameError::Tls),
             Ok(length) if length <= self.bytes_max => Ok(Some(length)),
+            Ok(_) if prefix == b"HTTP" => Err(FrameError::NotKafka(*prefix)),
             Ok(length) => Err(FrameError::TooLarge { length, limit: self.bytes_max }),
             Err(_) => Err(FrameError::NotKafka(*prefix)),
         }

@@ -88,6 +88,8 @@ async fn bad_frames_are_named() {
     let read = async |bytes: &[u8]| FrameReader::accepted(1000).frame(&mut Cursor::new(bytes.to_vec())).await;
     assert!(matches!(read(&[0, 0, 3, 0xe9]).await, Err(FrameError::TooLarge { length: 1001, limit: 1000 })));
     assert!(matches!(read(&[0xff; 9]).await, Err(FrameError::NotKafka([0xff, 0xff, 0xff, 0xff]))));
+    let http = read(b"HTTP/1.1 400 Bad Request\r\n").await.unwrap_err();
+    assert_eq!(http.to_string(), "peer does not speak Kafka's protocol: it begins with \"HTTP\"");
     assert!(matches!(read(&[0x15, 3, 3, 0, 2, 2, 10]).await, Err(FrameError::Tls)));
     assert!(matches!(read(&[0x16, 3, 1, 2, 0, 1]).await, Err(FrameError::Tls)));
     assert!(matches!(read(&[0, 0, 0]).await, Err(FrameError::Cut { .. })));
