@@ -11,38 +11,21 @@ use std::path::PathBuf;
 use time::UtcDateTime;
 
 /// Flags of one action are refused with another: none is taken and then does nothing.
-const NOT_CREATE: [&str; 9] = [
-    "list",
-    "describe",
-    "promote",
-    "failover",
-    "pause",
-    "unpause",
-    "reverse_and_start",
-    "reverse_and_pause",
-    "truncate_and_restore",
-];
-const NOT_DESCRIBE: [&str; 9] = [
-    "create",
-    "list",
-    "promote",
-    "failover",
-    "pause",
-    "unpause",
-    "reverse_and_start",
-    "reverse_and_pause",
-    "truncate_and_restore",
-];
-const NOT_TRUNCATE: [&str; 9] =
-    ["create", "list", "describe", "promote", "failover", "pause", "unpause", "reverse_and_start", "reverse_and_pause"];
+const NOT_CREATE: [&str; 4] = ["list", "describe", "alters", "absent"];
+const NOT_DESCRIBE: [&str; 4] = ["create", "list", "alters", "absent"];
 const NOT_ALTER: [&str; 3] = ["create", "list", "describe"];
+const NOT_TRUNCATE: [&str; 6] = ["create", "list", "describe", "alters", "reverse_and_start", "reverse_and_pause"];
 const NONE_FOUND: &str = "No mirror topics found.";
 
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("action").required(true).args(
-    ["create", "list", "describe", "promote", "failover", "pause", "unpause", "reverse_and_start", "reverse_and_pause",
-     "truncate_and_restore"]
-)))]
+#[command(
+    group(ArgGroup::new("action").required(true).args(
+        ["create", "list", "describe", "promote", "failover", "pause", "unpause", "reverse_and_start", "reverse_and_pause",
+         "truncate_and_restore"]
+    )),
+    group(ArgGroup::new("alters").args(["promote", "failover", "pause", "unpause"])),
+    group(ArgGroup::new("absent").args(["reverse_and_start", "reverse_and_pause", "truncate_and_restore"]))
+)]
 pub(crate) struct Flags {
     #[command(flatten)]
     login: Login,
@@ -197,12 +180,12 @@ async fn alter(client: &DaemonClient, flags: &Flags, action: MirrorAction) -> an
         print(&format!("Finished calculating max offset lag and max lag ms for mirror topics: {names}"));
     }
     for result in &results {
-        print(&altered(result, action));
+        print(&altered(result, action, flags.validate_only));
     }
     Ok(if results.iter().any(|result| result.error_code.is_some()) { Exit::Failed } else { Exit::Done })
 }
 
-fn altered(result: &AlteredMirror, action: MirrorAction) -> String {
+fn altered(result: &AlteredMirror, action: MirrorAction, is_dry_run: bool) -> String {
     let topic = &result.mirror_topic_name;
     let (doing, hint) = match action {
         MirrorAction::Promote | MirrorAction::Failover => {
@@ -212,6 +195,9 @@ fn altered(result: &AlteredMirror, action: MirrorAction) -> String {
         MirrorAction::Resume => ("unpausing", ""),
     };
     match &result.error_message {
+        None if result.error_code.is_none() && is_dry_run => {
+            format!("Request for {doing} topic {topic}s mirror is valid; nothing was changed.")
+        }
         // The reference prints no apostrophe here.
         None if result.error_code.is_none() => {
             format!("Request for {doing} topic {topic}s mirror was successfully scheduled.{hint}")

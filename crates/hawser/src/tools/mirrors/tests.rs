@@ -40,18 +40,22 @@ fn a_promotion_is_told_as_a7_tells_it() {
         mirror_lags: Vec::new(),
     };
     assert_eq!(
-        altered(&result, MirrorAction::Promote),
+        altered(&result, MirrorAction::Promote, false),
         "Request for stopping topic cloud-topics mirror was successfully scheduled. \
          Please use the describe command with the --pending-stopped-only option to monitor progress."
     );
     assert_eq!(
-        altered(&result, MirrorAction::Pause),
+        altered(&result, MirrorAction::Pause, false),
         "Request for pausing topic cloud-topics mirror was successfully scheduled."
+    );
+    assert_eq!(
+        altered(&result, MirrorAction::Failover, true),
+        "Request for stopping topic cloud-topics mirror is valid; nothing was changed."
     );
     result.error_code = Some(RefusalCode::MirrorStopped);
     result.error_message = Some("it has stopped".into());
     assert_eq!(
-        altered(&result, MirrorAction::Resume),
+        altered(&result, MirrorAction::Resume, true),
         "Request for unpausing topic cloud-topics mirror failed: it has stopped"
     );
 }
