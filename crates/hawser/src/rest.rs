@@ -83,9 +83,13 @@ impl Asked {
         let body = if self.body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &self.body[..] };
         serde_json::from_slice(body).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            let what = match error.classify() {
-                serde_json::error::Category::Data => "does not have the fields of this request",
-                _ => "is not JSON",
+            let said = error.to_string();
+            // The field's name is ours; whatever else is said may repeat a value.
+            let lacking = said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+            let what = match (error.classify(), lacking) {
+                (serde_json::error::Category::Data, Some(field)) => format!("lacks {field}"),
+                (serde_json::error::Category::Data, None) => "does not have the fields of this request".to_owned(),
+                _ => "is not JSON".to_owned(),
             };
             Error::unreadable(format!("The body {what} (line {line}, column {column})."))
         })

@@ -82,7 +82,8 @@ impl OutboundConfig {
                     .push(properties.error("link.mode", "is not SOURCE: this daemon can only run a source half here"));
             }
             if parsed.config.lends.bootstrap_servers.is_empty() && beside.is_empty() {
-                let message = "is needed, as this daemon does not know the cluster that it stands beside";
+                let message = "is needed, as this daemon stands beside no cluster: to lend topics of its own store, name \
+                               one of its own listeners";
                 errors.push(properties.error("local.bootstrap.servers", message));
             }
         }

@@ -78,8 +78,14 @@ impl Service {
                 continue;
             };
             let before = flow.standing(mirror, &name);
-            let judged = before.on_action(action).map_err(|why| out_of_place(why, action, &name, mirror));
-            match judged.and_then(|effect| self.can_follow(mirror, &name, effect)) {
+            let is_orphan = self.state.link(&mirror.link).is_none();
+            let judged = match before.on_action(action) {
+                // Without its link, a mirror can only be failed over (and deleted).
+                Ok(effect) if is_orphan && !is_left_to_orphans(effect) => Err(link_is_gone(mirror, &name)),
+                Err(OutOfPlace::Failed) if is_orphan => Err(link_is_gone(mirror, &name)),
+                judged => judged.map_err(|why| out_of_place(why, action, &name, mirror)),
+            };
+            match judged {
                 Err(refusal) => results.push(refused(mirror.link.clone(), &name, refusal)),
                 Ok(effect) => {
                     results.push(done(&self.mirror_view(topic, mirror, &flow)));
@@ -97,20 +103,6 @@ impl Service {
             self.carry_out(&turn, changes).await?;
         }
         Ok(Outcome::MirrorsAltered { results })
-    }
-
-    /// Without its link, a mirror can only be failed over (and deleted).
-    fn can_follow(&self, mirror: &MirrorRecord, name: &str, effect: Effect) -> Result<Effect, Refusal> {
-        if matches!(effect, Effect::None | Effect::Stops(MirrorStop::Failover))
-            || self.state.link(&mirror.link).is_some()
-        {
-            return Ok(effect);
-        }
-        let link = &mirror.link;
-        let message = format!(
-            "Cluster link '{link}' of mirror topic '{name}' was deleted: failover makes the topic writable with what it holds."
-        );
-        Err(Refusal::new(RefusalCode::LinkNotFound, message))
     }
 
     /// Names and what stands under them, each once. A link that was deleted is known by the mirrors that it left.
@@ -217,6 +209,18 @@ fn refused(link_name: String, name: &str, refusal: Refusal) -> AlteredMirror {
 fn not_found(name: &str, chosen: &Chosen) -> Refusal {
     let place = chosen.link.as_ref().map(|link| format!(" on cluster link \"{link}\"")).unwrap_or_default();
     Refusal::new(RefusalCode::MirrorNotFound, format!("There is no mirror topic '{name}'{place}."))
+}
+
+fn is_left_to_orphans(effect: Effect) -> bool {
+    matches!(effect, Effect::None | Effect::Stops(MirrorStop::Failover))
+}
+
+fn link_is_gone(mirror: &MirrorRecord, name: &str) -> Refusal {
+    let link = &mirror.link;
+    let message = format!(
+        "Cluster link '{link}' of mirror topic '{name}' was deleted: failover makes the topic writable with what it holds."
+    );
+    Refusal::new(RefusalCode::LinkNotFound, message)
 }
 
 fn out_of_place(why: OutOfPlace, action: MirrorAction, name: &str, mirror: &MirrorRecord) -> Refusal {

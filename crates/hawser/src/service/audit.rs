@@ -72,7 +72,8 @@ impl Entry {
                 .map(|item| {
                     let reason = item.error_message.as_deref().unwrap_or_default();
                     let verdict = item.error_code.map_or(self.success.clone(), |code| refused(code, reason));
-                    (short(&format!("{}/{}", item.link_name, item.mirror_topic_name)), verdict)
+                    let link = if item.link_name.is_empty() { "-" } else { &item.link_name };
+                    (short(&format!("{link}/{}", item.mirror_topic_name)), verdict)
                 })
                 .collect(),
             Ok(Outcome::MirrorCreated(view)) => {

@@ -87,8 +87,8 @@ impl Service {
         if !live.is_empty() && !force {
             let names: Vec<_> = live.iter().take(5).map(|(topic, _)| topic.name.as_str()).collect();
             let message = format!(
-                "Cluster link \"{name}\" has {} live mirror topics ({}): promote, fail over or delete them first. With --force \
-                 the link goes all the same, and they stay as they are, read-only and FAILED, until they are failed over or deleted.",
+                "Cluster link \"{name}\" has {} live mirror topics ({}): promote, fail over or delete them first. With force \
+                 (--force, force=true) the link goes all the same, and they stay as they are, read-only and FAILED, until they are failed over or deleted.",
                 live.len(),
                 names.join(", ")
             );

@@ -188,9 +188,11 @@ fn check_overrides(
     if taken.is_empty() {
         return Ok(());
     }
-    let message = format!(
-        "Cannot modify mirror topic {name} because '{}' are set to always sync. Leave them out, or out of topic.config.sync.include.",
-        taken.join(", ")
-    );
+    let remedy = match taken.iter().any(|key| !topic_configs::ALWAYS.contains(key)) {
+        true => "Leave them out, or out of topic.config.sync.include where that lists them.",
+        false => "Leave them out: they are the source's on every mirror.",
+    };
+    let taken = taken.join(", ");
+    let message = format!("Cannot modify mirror topic {name} because '{taken}' are set to always sync. {remedy}");
     Err(Refusal::new(RefusalCode::InvalidTopicConfig, message))
 }

@@ -233,6 +233,8 @@ fn wrong_values(rest: &mut Rest) {
     for (request, body, expected) in table {
         rest.refused(request, (!body.is_null()).then_some(body), expected);
     }
+    let nameless = rest.by("admin", "POST", MIRRORS, "", Some(&json!({ "configs": [] }))).json()["message"].to_string();
+    assert!(nameless.contains("The body lacks source_topic_name"), "{nameless}");
     let happy = rest.by("admin", "GET", MIRRORS, "?mirror_status=HAPPY", None).json()["message"].to_string();
     assert!(happy.contains("mirror_status=HAPPY") && happy.contains("PENDING_STOPPED"), "{happy}");
     for verb in VERBS {
