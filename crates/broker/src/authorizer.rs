@@ -6,6 +6,7 @@
 //! READ, WRITE, DELETE and ALTER grant DESCRIBE too, ALTER_CONFIGS grants DESCRIBE_CONFIGS; a resource that no entry
 //! names is open to everyone only with `allow.everyone.if.no.acl.found`.
 
+use crate::topics::check_topic_name;
 use hawser_link::{ConfigError, ConfigErrors, Properties};
 use hawser_state::{AclPermission, AclResourceType, EVERYONE, State};
 use hawser_transport::Principal;
@@ -186,10 +187,32 @@ impl Entry {
         if !is_principal(&principal) {
             return Err(format!("`{principal}` is not a principal"));
         }
-        let named = Operation::ALL.iter().copied().find(|known| known.as_str().eq_ignore_ascii_case(operation));
-        let operation = named.ok_or_else(|| format!("`{operation}` is not an operation"))?;
+        if let Some(word) = astray(&rest) {
+            return Err(format!(
+                "`{word}` cannot be part of a principal: separate entries by `;`, and name one principal, \
+                                one operation and one resource in each (no ALLOW)"
+            ));
+        }
+        let operation = operation_named(operation).ok_or_else(|| format!("`{operation}` is not an operation"))?;
         Ok(Self { principal, is_denial, operation, pattern: Pattern::parse(resource)? })
     }
+}
+
+/// What in the words of a principal belongs to another entry, or to this one elsewhere. As part of a distinguished name it
+/// would be an entry for nobody, and a denial would vanish without a word.
+fn astray<'a>(principal: &[&'a str]) -> Option<&'a str> {
+    let second = principal.iter().flat_map(|word| word.split(',')).skip(1).find(|part| is_principal(part));
+    let is_verdict = |word: &str| ["ALLOW", "DENY"].iter().any(|verdict| word.eq_ignore_ascii_case(verdict));
+    let begins_with_resource = |word: &str| word.split(',').next().is_some_and(|part| Pattern::parse(part).is_ok());
+    let is_astray = |(index, word): &(usize, &&str)| {
+        let next = principal.get(index + 1);
+        is_verdict(word) || (operation_named(word).is_some() && next.is_none_or(|next| begins_with_resource(next)))
+    };
+    second.or_else(|| principal.iter().enumerate().find(is_astray).map(|(_, word)| *word))
+}
+
+fn operation_named(word: &str) -> Option<Operation> {
+    Operation::ALL.iter().copied().find(|known| known.as_str().eq_ignore_ascii_case(word))
 }
 
 impl Pattern {
@@ -199,10 +222,17 @@ impl Pattern {
             Some(prefix) => Name::Prefix(prefix.to_owned()),
             None => Name::Literal(name.to_owned()),
         };
+        // Ids of groups and transactions may hold any character.
+        if resource.split(',').skip(1).any(|part| is_principal(part) || Self::parse(part).is_ok()) {
+            return Err(format!("`{resource}` is more than one resource: separate entries by `;`"));
+        }
         let is_unnamed = name == Name::Literal(String::new());
         match (kind.to_ascii_lowercase().as_str(), is_unnamed) {
             ("cluster", true) => Ok(Self::Cluster),
-            ("topic", false) => Ok(Self::Topic(name)),
+            ("topic", false) => {
+                name.check_topic()?;
+                Ok(Self::Topic(name))
+            }
             ("group", false) => Ok(Self::Group(name)),
             ("transactional-id", false) => Ok(Self::TransactionalId(name)),
             _ => Err(format!("`{resource}` is not a resource")),
@@ -221,6 +251,15 @@ impl Pattern {
 }
 
 impl Name {
+    /// # Errors
+    /// No topic can have this name, or one that begins so.
+    fn check_topic(&self) -> Result<(), String> {
+        match self {
+            Self::Prefix(prefix) if matches!(prefix.as_str(), "" | "." | "..") => Ok(()),
+            Self::Literal(name) | Self::Prefix(name) => check_topic_name(name),
+        }
+    }
+
     fn matches(&self, name: &str) -> bool {
         match self {
             Self::Literal(literal) => literal == name,
@@ -414,6 +453,46 @@ mod tests {
         // A removal counts at once.
         state.change_acls(&[], &[acl(acls[0])]).unwrap();
         assert!(!authorizer.allows_here("User:ann", Read, Resource::Topic("orders")));
+    }
+
+    #[test]
+    fn entries_that_run_together_are_refused() {
+        let refusal = |entry: &str| {
+            let text = format!("hawser.acls={entry}\n");
+            Authorizer::from_properties(&Properties::parse("f", &text)).map_err(|errors| errors.to_string()).err()
+        };
+        for (entry, named) in [
+            ("User:link ALTER cluster,User:link READ topic:*", "`User:link` cannot"),
+            ("User:link ALTER cluster, User:link READ topic:*", "`User:link` cannot"),
+            ("User:link ALTER cluster User:b READ topic:t", "`User:b` cannot"),
+            ("User:link ALTER cluster, READ topic:*", "`ALTER` cannot"),
+            ("User:m READ topic:a,b WRITE topic:t", "`READ` cannot"),
+            ("User:m DENY READ topic:a,User:b READ group:g", "`User:b` cannot"),
+            ("User:m deny READ topic:a READ group:g", "`deny` cannot"),
+            ("User:m DENY READ WRITE topic:t", "`DENY` cannot"),
+            ("User:m READ WRITE topic:t", "`READ` cannot"),
+            ("User:a ALLOW READ topic:t", "(no ALLOW)"),
+            ("User:a,User:b DENY READ topic:t", "`User:b` cannot"),
+            ("User:a READ topic:t,u", "'t,u' contains one or more characters other than ASCII"),
+            ("User:a READ topic:t*u", "'t*u' contains"),
+            ("User:a READ topic:t,*", "'t,' contains"),
+            ("User:a READ topic:..", "'..' is not allowed"),
+            ("User:a DENY READ group:g,topic:t", "more than one resource"),
+            ("User:a DENY READ group:g,User:b", "more than one resource"),
+        ] {
+            let told = refusal(entry).unwrap_or_else(|| panic!("taken: {entry}"));
+            for part in ["f:1: hawser.acls: ", &format!("`{entry}`"), named] {
+                assert!(told.contains(part), "{part} in {told}");
+            }
+        }
+        for entry in [
+            "User:CN=Read Only,OU=All Describe Users,O=x y DENY READ topic:t",
+            "User:CN=a,O=b, c ALL topic:..*",
+            "User:a READ group:a,b",
+            "User:a READ transactional-id:t*,x",
+        ] {
+            assert_eq!(refusal(entry), None, "{entry}");
+        }
     }
 
     #[test]
