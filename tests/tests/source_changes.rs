@@ -22,7 +22,7 @@ const DELETED: &str = "deleted";
 /// Inside of a batch of [`TRIMMED`].
 const TRIMMED_TO: i64 = 250;
 /// How long a topic may be missing. Much longer than it takes to make one anew.
-const GRACE: &str = "cluster.link.retry.timeout.ms=8000";
+const GRACE: &str = "cluster.link.retry.timeout.ms=15000";
 
 struct Scene {
     pair: Pair,
