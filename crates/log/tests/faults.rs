@@ -386,17 +386,20 @@ fn a_partition_that_went_offline_comes_back_though_nobody_calls() {
     let config = LogConfig { flush_interval: Some(Duration::from_millis(5)), ..config(1 << 20) };
     let logs = Logs::open_on(Disk::with_faults(faults.clone()), root.path(), config).expect("opens");
     let log = logs.open_partition(&id(), common::TOPIC_ID).expect("opens");
-    log.append(&zoo()).expect("appends");
-    log.flush().expect("flushes");
+    let began = std::time::Instant::now();
+    let until = |holds: &dyn Fn() -> bool| {
+        while !holds() {
+            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", log.status());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let end = log.append(&zoo()).expect("appends").log_end;
+    until(&|| log.watermarks().flushed == end); // the flusher has nothing to do with it any more
     faults.on.store(true, Ordering::Relaxed);
     log.truncate_to(Offset(5)).expect_err("the cut cannot be made durable");
     assert!(matches!(log.status(), Status::Offline(_)), "{:?}", log.status());
     faults.on.store(false, Ordering::Relaxed);
-    let began = std::time::Instant::now();
-    while log.status() != Status::Online {
-        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", log.status());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until(&|| log.status() == Status::Online);
     assert_eq!((log.watermarks().log_end, log.losses()), (Offset(5), 0));
 }
 
