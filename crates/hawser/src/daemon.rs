@@ -8,6 +8,7 @@ use crate::config::{self, DaemonConfig, ListenerConfig, RestListenerConfig, host
 use crate::directory::Directory;
 use crate::links::Links;
 use crate::metrics::{self, Endpoint};
+use crate::reserve::Reserve;
 use crate::rest::{self, Doors, Names};
 use crate::service::Service;
 use anyhow::{Context, anyhow, bail};
@@ -99,7 +100,7 @@ struct Bound {
 impl Daemon {
     async fn start(config: DaemonConfig) -> anyhow::Result<Self> {
         let recorder = metrics::install()?;
-        let (state, logs) = open(&config).await?;
+        let (state, logs, reserve) = open(&config).await?;
         let mut bound = Vec::new();
         let users = Arc::new(StoredUsers::load(&state).map_err(|reason| anyhow!("SCRAM users: {reason}"))?);
         let mut listeners = config.listeners.clone();
@@ -134,7 +135,12 @@ impl Daemon {
         let links = Links::new(state.clone(), store, inbound.clone(), cluster.clone(), rate, egress);
         let topics = {
             let (state, logs, links, broker) = (state.clone(), logs.clone(), links.clone(), config.broker.clone());
-            tokio::task::spawn_blocking(move || Topics::open(state, logs, links, &broker)).await?
+            let open = move || {
+                let topics = Topics::open(state, logs, links, &broker);
+                reserve.fill(); // before anything is mirrored into that room
+                topics
+            };
+            tokio::task::spawn_blocking(open).await?
         };
         let service = Service::new(
             state.clone(),
@@ -230,14 +236,15 @@ impl PrivateApis for Private {
 }
 
 /// Opens state and log; recovery may take a while, so it blocks a thread of its own.
-async fn open(config: &DaemonConfig) -> anyhow::Result<(State, Arc<Logs>)> {
+async fn open(config: &DaemonConfig) -> anyhow::Result<(State, Arc<Logs>, Reserve)> {
     let (dir, log) = (config.log_dir.clone(), config.log.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.with_context(|| format!("create {}", dir.display()))?;
+        let reserve = Reserve::open(&dir);
         let state = State::open(&dir.join(STATE_FILE))?;
         let logs = Logs::open(&dir, log).with_context(|| format!("open the log in {}", dir.display()))?;
-        anyhow::Ok((state, Arc::new(logs)))
+        anyhow::Ok((state, Arc::new(logs), reserve))
     });
     opened.await?
 }

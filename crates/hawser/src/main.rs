@@ -19,6 +19,7 @@ mod persist;
 mod promotions;
 mod quickstart;
 mod remote;
+mod reserve;
 mod rest;
 mod service;
 mod tools;
