@@ -21,7 +21,7 @@ use hawser_link::mirror::{LinkSeen, MirrorFact};
 use hawser_link::promotion::{Condition, Copy, Told, Verdict, Wait, judge};
 use hawser_log::Logs;
 use hawser_state::{MirrorRecord, MirrorStatus, State, TopicRecord};
-use hawser_sync::Task;
+use hawser_sync::{SourceEnds, Task};
 use hawser_wire::{LeaderEpoch, Offset, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, Weak};
@@ -217,9 +217,10 @@ impl Promotions {
 
     /// First the data, then what follows it: where it is missing, the offsets of consumers would be cut short.
     async fn verdicts(&self, link: &str, topics: &[Arc<TopicRecord>], source: &mut Source) -> Vec<Verdict> {
-        let mut verdicts = self.judge(link, topics, source).await;
-        let in_sync = topics.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::InSync);
-        let in_sync: BTreeSet<Arc<str>> = in_sync.map(|(topic, _)| topic.name.as_str().into()).collect();
+        let (mut verdicts, told) = self.judge(link, topics, source).await;
+        let in_sync = topics.iter().zip(&verdicts).zip(&told).filter(|((_, verdict), _)| **verdict == Verdict::InSync);
+        let in_sync: SourceEnds =
+            in_sync.map(|((topic, _), told)| (topic.name.as_str().into(), ends_of(told))).collect();
         let Some(service) = self.service.upgrade().filter(|_| !in_sync.is_empty()) else { return verdicts };
         let mut open = service.settle_syncs(link, in_sync).await;
         for (topic, verdict) in topics.iter().zip(&mut verdicts) {
@@ -230,11 +231,17 @@ impl Promotions {
         verdicts
     }
 
-    async fn judge(&self, link: &str, topics: &[Arc<TopicRecord>], source: &mut Source) -> Vec<Verdict> {
+    /// The verdicts, and what the source told for them; by topic.
+    async fn judge(
+        &self,
+        link: &str,
+        topics: &[Arc<TopicRecord>],
+        source: &mut Source,
+    ) -> (Vec<Verdict>, Vec<Vec<Told>>) {
         let seen = self.links.seen(link);
         let Some(cluster) = self.links.source(link).filter(|_| seen != LinkSeen::Paused) else {
             let seen = if seen == LinkSeen::Paused { seen } else { LinkSeen::Failed };
-            return topics.iter().map(|_| judge(seen, &[], &[])).collect();
+            return topics.iter().map(|_| (judge(seen, &[], &[]), Vec::new())).unzip();
         };
         let mut told = source.ends(&cluster, topics).await;
         let copies: Vec<_> = topics.iter().map(|topic| self.copies(topic)).collect();
@@ -245,10 +252,10 @@ impl Promotions {
         let asks = first.iter().enumerate().filter(|(_, verdict)| **verdict == Verdict::AskLineage).map(|(at, _)| at);
         let asks: Vec<_> = asks.flat_map(|at| lineages_of(at, topics, &copies)).collect();
         if asks.is_empty() {
-            return first;
+            return (first, told);
         }
         source.lineages(&cluster, &asks, &mut told).await;
-        verdicts(&told)
+        (verdicts(&told), told)
     }
 
     fn copies(&self, topic: &TopicRecord) -> Vec<Copy> {
@@ -283,6 +290,15 @@ fn lineages_of(at: usize, topics: &[Arc<TopicRecord>], copies: &[Vec<Copy>]) -> 
             epoch: copy.last_epoch,
         })
         .collect()
+}
+
+/// Where the source's partitions end, as far as it told.
+fn ends_of(told: &[Told]) -> Vec<Offset> {
+    let ends = told.iter().map_while(|told| match told {
+        Told::Silent(_) => None,
+        Told::End(end) | Told::Lineage(end, _) => Some(*end),
+    });
+    ends.collect()
 }
 
 fn wait_for_sync((task, reason): (Task, String)) -> Wait {

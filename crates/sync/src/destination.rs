@@ -37,6 +37,10 @@ pub struct CommittedOffset {
 /// The offsets of one group, by topic here and partition.
 pub type GroupOffsets = BTreeMap<(Arc<str>, i32), CommittedOffset>;
 
+/// Where the source's partitions end (their high watermarks), by mirror topic and partition; topics that nobody asked
+/// about are missing.
+pub type SourceEnds = BTreeMap<Arc<str>, Vec<Offset>>;
+
 /// What stands here under a topic's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicHere {

@@ -18,7 +18,7 @@ mod topics;
 
 pub use acls::Acl;
 pub use configs::{SetBy, SourceConfig};
-pub use destination::{AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, TopicHere};
+pub use destination::{AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, SourceEnds, TopicHere};
 pub use source::{SourceError, TopicConfigs, topic_configs};
 pub use status::{Task, TaskError, TaskErrorCode, TaskState, TaskStatus};
 pub use syncs::{SyncConfig, Syncs};

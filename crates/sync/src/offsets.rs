@@ -2,8 +2,11 @@
 //!
 //! The source's value wins. It is held at the mirror's high watermark: an offset beyond it would make consumers here start
 //! over (`auto.offset.reset`). Groups with members here are left alone.
+//!
+//! An offset may lie beyond the source's own end, too: its log was cut or made anew, or somebody reset the group there. No
+//! record will ever be mirrored for it, so at the end of a mirror that is as long as its source it is settled.
 
-use crate::destination::{CommittedOffset, GroupOffsets, Mirror};
+use crate::destination::{CommittedOffset, GroupOffsets, Mirror, SourceEnds};
 use crate::status::{TaskError, TaskErrorCode};
 use hawser_wire::Offset;
 use std::collections::{BTreeMap, HashMap};
@@ -28,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) errors: Vec<TaskError>,
     /// By mirror topic: why its offsets are not all there yet.
     pub(crate) unsettled: BTreeMap<Arc<str>, String>,
+    /// Which groups stand at the end here because their offset is beyond the source's, too.
+    pub(crate) past_source_end: Vec<String>,
 }
 
 /// The name of `group` at the destination.
@@ -35,12 +40,14 @@ pub(crate) fn name_here(prefix: &str, group: &str) -> String {
     format!("{prefix}{group}")
 }
 
-/// Compares `groups` with `here`.
+/// Compares `groups` with `here`. `source_ends` is what a promotion has asked; without it no offset that is held counts as
+/// settled.
 pub(crate) fn plan(
     groups: Vec<SourceGroup>,
     prefix: &str,
     mirrors: &[Mirror],
     here: &BTreeMap<String, GroupOffsets>,
+    source_ends: &SourceEnds,
     high_watermark: impl Fn(&str, i32) -> Option<Offset>,
     has_members: impl Fn(&str) -> bool,
 ) -> Plan {
@@ -64,7 +71,13 @@ pub(crate) fn plan(
                     "group '{at_source}' is at offset {} of partition {partition}, the mirror reaches {end}",
                     committed.offset
                 );
-                plan.unsettled.insert(mirror.name.clone(), why);
+                let source_ends = source_ends.get(&mirror.name);
+                let source_end = usize::try_from(partition).ok().and_then(|index| source_ends?.get(index));
+                if source_end == Some(&end) {
+                    plan.past_source_end.push(format!("{why}, as does the source"));
+                } else {
+                    plan.unsettled.insert(mirror.name.clone(), why);
+                }
                 committed.offset = end;
                 committed.leader_epoch = NO_EPOCH;
             }
@@ -127,34 +140,48 @@ mod tests {
         let none = BTreeMap::new();
         let orders = |partition| ("p.orders".into(), partition);
         // Written as it is, under the mirror's name.
-        let done = plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &none, end, |_| false);
+        let done = plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
         assert_eq!(done.commit["g"], [(orders(1), at(40))].into());
         assert!(done.unsettled.is_empty());
         // What is the same already is not written.
         let here = [("g".to_owned(), GroupOffsets::from([(orders(1), at(40))]))].into();
-        let same = plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &here, end, |_| true);
+        let same = plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &here, &SourceEnds::new(), end, |_| true);
         assert_eq!(same, Plan::default());
         // The source's value wins, also backwards.
-        let back = plan(vec![source("g", &[("orders", 1, 7)])], "", &mirrors(), &here, end, |_| false);
+        let back = plan(vec![source("g", &[("orders", 1, 7)])], "", &mirrors(), &here, &SourceEnds::new(), end, |_| false);
         assert_eq!(back.commit["g"], [(orders(1), at(7))].into());
         // Held at the end of the mirror, and not settled.
-        let held = plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, end, |_| false);
+        let held = plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
         let at_end = CommittedOffset { offset: Offset(100), leader_epoch: NO_EPOCH, metadata: "m".to_owned() };
         assert_eq!(held.commit["g"], [(orders(0), at_end)].into());
         assert!(held.unsettled["p.orders"].contains("101"), "{held:?}");
+        // The mirror is as long as the source: nothing will come that the offset could wait for.
+        let ends = |end| SourceEnds::from([("p.orders".into(), vec![Offset(end), Offset(7)])]);
+        let past = plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &ends(100), end, |_| false);
+        assert_eq!((&past.commit, past.unsettled.len()), (&held.commit, 0));
+        assert!(past.past_source_end[0].contains("101"), "{past:?}");
+        // It has grown since, or this is another partition's end: not settled.
+        for (partition, ends) in [(0, ends(102)), (0, ends(99)), (1, ends(100))] {
+            let groups = vec![source("g", &[("orders", partition, 101)])];
+            let held = plan(groups, "", &mirrors(), &none, &ends, end, |_| false);
+            assert!(held.unsettled.contains_key("p.orders") && held.past_source_end.is_empty(), "{held:?}");
+        }
+        // Members here hold it up all the same.
+        let busy = plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &ends(100), end, |_| true);
+        assert!(busy.commit.is_empty() && busy.unsettled.contains_key("p.orders"));
         // Other topics, further partitions.
-        let other = plan(vec![source("g", &[("x", 0, 1), ("orders", 2, 1)])], "", &mirrors(), &none, end, |_| false);
+        let other = plan(vec![source("g", &[("x", 0, 1), ("orders", 2, 1)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
         assert_eq!(other, Plan::default());
         // Not known how far it reaches: nothing is cut to a guess.
-        let early = plan(vec![source("g", &[("empty", 0, 1)])], "", &mirrors(), &none, end, |_| false);
+        let early = plan(vec![source("g", &[("empty", 0, 1)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
         assert!(early.commit.is_empty() && early.unsettled.contains_key("empty"));
         // Members here.
-        let busy = plan(vec![source("g", &[("orders", 0, 1)])], "", &mirrors(), &none, end, |group| group == "g");
+        let busy = plan(vec![source("g", &[("orders", 0, 1)])], "", &mirrors(), &none, &SourceEnds::new(), end, |group| group == "g");
         assert!(busy.commit.is_empty());
         assert_eq!(busy.errors[0].code, TaskErrorCode::ConsumerGroupInUse);
         assert!(busy.unsettled.contains_key("p.orders"));
         // A prefix makes it another group.
-        let prefixed = plan(vec![source("g", &[("orders", 0, 1)])], "a.", &mirrors(), &none, end, |group| group == "g");
+        let prefixed = plan(vec![source("g", &[("orders", 0, 1)])], "a.", &mirrors(), &none, &SourceEnds::new(), end, |group| group == "g");
         assert_eq!(prefixed.commit.keys().collect::<Vec<_>>(), ["a.g"]);
     }
 
@@ -170,12 +197,12 @@ mod tests {
             let key = |partition| -> (Arc<str>, i32) { ("p.orders".into(), partition) };
             let before: GroupOffsets = before.into_iter().map(|(p, offset)| (key(p), at(offset))).collect();
             let mut here: BTreeMap<_, _> = [("g".to_owned(), before)].into();
-            let first = plan(vec![source("g", &offsets)], "", &mirrors(), &here, end, |_| false);
+            let first = plan(vec![source("g", &offsets)], "", &mirrors(), &here, &SourceEnds::new(), end, |_| false);
             for (group, changed) in first.commit {
                 prop_assert!(changed.values().all(|committed| committed.offset <= Offset(100)));
                 here.entry(group).or_default().extend(changed);
             }
-            let again = plan(vec![source("g", &offsets)], "", &mirrors(), &here, end, |_| false);
+            let again = plan(vec![source("g", &offsets)], "", &mirrors(), &here, &SourceEnds::new(), end, |_| false);
             prop_assert!(again.commit.is_empty());
         }
     }

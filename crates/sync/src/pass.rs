@@ -1,7 +1,7 @@
 //! One pass of each task: ask, decide, write. A pass keeps nothing for the next one, so what somebody changed by hand is
 //! seen; the cost of one that finds nothing to do is asking.
 
-use crate::destination::{Destination, GroupOffsets};
+use crate::destination::{Destination, GroupOffsets, SourceEnds};
 use crate::offsets::Plan;
 use crate::source::{Source, SourceError};
 use crate::status::{Task, TaskError, TaskErrorCode};
@@ -33,22 +33,28 @@ pub(crate) enum Stop {
     Error(TaskError),
 }
 
-/// Runs one pass of `task`; nothing to do where it is not configured.
+/// Runs one pass of `task`; nothing to do where it is not configured. `ends`: see [`offsets::plan`].
 pub(crate) async fn run(
     task: Task,
     config: &SyncConfig,
     source: &Source,
     destination: &dyn Destination,
+    ends: &SourceEnds,
 ) -> Result<Report, Stop> {
     match task {
-        Task::ConsumerOffsetSync => consumer_offsets(config, source, destination).await,
+        Task::ConsumerOffsetSync => consumer_offsets(config, source, destination, ends).await,
         Task::AclSync => acl_sync(config, source, destination).await,
         Task::AutoCreateMirror => auto_create(config, source, destination).await,
         Task::TopicConfigsSync => topic_configs(config, source, destination).await,
     }
 }
 
-async fn consumer_offsets(config: &SyncConfig, source: &Source, to: &dyn Destination) -> Result<Report, Stop> {
+async fn consumer_offsets(
+    config: &SyncConfig,
+    source: &Source,
+    to: &dyn Destination,
+    ends: &SourceEnds,
+) -> Result<Report, Stop> {
     let mut report = Report::default();
     let Some((_, filters)) = &config.offsets else { return Ok(report) };
     let mirrors = to.mirrors();
@@ -88,9 +94,13 @@ async fn consumer_offsets(config: &SyncConfig, source: &Source, to: &dyn Destina
                 &config.group_prefix,
                 &mirrors,
                 &here,
+                ends,
                 |topic, partition| to.high_watermark(topic, partition),
                 |group| to.group_has_members(group),
             );
+            for group in &plan.past_source_end {
+                tracing::warn!(link = config.link, group, "a committed offset is beyond the source's end");
+            }
             commit(plan, to, &mut report).await?;
         }
     }

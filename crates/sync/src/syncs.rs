@@ -1,7 +1,7 @@
 //! The running syncs of one link: a loop for each task, its status to be looked at, and a pass on demand for a promotion.
 //! A link whose settings change gets new ones: no task keeps anything from one pass to the next.
 
-use crate::destination::Destination;
+use crate::destination::{Destination, SourceEnds};
 use crate::pass::{self, Report, Stop};
 use crate::source::Source;
 use crate::status::{ERRORS_SHOWN_MAX, Task, TaskError, TaskErrorCode, TaskState, TaskStatus};
@@ -107,11 +107,12 @@ impl Syncs {
     }
 
     /// A future that runs one more pass of what a promotion waits for: committed offsets, where they are synced, and topic
-    /// configs. It gives, by mirror topic, what is not yet as at the source; a source that cannot be reached concerns all
-    /// of `topics`. May be dropped at any point. Does not borrow from `self`.
+    /// configs. `topics` are the mirrors concerned, which hold all that their sources have up to these ends. It gives, by
+    /// mirror topic, what is not yet as at the source; a source that cannot be reached concerns all of `topics`. May be
+    /// dropped at any point. Does not borrow from `self`.
     pub fn settle(
         &self,
-        topics: BTreeSet<Arc<str>>,
+        topics: SourceEnds,
     ) -> impl Future<Output = BTreeMap<Arc<str>, Vec<(Task, String)>>> + Send + use<> {
         let (shared, config) = (Arc::clone(&self.shared), Arc::clone(&self.config));
         async move {
@@ -120,14 +121,14 @@ impl Syncs {
                 if config.period(task).is_none() {
                     continue;
                 }
-                match shared.pass(task, &config).await {
+                match shared.pass(task, &config, &topics).await {
                     Ok(unsettled) => {
-                        for (topic, why) in unsettled.into_iter().filter(|(topic, _)| topics.contains(topic)) {
+                        for (topic, why) in unsettled.into_iter().filter(|(topic, _)| topics.contains_key(topic)) {
                             open.entry(topic).or_default().push((task, why));
                         }
                     }
                     Err(why) => {
-                        for topic in &topics {
+                        for topic in topics.keys() {
                             open.entry(topic.clone()).or_default().push((task, why.clone()));
                         }
                     }
@@ -152,11 +153,12 @@ async fn turns(task: Task, shared: Arc<Shared>, config: Arc<SyncConfig>, stop: C
         return;
     }
     shared.note(task, TaskState::Active);
+    let not_asked = SourceEnds::new();
     loop {
         // A pass is dropped where it waits, never in the middle of a write: see `Destination`.
         let passed = tokio::select! {
             () = stop.cancelled() => return,
-            passed = shared.pass(task, &config) => passed,
+            passed = shared.pass(task, &config, &not_asked) => passed,
         };
         let unavailable = passed.is_err() && shared.state(task) == TaskState::LinkUnavailable;
         let wait = if unavailable { RETRY_UNAVAILABLE.min(period) } else { period };
@@ -169,10 +171,15 @@ async fn turns(task: Task, shared: Arc<Shared>, config: Arc<SyncConfig>, stop: C
 
 impl Shared {
     /// One pass, kept in the status. Gives what is unsettled by mirror topic, or why the pass ended early.
-    async fn pass(&self, task: Task, config: &SyncConfig) -> Result<BTreeMap<Arc<str>, String>, String> {
+    async fn pass(
+        &self,
+        task: Task,
+        config: &SyncConfig,
+        ends: &SourceEnds,
+    ) -> Result<BTreeMap<Arc<str>, String>, String> {
         let _alone = self.passes[task.index()].lock().await;
         let (began_ms, began) = (now_ms(), Instant::now());
-        let passed = caught(pass::run(task, config, &self.source, &*self.destination)).await;
+        let passed = caught(pass::run(task, config, &self.source, &*self.destination, ends)).await;
         let (state, report, stopped) = match passed {
             Ok(Ok(report)) => {
                 let state = if report.errors.is_empty() { TaskState::Active } else { TaskState::InError };

@@ -12,7 +12,7 @@ use hawser_state::{
     CommittedOffset as StoredOffset, GroupChange, LinkRecord, MirrorRecord, MirrorStatus, TopicRecord,
 };
 use hawser_sync::{
-    Acl, AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, SyncConfig, Syncs, Task, TaskError,
+    Acl, AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, SourceEnds, SyncConfig, Syncs, Task, TaskError,
     TaskErrorCode, TaskStatus, TopicHere,
 };
 use hawser_wire::{Offset, TopicPartition};
@@ -76,19 +76,20 @@ impl Service {
         lock(&self.syncs.0).get(name).map(Syncs::status).unwrap_or_default()
     }
 
-    /// One more pass of what a promotion of `topics` over link `name` waits for; by topic, what is not settled. Where the
-    /// syncs do not run, as while the link's settings change, nothing is.
+    /// One more pass of what a promotion of `topics` over link `name` waits for; by topic, what is not settled. The mirrors
+    /// hold all that their sources have up to these ends. Where the syncs do not run, as while the link's settings change,
+    /// nothing is settled.
     pub(crate) async fn settle_syncs(
         &self,
         name: &str,
-        topics: BTreeSet<Arc<str>>,
+        topics: SourceEnds,
     ) -> BTreeMap<Arc<str>, Vec<(Task, String)>> {
         let settle = lock(&self.syncs.0).get(name).map(|syncs| syncs.settle(topics.clone()));
         match settle {
             Some(settle) => settle.await,
             None => {
                 let why = (Task::TopicConfigsSync, "the syncs of the link do not run now".to_owned());
-                topics.into_iter().map(|topic| (topic, vec![why.clone()])).collect()
+                topics.into_keys().map(|topic| (topic, vec![why.clone()])).collect()
             }
         }
     }

@@ -3,6 +3,7 @@ mod links;
 mod mirrors;
 mod promotions;
 mod rights;
+mod syncs;
 
 use super::*;
 use crate::directory::Directory;

@@ -90,6 +90,14 @@ impl Bed {
         altered(self.service.perform(alter).await.unwrap())
     }
 
+    /// Changes settings of the link.
+    pub(super) async fn set(&self, settings: &[(&str, &str)]) {
+        let set = |(name, value): &(&str, &str)| Alteration { name: (*name).into(), value: Some((*value).into()) };
+        let changes = settings.iter().map(set).collect();
+        let alter = Operation::LinkAlterConfigs { link: "l".to_owned(), changes, validate_only: false };
+        self.service.perform(alter).await.unwrap();
+    }
+
     /// The code and the words with which one mirror refuses `action`; empty if it does not.
     pub(super) async fn refusal(&self, action: MirrorAction, topic: &str) -> (Option<RefusalCode>, String) {
         let [result] = &self.alter(action, &[topic]).await[..] else { panic!("one result") };
@@ -139,4 +147,38 @@ pub(super) fn mirror_of(source_topic: &str) -> Operation {
 pub(super) fn altered(outcome: Outcome) -> Vec<AlteredMirror> {
     let Outcome::MirrorsAltered { results } = outcome else { panic!("{outcome:?}") };
     results
+}
+
+pub(super) fn condition(view: &MirrorView, condition: &str) -> bool {
+    view.waits_for.iter().any(|wait| wait.condition == condition)
+}
+
+/// Serves nobody; the syncs write committed offsets through it.
+pub(super) fn broker(service: &Service) -> Arc<hawser_broker::Broker> {
+    let parts = hawser_broker::Parts {
+        state: service.state.clone(),
+        logs: service.logs.clone(),
+        topics: service.topics.clone(),
+        authorizer: service.authorizer.clone(),
+        users: Arc::new(hawser_broker::StoredUsers::load(&service.state).unwrap()),
+        private: Arc::new(NoPrivateApis),
+        config: BrokerConfig::default(),
+    };
+    hawser_broker::Broker::new(parts).unwrap()
+}
+
+struct NoPrivateApis;
+
+impl hawser_broker::PrivateApis for NoPrivateApis {
+    fn link_open(
+        &self,
+        _: hawser_wire::RequestFrame,
+        _: hawser_transport::ServerConnection,
+    ) -> hawser_broker::BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn operate(&self, _: &Principal, _: bytes::Bytes) -> hawser_broker::BoxFuture<'_, bytes::Bytes> {
+        Box::pin(std::future::ready(bytes::Bytes::new()))
+    }
 }

@@ -4,7 +4,7 @@ use super::bed::*;
 use super::*;
 use crate::operations::{AlteredMirror, MirrorAction};
 use hawser_state::TopicRecord;
-use hawser_sync::{CommittedOffset, Destination, GroupOffsets};
+use hawser_sync::{CommittedOffset, Destination, GroupOffsets, SourceEnds};
 use hawser_testkit::batches::BatchBuilder;
 use hawser_wire::{Offset, TopicPartition};
 
@@ -243,7 +243,7 @@ async fn syncs_that_do_not_run_are_not_settled() {
     let bed = Bed::new().await;
     bed.create("t", 1).await;
     bed.caught_up("m-t", 50).await;
-    let topics = BTreeSet::from(["m-t".into()]);
+    let topics = SourceEnds::from([("m-t".into(), vec![Offset(50)])]);
     assert_eq!(bed.service.settle_syncs("l", topics.clone()).await, BTreeMap::new());
     // As between the two steps of a change of settings.
     bed.service.forget_link("l").await;
@@ -265,36 +265,6 @@ async fn where_readers_stop_is_unknown_until_a_fetch_was_answered() {
     assert_eq!(known(&bed), None, "what a checkpoint says");
     bed.source.stall(1, false);
     until("fetched again", async || known(&bed) == Some(Offset(50))).await;
-}
-
-/// Serves nobody; the syncs write committed offsets through it.
-fn broker(service: &Service) -> Arc<hawser_broker::Broker> {
-    let parts = hawser_broker::Parts {
-        state: service.state.clone(),
-        logs: service.logs.clone(),
-        topics: service.topics.clone(),
-        authorizer: service.authorizer.clone(),
-        users: Arc::new(hawser_broker::StoredUsers::load(&service.state).unwrap()),
-        private: Arc::new(NoPrivateApis),
-        config: BrokerConfig::default(),
-    };
-    hawser_broker::Broker::new(parts).unwrap()
-}
-
-struct NoPrivateApis;
-
-impl hawser_broker::PrivateApis for NoPrivateApis {
-    fn link_open(
-        &self,
-        _: hawser_wire::RequestFrame,
-        _: hawser_transport::ServerConnection,
-    ) -> hawser_broker::BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn operate(&self, _: &Principal, _: bytes::Bytes) -> hawser_broker::BoxFuture<'_, bytes::Bytes> {
-        Box::pin(std::future::ready(bytes::Bytes::new()))
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

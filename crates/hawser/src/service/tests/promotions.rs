@@ -2,16 +2,12 @@
 
 use super::bed::*;
 use super::*;
-use crate::operations::{MirrorAction, MirrorStop, MirrorView};
+use crate::operations::{MirrorAction, MirrorStop};
 use hawser_state::{MirrorStatus, TopicRecord};
 use hawser_testkit::batches::BatchBuilder;
 use hawser_testkit::fake_source::FakeSource;
 use hawser_wire::{Offset, TopicPartition};
 use std::time::Instant;
-
-fn condition(view: &MirrorView, condition: &str) -> bool {
-    view.waits_for.iter().any(|wait| wait.condition == condition)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promotion_waits_until_nothing_is_missing() {
