@@ -75,6 +75,15 @@ impl Client {
         self.run("produce_librdkafka.py", &[bootstrap, topic, &count, &rate], None, "").map(drop)
     }
 
+    /// What a transactional producer says that is refused at its beginning: the error's name, whether it is fatal, its words,
+    /// with tabs between. For librdkafka only.
+    ///
+    /// # Errors
+    /// When the environment is not there or the producer is not refused.
+    pub fn transact(self, bootstrap: &str) -> Result<String> {
+        self.run("transact_librdkafka.py", &[bootstrap], None, "")
+    }
+
     /// Runs `program` of the clients' folder to its end; gives what it prints.
     fn run(self, program: &str, args: &[&str], login: Option<Login<'_>>, input: &str) -> Result<String> {
         let python = cache_dir().join(self.environment()).join("bin/python");

@@ -148,6 +148,25 @@ fn stock_tools_make_fill_change_and_delete_topics() -> Result<()> {
     Ok(())
 }
 
+/// Both kinds of client stop at once, with the reason in their own error.
+#[test]
+#[ignore = "needs stock Kafka: cargo xtask kafka"]
+fn transactional_producers_are_told_that_there_are_no_transactions() -> Result<()> {
+    const WHY: &str = "transactional producers are not supported by the embedded store yet";
+    let bench = Bench::new()?;
+    for client in [Client::LibrdkafkaOld, Client::LibrdkafkaNew] {
+        let said = client.transact(&bench.daemon.bootstrap())?;
+        expect(&said, &["TRANSACTIONAL_ID_AUTHORIZATION_FAILED\tTrue\t", WHY])?;
+    }
+    let server = format!("bootstrap.servers={}", bench.daemon.bootstrap());
+    let perf = bench.home.tool("org.apache.kafka.tools.ProducerPerformance").args(["--producer-props", &server]);
+    let perf = perf.args(["--topic", "t", "--num-records", "1", "--record-size", "1", "--throughput", "-1"]);
+    let output = perf.args(["--transactional-id", "orders-writer"]).output()?;
+    let said = output.stdout + &output.stderr;
+    ensure!(!output.status.success(), "it was not refused:\n{said}");
+    expect(&said, &["Could not find a coordinator", WHY])
+}
+
 /// What one idempotent producer writes in ten seconds, in small batches, several in flight.
 const COUNTED: usize = 30_000;
 const COUNTED_A_SECOND: usize = 3_000;

@@ -22,6 +22,11 @@ use std::collections::BTreeMap;
 pub(crate) const OPERATIONS_OMITTED: i32 = i32::MIN;
 const KEY_TYPE_GROUP: i8 = 0;
 const KEY_TYPE_TRANSACTION: i8 = 1;
+/// The first FindCoordinator that asks for many keys at once (KIP-699).
+const FIND_MANY: i16 = 4;
+/// What a transactional producer is told.
+const NO_TRANSACTIONS: &str =
+    "transactional producers are not supported by the embedded store yet: produce without transactional.id";
 const ENDPOINT_BROKERS: i8 = 1;
 
 impl Broker {
@@ -162,12 +167,12 @@ impl Broker {
         version: i16,
         request: FindCoordinatorRequest,
     ) -> FindCoordinatorResponse {
-        if version >= 4 {
+        if version >= FIND_MANY {
             let keys = request.coordinator_keys.into_iter();
-            let coordinators = keys.map(|key| self.coordinator(caller, request.key_type, key)).collect();
+            let coordinators = keys.map(|key| self.coordinator(caller, version, request.key_type, key)).collect();
             return FindCoordinatorResponse::default().with_coordinators(coordinators);
         }
-        let found = self.coordinator(caller, request.key_type, request.key);
+        let found = self.coordinator(caller, version, request.key_type, request.key);
         FindCoordinatorResponse::default()
             .with_error_code(found.error_code)
             .with_error_message(found.error_message)
@@ -176,7 +181,7 @@ impl Broker {
             .with_port(found.port)
     }
 
-    fn coordinator(&self, caller: &Caller, key_type: i8, key: StrBytes) -> Coordinator {
+    fn coordinator(&self, caller: &Caller, version: i16, key_type: i8, key: StrBytes) -> Coordinator {
         let refused = |key, error: ResponseError, message| {
             Coordinator::default()
                 .with_key(key)
@@ -189,12 +194,17 @@ impl Broker {
             let error = ResponseError::TransactionalIdAuthorizationFailed;
             return refused(key, error, "not authorized to describe this transactional id");
         }
+        if key_type == KEY_TYPE_TRANSACTION {
+            // librdkafka, which asks in an old version, would ask again after any other error until its time is up; with this
+            // one it stops at once and shows the message. Java's client drops the message of this one, and shows any other's.
+            let error = match version >= FIND_MANY {
+                true => ResponseError::InvalidRequest,
+                false => ResponseError::TransactionalIdAuthorizationFailed,
+            };
+            return refused(key, error, NO_TRANSACTIONS);
+        }
         if key_type != KEY_TYPE_GROUP {
-            return refused(
-                key,
-                ResponseError::InvalidRequest,
-                "transactions are not supported yet: produce without transactional.id",
-            );
+            return refused(key, ResponseError::InvalidRequest, "there are coordinators of groups only");
         }
         if !self.may(caller, Operation::Describe, Resource::Group(&key)) {
             return refused(key, ResponseError::GroupAuthorizationFailed, "not authorized to describe this group");

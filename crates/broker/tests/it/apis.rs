@@ -173,7 +173,32 @@ async fn idempotent_producers_get_an_id_and_transactional_ones_do_not() {
     let request = InitProducerIdRequest::default().with_transactional_id(Some(transactional));
     let refused = call(&client, &request).await;
     assert_eq!(refused.error_code, ResponseError::TransactionalIdAuthorizationFailed.code());
+    // Both kinds of client give up at once and show why; a missing right reads otherwise.
+    let id = StrBytes::from_static_str("t");
+    let find = FindCoordinatorRequest::default().with_key_type(1);
+    let told = async |client: &KafkaClient, version: i16| {
+        let is_old = version < 4;
+        let find = if is_old { find.clone().with_key(id.clone()) } else { find.clone().with_coordinator_keys(vec![id.clone()]) };
+        let mut found = at(client, version, &find).await;
+        let (code, message) = match found.coordinators.pop() {
+            Some(coordinator) => (coordinator.error_code, coordinator.error_message),
+            None => (found.error_code, found.error_message),
+        };
+        (ResponseError::try_from_code(code).unwrap(), message.unwrap().to_string())
+    };
+    let newest = api(ApiKey::FindCoordinator).max;
+    use ResponseError::{InvalidRequest, TransactionalIdAuthorizationFailed};
+    for (version, expected) in [(1, TransactionalIdAuthorizationFailed), (2, TransactionalIdAuthorizationFailed), (4, InvalidRequest), (newest, InvalidRequest)] {
+        let (code, message) = told(&client, version).await;
+        assert_eq!(code, expected, "version {version}");
+        assert!(message.contains("transactional producers are not supported"), "{message}");
+    }
     let bench = Bench::with(quick(), "hawser.acls=User:ANONYMOUS READ topic:*").await;
+    for version in [2, newest] {
+        let (code, message) = told(&bench.client().await, version).await;
+        assert_eq!(code, TransactionalIdAuthorizationFailed);
+        assert!(message.contains("not authorized to describe this transactional id"), "{message}");
+    }
     let refused = call(&bench.client().await, &idempotent).await;
     assert_eq!(refused.error_code, ResponseError::ClusterAuthorizationFailed.code());
 }
