@@ -4,6 +4,7 @@
 mod crowd;
 mod status;
 
+use crate::operations::TaskView;
 use crate::service::Service;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -99,6 +100,26 @@ impl Endpoint {
         for link in &links {
             gauge.sample("hawser_link_members", &[("link", &link.link_name)], link.members.len());
         }
+        let tasks: Vec<_> = links.iter().flat_map(|link| link.tasks.iter().map(move |task| (link, task))).collect();
+        gauge.head("hawser_sync_state", "1 for the state that the task of the link is in.");
+        for (link, task) in &tasks {
+            let labels = [("link", &*link.link_name), ("task", &task.task_name), ("state", &task.state)];
+            gauge.sample("hawser_sync_state", &labels, 1);
+        }
+        let mut of_task = |name: &str, help: &str, value: &dyn Fn(&TaskView) -> Option<f64>| {
+            gauge.head(name, help);
+            for (link, task) in &tasks {
+                if let Some(value) = value(task) {
+                    gauge.sample(name, &[("link", &link.link_name), ("task", &task.task_name)], value);
+                }
+            }
+        };
+        of_task("hawser_sync_last_run_timestamp_seconds", "When the last pass began, since 1970.", &|task| {
+            task.last_run_ms.map(|ms| ms as f64 / 1000.0)
+        });
+        of_task("hawser_sync_errors", "Errors that the task shows.", &|task| Some(task.errors.len() as f64));
+        of_task("hawser_sync_examined", "What the last pass looked at.", &|task| Some(task.examined as f64));
+        of_task("hawser_sync_skipped", "What the last pass left out on purpose.", &|task| Some(task.skipped as f64));
         let mirrors = self.service.mirrors();
         let mut by_status: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for mirror in &mirrors {

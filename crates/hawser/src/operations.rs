@@ -255,6 +255,12 @@ pub(crate) struct TaskView {
     pub(crate) changed: u64,
     /// Things that the last pass looked at.
     pub(crate) examined: u64,
+    /// Things that it left out on purpose.
+    #[serde(default)]
+    pub(crate) skipped: u64,
+    /// Why, for the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) skipped_reasons: Vec<String>,
 }
 
 /// One error of a task's last pass.

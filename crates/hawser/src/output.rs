@@ -118,13 +118,29 @@ pub(crate) fn link_configs(configs: &[LinkConfigRow<'_>]) -> String {
 
 /// `link task list`: a task a row.
 pub(crate) fn link_tasks(tasks: &[TaskView]) -> String {
-    let mut table = table(&["Task Name", "State", "Errors", "Last Run Ms"]);
+    let columns = ["Task Name", "State", "Errors", "Last Run Ms", "Runs", "Examined", "Changed", "Skipped"];
+    let mut table = table(&columns);
     for task in tasks {
         let errors: Vec<_> = task.errors.iter().map(|e| format!("{}: {}", e.error_code, e.error_message)).collect();
-        let last_run_ms = task.last_run_ms.map_or_else(|| "-".to_owned(), |ms| ms.to_string());
-        table.add_row([task.task_name.clone(), task.state.clone(), errors.join("\n"), last_run_ms]);
+        table.add_row([
+            task.task_name.clone(),
+            task.state.clone(),
+            errors.join("\n"),
+            last_run(task),
+            task.runs.to_string(),
+            task.examined.to_string(),
+            task.changed.to_string(),
+            task.skipped.to_string(),
+        ]);
     }
-    table.to_string()
+    let skipped = tasks.iter().flat_map(|task| task.skipped_reasons.iter().map(move |why| (task, why)));
+    let skipped = skipped.map(|(task, why)| format!("\nSkipped by {}: {why}", task.task_name));
+    table.to_string() + &skipped.collect::<String>()
+}
+
+/// When the last run of `task` began, ms since 1970.
+pub(crate) fn last_run(task: &TaskView) -> String {
+    task.last_run_ms.map_or_else(|| "-".to_owned(), |ms| ms.to_string())
 }
 
 /// `mirror promote` and its likes: a partition a row; a mirror that was not changed has one row, with its error.
@@ -187,7 +203,9 @@ pub(crate) fn link(link: &LinkView) -> String {
     }
     for task in link.tasks.iter().filter(|task| task.state != "NOT_CONFIGURED") {
         let error = task.errors.first().map(|e| format!(": {}", e.error_message)).unwrap_or_default();
-        row(&task.task_name, format!("{}{error} ({} runs, {} changes)", task.state, task.runs, task.changed));
+        let (at, runs) = (last_run(task), task.runs);
+        let counts = format!("{runs} runs, {} changes, {} skipped", task.changed, task.skipped);
+        row(&task.task_name, format!("{}{error} (last run {at}, {counts})", task.state));
     }
     if let Some(states) = &link.mirror_partition_states_count {
         let states: Vec<_> = states.iter().map(|(state, count)| format!("{state}: {count}")).collect();

@@ -1,6 +1,8 @@
 //! Two daemons as processes and a source cluster in memory: a link from its making to its end, restarts and kills in
 //! between. What stock Kafka says to all this is tested in `tests/`.
 
+#[path = "link/ring.rs"]
+mod ring;
 #[path = "link/rotation.rs"]
 mod rotation;
 
@@ -347,6 +349,7 @@ fn dead_source(source: &FakeSource, at: &str) {
     kafka.kill9().unwrap();
     await_state(&cloud, "l", "UNAVAILABLE", "LocalUnreachable");
     await_state(&on_prem, "l", "UNAVAILABLE", "cannot reach the local cluster");
+    tasks_wait_in_every_face(&cloud);
     let up = |daemon: &Daemon| {
         daemon.metrics().unwrap().lines().find(|l| l.starts_with("hawser_link_up")).map(str::to_owned)
     };
@@ -377,6 +380,35 @@ fn dead_source(source: &FakeSource, at: &str) {
     });
     for daemon in [&mut cloud, &mut on_prem, &mut kafka] {
         daemon.stop().unwrap();
+    }
+}
+
+/// A task shows what its link knows, whatever its last pass found.
+fn tasks_wait_in_every_face(cloud: &Daemon) {
+    let waits = |task: &Value| {
+        let error = &task["errors"][0];
+        task["state"] == "LINK_UNAVAILABLE" && error["error_message"].as_str().is_some_and(|why| !why.is_empty())
+    };
+    let find = |tasks: &Value, key: &str| {
+        tasks.as_array().and_then(|tasks| tasks.iter().find(|task| task[key] == "TopicConfigsSync")).cloned()
+    };
+    for args in [&["link", "task", "list", "l"][..], &["link", "describe", "l"]] {
+        let shown = json(cloud, args);
+        let task = find(if args[1] == "task" { &shown } else { &shown["tasks"] }, "task_name");
+        assert!(task.as_ref().is_some_and(waits), "{args:?}: {shown}");
+        assert!(task.is_some_and(|task| task["last_run_ms"].is_i64() && task["runs"].is_u64()), "{shown}");
+    }
+    let described = cloud.run(&["kafka-cluster-links", "--describe", "--link", "l", "--include-tasks"]).unwrap();
+    assert!(described.contains("Task: TopicConfigsSync\tState: LINK_UNAVAILABLE\tLastRunMs: "), "{described}");
+    let status: Value = serde_json::from_str(&cloud.status().unwrap()).unwrap();
+    let task = find(&status["links"][0]["tasks"], "name").unwrap_or_default();
+    assert!(task["state"] == "LINK_UNAVAILABLE" && task["reason"].is_string() && task["runs"].is_u64(), "{status}");
+    let metrics = cloud.metrics().unwrap();
+    for line in [
+        "hawser_sync_state{link=\"l\",task=\"TopicConfigsSync\",state=\"LINK_UNAVAILABLE\"} 1\n",
+        "hawser_sync_last_run_timestamp_seconds{link=\"l\",task=\"TopicConfigsSync\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}:\n{metrics}");
     }
 }
 

@@ -143,6 +143,15 @@ fn story(_source: &FakeSource, at: &str) {
     });
     assert_eq!((&link["link_name"], &link["link_error"]), (&json!("west"), &json!("NO_ERROR")));
     assert!(link["tasks"].is_array() && link["cluster_link_id"].as_str().is_some_and(|id| id.len() == 22), "{link}");
+    // When each task ran, and what it did.
+    until("a run", || {
+        let link = rest.ok("GET", LINK, "?include_tasks=true", None);
+        let tasks = link["tasks"].as_array().unwrap();
+        let configs = tasks.iter().find(|task| task["task_name"] == "TopicConfigsSync").expect("the task");
+        (configs["runs"].as_u64() > Some(0)).then(|| {
+            assert!(configs["last_run_ms"].is_i64() && configs["changed"] == 0 && configs["skipped"] == 0, "{link}");
+        })
+    });
     let older = link["link_id"].as_str().unwrap();
     assert_eq!(older.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{link}");
     assert_eq!(link["metadata"]["self"], format!("{place}/{}/links/west", rest.cluster_id));

@@ -56,6 +56,29 @@ pub(crate) const DEFAULT_INCLUDE: [&str; 14] = [
 /// Never copied, whatever anybody lists.
 const INDEPENDENT: [&str; 2] = ["follower.replication.throttled.replicas", "leader.replication.throttled.replicas"];
 
+/// A read-only config of a mirror, and of Hawser's alone: the ids of the clusters that its records came through, where they
+/// were written first, separated by commas. Never copied: each mirror has its own. From it auto-create knows a mirror that
+/// would come back to where its records are from, however many clusters lie between.
+pub const SOURCE_CLUSTERS: &str = "mirror.source.cluster.ids";
+
+/// Clusters of a chain that are kept: the nearest, if a source names more.
+const SOURCE_CLUSTERS_MAX: usize = 32;
+/// Longest id that a source is believed; Kafka's have 22 bytes.
+const CLUSTER_ID_BYTES_MAX: usize = 128;
+
+/// The [`SOURCE_CLUSTERS`] of a mirror of a topic of cluster `source`, which has `theirs`.
+pub fn source_clusters(theirs: &str, source: &str) -> Vec<String> {
+    let is_id = |id: &&str| !id.is_empty() && id.len() <= CLUSTER_ID_BYTES_MAX && id.chars().all(|c| c.is_ascii_graphic());
+    let mut ids: Vec<_> = theirs.split(',').filter(is_id).chain([source]).rev().take(SOURCE_CLUSTERS_MAX).collect();
+    ids.reverse();
+    ids.into_iter().map(str::to_owned).collect()
+}
+
+/// Whether `clusters`, a value of [`SOURCE_CLUSTERS`], names `cluster`.
+pub fn came_through(clusters: &str, cluster: &str) -> bool {
+    clusters.split(',').any(|id| id == cluster)
+}
+
 /// Reads `topic.config.sync.include`.
 ///
 /// # Errors
@@ -92,6 +115,26 @@ mod tests {
         let include = parse_include(list.split(',')).unwrap();
         assert!(include.contains("max.compaction.lag.ms") && !include.contains("retention.ms"));
         assert!(parse_include(DEFAULT_INCLUDE.into_iter()).is_ok());
+    }
+
+    #[test]
+    fn a_chain_of_clusters_grows_by_its_nearest() {
+        assert_eq!(source_clusters("", "a"), ["a"]);
+        assert_eq!(source_clusters("a,b", "c"), ["a", "b", "c"]);
+        let odd = format!(",a b,ü,{},b", "x".repeat(CLUSTER_ID_BYTES_MAX + 1));
+        assert_eq!(source_clusters(&odd, "c"), ["b", "c"]);
+        let long = source_clusters(&(0..100).map(|n| n.to_string()).collect::<Vec<_>>().join(","), "end");
+        assert_eq!((long.len(), &*long[0], &*long[31]), (SOURCE_CLUSTERS_MAX, "69", "end"));
+        for (id, is_named) in [("a", true), ("b", true), ("", false), ("a,b", false), ("ab", false)] {
+            assert_eq!(came_through("a,b", id), is_named, "{id}");
+        }
+    }
+
+    #[test]
+    fn no_link_copies_what_a_mirror_tells_of_itself() {
+        let list = DEFAULT_INCLUDE.into_iter().chain([SOURCE_CLUSTERS]);
+        let wrong = parse_include(list).unwrap_err();
+        assert!(wrong[0].contains(SOURCE_CLUSTERS), "{wrong:?}");
     }
 
     #[test]

@@ -68,6 +68,9 @@ pub struct MirrorRecord {
     pub source_topic: String,
     /// Topic id at the source, pinned when the mirror was created.
     pub source_topic_id: Uuid,
+    /// The clusters that its records came through, where they were written first; the last is the source's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_clusters: Vec<String>,
     /// Where the mirror began: `earliest`, `latest` or an ISO-8601 instant.
     pub start_offset_spec: String,
     /// Partitions that have begun, while others have not: for them `start_offset_spec` is history.
@@ -98,6 +101,7 @@ impl MirrorRecord {
             link: link.to_owned(),
             source_topic: source_topic.to_owned(),
             source_topic_id,
+            source_clusters: Vec::new(),
             start_offset_spec: "earliest".to_owned(),
             started: BTreeSet::new(),
             has_begun: false,

@@ -80,6 +80,9 @@ pub trait Destination: Send + Sync + 'static {
         changes: BTreeMap<String, Option<String>>,
     ) -> BoxFuture<'_, Result<(), TaskError>>;
 
+    /// The id of the cluster that holds the mirrors; `None` while the daemon stops.
+    fn cluster_id(&self) -> Option<String>;
+
     /// What has the name that a mirror of source topic `source_topic` would get.
     fn topic_here(&self, source_topic: &str) -> TopicHere;
 

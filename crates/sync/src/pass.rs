@@ -6,7 +6,10 @@ use crate::offsets::Plan;
 use crate::source::{Source, SourceError};
 use crate::status::{Task, TaskError, TaskErrorCode};
 use crate::syncs::SyncConfig;
-use crate::{acls, configs, offsets, topics};
+use crate::topics::Missing;
+use crate::{acls, configs, offsets};
+use hawser_link::topic_configs::SOURCE_CLUSTERS;
+use hawser_transport::ClientError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -21,6 +24,8 @@ pub(crate) struct Report {
     pub(crate) examined: u64,
     pub(crate) changed: u64,
     pub(crate) errors: Vec<TaskError>,
+    /// What was left out on purpose, and why.
+    pub(crate) skipped: Vec<String>,
     /// By mirror topic: why it is not yet as the source is.
     pub(crate) unsettled: BTreeMap<Arc<str>, String>,
 }
@@ -163,9 +168,10 @@ async fn auto_create(config: &SyncConfig, source: &Source, to: &dyn Destination)
     let Some(filters) = &config.auto_create else { return Ok(report) };
     let found = source.topics().await.map_err(stop("the topics of the source", "DESCRIBE on the topics"))?;
     report.examined = found.len() as u64;
-    let (create, taken) = topics::missing(&found, filters, |topic| to.topic_here(topic));
-    report.errors.extend(taken);
-    for topic in create {
+    let mut missing = Missing::of(&found, filters, |topic| to.topic_here(topic));
+    leave_out_loops(&mut missing, source, to, &mut report).await?;
+    report.errors.extend(missing.errors());
+    for topic in missing.create {
         match to.create_mirror(topic.clone()).await {
             Ok(()) => {
                 tracing::info!(link = config.link, topic = &*topic, "mirror created, its topic matches the filters");
@@ -175,6 +181,28 @@ async fn auto_create(config: &SyncConfig, source: &Source, to: &dyn Destination)
         }
     }
     Ok(report)
+}
+
+/// Keeps in `missing` what does not come from here; and what the source tells nothing of waits for another pass.
+async fn leave_out_loops(
+    missing: &mut Missing,
+    source: &Source,
+    to: &dyn Destination,
+    report: &mut Report,
+) -> Result<(), Stop> {
+    let names = missing.names();
+    let Some(own) = to.cluster_id().filter(|_| !names.is_empty()) else { return Ok(()) };
+    match source.topic_configs(&names, &[SOURCE_CLUSTERS.to_owned()].into()).await {
+        Ok((configs, errors)) => {
+            missing.create.retain(|topic| configs.contains_key(topic));
+            report.errors.extend(errors);
+            report.skipped = missing.leave_out_loops(&configs, &own);
+            Ok(())
+        }
+        // A Kafka of before 0.11 has no mirrors of Hawser's.
+        Err(SourceError::Client(ClientError::Unsupported { .. })) => Ok(()),
+        Err(error) => Err(stop("the topic configs", "DESCRIBE_CONFIGS on the topics")(error)),
+    }
 }
 
 async fn acl_sync(config: &SyncConfig, source: &Source, to: &dyn Destination) -> Result<Report, Stop> {

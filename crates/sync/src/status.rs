@@ -26,6 +26,8 @@ pub enum TaskState {
     NotConfigured,
     /// The source cannot be reached; it goes on by itself.
     LinkUnavailable,
+    /// The source refuses the link's login: somebody must mend it.
+    LinkFailed,
     /// `cluster.link.paused`.
     LinkPaused,
 }
@@ -82,12 +84,16 @@ pub struct TaskStatus {
     pub changed: u64,
     /// What the last pass looked at: groups, topics or ACLs.
     pub examined: u64,
-    /// Errors of the last pass, at most [`ERRORS_SHOWN_MAX`] and one that counts the rest.
+    /// Errors of the last pass, at most [`SHOWN_MAX`] and one that counts the rest.
     pub errors: Vec<TaskError>,
+    /// What the last pass left out on purpose.
+    pub skipped: u64,
+    /// Why, for at most [`SHOWN_MAX`] of them.
+    pub skipped_reasons: Vec<String>,
 }
 
-/// Errors of one pass that are kept; the rest are counted.
-pub(crate) const ERRORS_SHOWN_MAX: usize = 20;
+/// Errors of one pass that are kept, and reasons of what it left out; the rest are counted.
+pub(crate) const SHOWN_MAX: usize = 20;
 
 impl Task {
     /// All of them.
@@ -117,6 +123,7 @@ impl TaskState {
             Self::InError => "IN_ERROR",
             Self::NotConfigured => "NOT_CONFIGURED",
             Self::LinkUnavailable => "LINK_UNAVAILABLE",
+            Self::LinkFailed => "LINK_FAILED",
             Self::LinkPaused => "LINK_PAUSED",
         }
     }
@@ -158,6 +165,8 @@ impl TaskStatus {
             changed: 0,
             examined: 0,
             errors: Vec::new(),
+            skipped: 0,
+            skipped_reasons: Vec::new(),
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::destination::{Destination, SourceEnds};
 use crate::pass::{self, Report, Stop};
 use crate::source::Source;
-use crate::status::{ERRORS_SHOWN_MAX, Task, TaskError, TaskErrorCode, TaskState, TaskStatus};
+use crate::status::{SHOWN_MAX, Task, TaskError, TaskErrorCode, TaskState, TaskStatus};
 use hawser_link::TopicFilters;
 use hawser_link::config::MirrorConfig;
 use hawser_link::filter::{AclFilters, GroupFilters};
@@ -180,7 +180,7 @@ impl Shared {
         let _alone = self.passes[task.index()].lock().await;
         let (began_ms, began) = (now_ms(), Instant::now());
         let passed = caught(pass::run(task, config, &self.source, &*self.destination, ends)).await;
-        let (state, report, stopped) = match passed {
+        let (state, mut report, stopped) = match passed {
             Ok(Ok(report)) => {
                 let state = if report.errors.is_empty() { TaskState::Active } else { TaskState::InError };
                 (state, report, None)
@@ -191,7 +191,11 @@ impl Shared {
             }
             Ok(Err(Stop::Error(error))) => {
                 let why = error.message.clone();
-                (TaskState::InError, Report { errors: vec![error], ..Report::default() }, Some(why))
+                let state = match error.code {
+                    TaskErrorCode::Authentication => TaskState::LinkFailed,
+                    _ => TaskState::InError,
+                };
+                (state, Report { errors: vec![error], ..Report::default() }, Some(why))
             }
             Err(panicked) => {
                 tracing::error!(link = config.link, %task, %panicked, "a sync failed; it goes on at its next turn");
@@ -202,7 +206,6 @@ impl Shared {
         let labels = [("link", config.link.clone()), ("task", task.name().to_owned())];
         metrics::counter!("hawser_sync_passes_total", &labels).increment(1);
         metrics::counter!("hawser_sync_changes_total", &labels).increment(report.changed);
-        metrics::gauge!("hawser_sync_errors", &labels).set(report.errors.len() as f64);
         let mut all = self.status();
         let status = &mut all[task.index()];
         let errors = shown(report.errors);
@@ -224,6 +227,12 @@ impl Shared {
         status.examined = report.examined;
         status.changed += report.changed;
         status.errors = errors;
+        status.skipped = report.skipped.len() as u64;
+        report.skipped.truncate(SHOWN_MAX);
+        if let Some(first) = report.skipped.first().filter(|_| report.skipped != status.skipped_reasons) {
+            tracing::info!(link = config.link, %task, skipped = status.skipped, first, "a sync leaves something out");
+        }
+        status.skipped_reasons = report.skipped;
         stopped.map_or(Ok(report.unsettled), Err)
     }
 
@@ -242,8 +251,8 @@ impl Shared {
 
 /// The first errors, and one that counts the rest.
 fn shown(mut errors: Vec<TaskError>) -> Vec<TaskError> {
-    let more = errors.len().saturating_sub(ERRORS_SHOWN_MAX);
-    errors.truncate(ERRORS_SHOWN_MAX);
+    let more = errors.len().saturating_sub(SHOWN_MAX);
+    errors.truncate(SHOWN_MAX);
     if more > 0 {
         errors.push(TaskError::new(TaskErrorCode::Unknown, format!("and {more} more errors")));
     }

@@ -58,6 +58,8 @@ struct State {
 
 struct Topic {
     id: Uuid,
+    /// `mirror.source.cluster.ids`.
+    source_clusters: Option<String>,
     partitions: Vec<Log>,
 }
 
@@ -116,9 +118,17 @@ impl FakeSource {
         self.cluster.change(|state| {
             let nodes = i32::try_from(state.nodes.len()).unwrap_or(i32::MAX);
             let partitions = (0..partitions).map(|index| Log::new(index % nodes + 1)).collect();
-            state.topics.insert(topic.into(), Topic { id, partitions });
+            state.topics.insert(topic.into(), Topic { id, source_clusters: None, partitions });
         });
         id
+    }
+
+    /// Makes a topic tell that it is a mirror of records that came through these clusters, as Hawser's do.
+    pub fn came_through(&self, topic: &str, clusters: &str) {
+        self.cluster.change(|state| {
+            let topic = state.topics.get_mut(topic).expect("the topic exists");
+            topic.source_clusters = Some(clusters.to_owned());
+        });
     }
 
     /// Removes a topic.
@@ -175,6 +185,11 @@ impl FakeSource {
     /// Adds the ACL that lets `principal` (`User:name`) read a topic from any host.
     pub fn allow_read(&self, topic: &str, principal: &str) {
         self.cluster.change(|state| state.readers.entry(topic.into()).or_default().insert(principal.into()));
+    }
+
+    /// Takes back what [`allow_read`](Self::allow_read) added.
+    pub fn disallow_read(&self, topic: &str, principal: &str) {
+        self.cluster.change(|state| state.readers.get_mut(topic).is_some_and(|readers| readers.remove(principal)));
     }
 
     /// From now on every request about the partition is answered with this error; `None` mends it.

@@ -9,6 +9,7 @@ pub(crate) use table::{Type, find};
 use crate::dispatch::Caller;
 use crate::requests::distinct;
 use crate::{ApiError, Broker, Operation, Resource};
+use hawser_link::topic_configs;
 use hawser_log::LogConfig;
 use hawser_state::TopicRecord;
 use hawser_wire::messages::create_topics_response::CreatableTopicConfigs;
@@ -80,6 +81,9 @@ impl Broker {
         let copied = self.topics.copied_configs(&topic);
         for entry in &mut entries {
             entry.is_read_only = copied.contains(entry.name.as_str());
+        }
+        if let Some(mirror) = topic.mirror.as_ref().filter(|_| topic.is_read_only()) {
+            entries.extend(Entry::of_source_clusters(&mirror.source_clusters));
         }
         Ok(entries)
     }
@@ -186,6 +190,21 @@ impl Entry {
             documentation: "Set at the source; unknown here.",
             synonyms: vec![(name.to_owned(), Some(value.to_owned()), SOURCE_TOPIC)],
         }
+    }
+
+    /// What a mirror tells of where it comes from; one made by an older daemon does not know. Nobody sets it, so it counts as
+    /// a default: tools that copy configs leave it alone.
+    fn of_source_clusters(clusters: &[String]) -> Option<Self> {
+        (!clusters.is_empty()).then(|| Self {
+            name: topic_configs::SOURCE_CLUSTERS.to_owned(),
+            value: Some(clusters.join(",")),
+            source: SOURCE_DEFAULT,
+            is_read_only: true,
+            is_sensitive: false,
+            config_type: Type::List,
+            documentation: "Clusters that the records of this mirror came through, where they were written first.",
+            synonyms: Vec::new(),
+        })
     }
 
     fn of_broker(setting: &BrokerSetting) -> Self {

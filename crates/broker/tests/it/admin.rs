@@ -2,6 +2,7 @@
 
 use crate::common::{Bench, at, call, fill, quick};
 use hawser_broker::{BrokerConfig, BrokerSetting};
+use hawser_state::{MirrorStatus, TopicRecord};
 use hawser_testkit::batches::{BatchBuilder, Record};
 use hawser_transport::KafkaClient;
 use hawser_wire::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
@@ -127,6 +128,20 @@ async fn a_mirror_takes_only_configs_that_its_link_does_not_copy() {
     assert_eq!(alter(&client, "m", "segment.ms", 0, Some("5")).await, (0, String::new()));
     let shown = described(&client, TOPIC, "m").await;
     assert!(config(&shown, "cleanup.policy").read_only && !config(&shown, "segment.ms").read_only);
+
+    // Where its records come from is told until it is an ordinary topic, and nobody's to set.
+    let told = config(&shown, "mirror.source.cluster.ids");
+    assert_eq!((told.value.as_deref(), told.read_only, told.config_source), (Some("far,near"), true, 5));
+    let (refused, message) = alter(&client, "m", "mirror.source.cluster.ids", 0, Some("x")).await;
+    assert_eq!(refused, ResponseError::InvalidConfig.code(), "{message}");
+    let stop = |topic: &mut TopicRecord| {
+        topic.mirror.as_mut().unwrap().set_status(MirrorStatus::Stopped, 1);
+        true
+    };
+    bench.mirror("stopped", 1);
+    bench.state.update_topics(&["stopped".to_owned()], stop).unwrap();
+    let shown = described(&client, TOPIC, "stopped").await;
+    assert!(shown.configs.iter().all(|config| config.name.as_str() != "mirror.source.cluster.ids"));
 
     let changes = [("cleanup.policy".to_owned(), Some("compact".to_owned())), ("retention.ms".to_owned(), None)];
     bench.topics.sync_configs("m", changes.into()).await.unwrap();

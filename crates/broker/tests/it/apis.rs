@@ -186,17 +186,18 @@ async fn idempotent_producers_get_an_id_and_transactional_ones_do_not() {
         };
         (ResponseError::try_from_code(code).unwrap(), message.unwrap().to_string())
     };
-    let newest = api(ApiKey::FindCoordinator).max;
-    use ResponseError::{InvalidRequest, TransactionalIdAuthorizationFailed};
-    for (version, expected) in [(1, TransactionalIdAuthorizationFailed), (2, TransactionalIdAuthorizationFailed), (4, InvalidRequest), (newest, InvalidRequest)] {
+    let range = advertised_apis().iter().find(|range| range.key == FindCoordinatorRequest::KEY).unwrap();
+    for version in 1..=range.max {
+        let denied = ResponseError::TransactionalIdAuthorizationFailed;
+        let expected = if version < 4 { denied } else { ResponseError::InvalidRequest };
         let (code, message) = told(&client, version).await;
         assert_eq!(code, expected, "version {version}");
         assert!(message.contains("transactional producers are not supported"), "{message}");
     }
     let bench = Bench::with(quick(), "hawser.acls=User:ANONYMOUS READ topic:*").await;
-    for version in [2, newest] {
+    for version in [2, range.max] {
         let (code, message) = told(&bench.client().await, version).await;
-        assert_eq!(code, TransactionalIdAuthorizationFailed);
+        assert_eq!(code, ResponseError::TransactionalIdAuthorizationFailed);
         assert!(message.contains("not authorized to describe this transactional id"), "{message}");
     }
     let refused = call(&bench.client().await, &idempotent).await;

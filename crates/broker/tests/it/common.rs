@@ -187,7 +187,8 @@ impl Bench {
 
     /// A mirror of `partitions` empty partitions.
     pub(crate) fn mirror(&self, name: &str, partitions: i32) -> Vec<Arc<PartitionLog>> {
-        let mirror = MirrorRecord::new("dr", name, Uuid::from_u128(77), 0);
+        let mut mirror = MirrorRecord::new("dr", name, Uuid::from_u128(77), 0);
+        mirror.source_clusters = vec!["far".to_owned(), "near".to_owned()];
         let configs = BTreeMap::from([
             ("retention.ms".to_owned(), "1234".to_owned()),
             ("brand.new".to_owned(), "yes".to_owned()),

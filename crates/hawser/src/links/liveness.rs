@@ -130,7 +130,16 @@ impl Liveness {
         Self::in_state(state, error, Some(why.to_string()))
     }
 
-    fn in_state(state: LinkState, error: &'static str, error_message: Option<String>) -> Self {
+    /// What a task shows that waits for this link: tasks have fewer names for errors.
+    pub(crate) fn task_error(&self) -> &'static str {
+        match self.error {
+            error @ (AUTHENTICATION | AUTHORIZATION | REMOTE_LINK_NOT_FOUND) => error,
+            _ => UNKNOWN,
+        }
+    }
+
+    /// In `state` for this reason, with nothing else known.
+    pub(crate) fn in_state(state: LinkState, error: &'static str, error_message: Option<String>) -> Self {
         Self {
             state,
             error,

@@ -2,7 +2,7 @@
 //! shows, and the reasons, to whoever reaches this listener.
 
 use super::Endpoint;
-use crate::operations::{LinkView, MirrorView};
+use crate::operations::{LinkView, MirrorView, TaskView};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -32,6 +32,21 @@ struct Link {
     members: usize,
     error: Option<String>,
     error_message: Option<String>,
+    /// Those that are configured.
+    tasks: Vec<Task>,
+}
+
+#[derive(Serialize)]
+struct Task {
+    name: String,
+    state: String,
+    last_run_ms: Option<i64>,
+    runs: u64,
+    examined: u64,
+    changed: u64,
+    skipped: u64,
+    /// What it shows first: an error, or why it left something out.
+    reason: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -76,6 +91,21 @@ fn link(view: LinkView) -> Link {
         members: view.members.len(),
         error: Some(view.error).filter(|error| error != "NO_ERROR"),
         error_message: view.error_message,
+        tasks: view.tasks.into_iter().filter(|task| task.state != "NOT_CONFIGURED").map(task).collect(),
+    }
+}
+
+fn task(view: TaskView) -> Task {
+    let error = view.errors.into_iter().next().map(|error| format!("{}: {}", error.error_code, error.error_message));
+    Task {
+        name: view.task_name,
+        state: view.state,
+        last_run_ms: view.last_run_ms,
+        runs: view.runs,
+        examined: view.examined,
+        changed: view.changed,
+        skipped: view.skipped,
+        reason: error.or_else(|| view.skipped_reasons.into_iter().next()),
     }
 }
 

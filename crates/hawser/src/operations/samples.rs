@@ -94,5 +94,7 @@ pub(crate) fn task() -> TaskView {
         runs: 3,
         changed: 2,
         examined: 10,
+        skipped: 1,
+        skipped_reasons: vec!["group h is left out".into()],
     }
 }

@@ -57,10 +57,15 @@ fn link_list_with_topics_has_a_row_for_each() {
 #[test]
 fn tasks_have_the_references_columns() {
     let lines: Vec<_> = link_tasks(&[samples::task()]).lines().map(squeeze).collect();
-    assert_eq!(lines[1], "Task Name State Errors Last Run Ms");
-    assert_eq!(lines[3], "ConsumerOffsetSync IN_ERROR CONSUMER_GROUP_IN_USE_ERROR: group g has members 1704110400123");
+    assert_eq!(lines[1], "Task Name State Errors Last Run Ms Runs Examined Changed Skipped");
+    assert_eq!(
+        lines[3],
+        "ConsumerOffsetSync IN_ERROR CONSUMER_GROUP_IN_USE_ERROR: group g has members 1704110400123 3 10 2 1"
+    );
+    assert_eq!(lines[5], "Skipped by ConsumerOffsetSync: group h is left out");
     let described = squeeze(link(&samples::link()));
-    assert!(described.contains("ConsumerOffsetSync IN_ERROR: group g has members (3 runs, 2 changes)"), "{described}");
+    let task = "ConsumerOffsetSync IN_ERROR: group g has members (last run 1704110400123, 3 runs, 2 changes, 1 skipped)";
+    assert!(described.contains(task), "{described}");
 }
 
 #[test]

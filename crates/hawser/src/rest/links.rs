@@ -31,12 +31,19 @@ struct Link {
     category_counts: Option<Vec<CategoryCount>>,
 }
 
-/// What a link does besides replicating.
+/// What a link does besides replicating: name, state and errors as in the reference, then what is our own.
 #[derive(Serialize)]
 struct Task {
     task_name: String,
     state: String,
     errors: Vec<TaskErrorView>,
+    last_run_ms: Option<i64>,
+    last_duration_ms: Option<u64>,
+    runs: u64,
+    changed: u64,
+    examined: u64,
+    skipped: u64,
+    skipped_reasons: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -187,8 +194,10 @@ fn uuid_text(id: &str) -> String {
     Uuid::from_slice(&bytes).map(|id| id.to_string()).unwrap_or_default()
 }
 
-fn task(TaskView { task_name, state, errors, .. }: TaskView) -> Task {
-    Task { task_name, state, errors }
+fn task(view: TaskView) -> Task {
+    let TaskView { task_name, state, errors, last_run_ms, last_duration_ms, runs, changed, examined, .. } = view;
+    let (skipped, skipped_reasons) = (view.skipped, view.skipped_reasons);
+    Task { task_name, state, errors, last_run_ms, last_duration_ms, runs, changed, examined, skipped, skipped_reasons }
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use super::views::Flow;
 use super::{Service, internal, kafka_uuid, link_properties, now_ms};
-use crate::links::StartError;
+use crate::links::{Liveness, StartError};
 use crate::lock::lock;
 use crate::operations::{LinkState, LinkView, Outcome, Refusal, RefusalCode, RemoteCluster, TaskErrorView, TaskView};
 use crate::persist::persist;
 use hawser_link::{LinkConfig, LinkMode, LinkName};
 use hawser_state::{LinkRecord, MirrorStatus, SecretConfigs, TopicRecord};
-use hawser_sync::TaskStatus;
+use hawser_sync::{TaskState, TaskStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -155,6 +155,7 @@ impl Service {
 
     pub(super) fn link_view(&self, record: &LinkRecord, flow: &Flow) -> LinkView {
         let liveness = self.links.liveness(&record.name);
+        let tasks = self.sync_status(&record.name).into_iter().map(|status| task_view(status, &liveness)).collect();
         let config = self.link_config(record).ok();
         let half = config.as_ref().map(|c| c.half);
         let holds_mirrors = half.is_some_and(|h| h.holds_mirrors());
@@ -180,7 +181,7 @@ impl Service {
             last_fetch_ms: flow.last_fetch_ms(&record.name).map(|at| (now_ms() - at).max(0).unsigned_abs()),
             connections: liveness.connections,
             members: liveness.members,
-            tasks: self.sync_status(&record.name).into_iter().map(task_view).collect(),
+            tasks,
             mirror_partition_states_count: holds_mirrors.then(|| self.partition_states(&record.name, flow)),
             configs: record.configs.0.iter().filter_map(shown).collect(),
         }
@@ -215,20 +216,32 @@ impl Service {
     }
 }
 
-fn task_view(status: TaskStatus) -> TaskView {
+/// A task as the link lets it: between two passes it is the link that knows whether the next one will find its source.
+fn task_view(status: TaskStatus, link: &Liveness) -> TaskView {
+    let state = match (status.state, link.state) {
+        (state @ (TaskState::NotConfigured | TaskState::LinkPaused), _) => state,
+        (_, LinkState::Failed) => TaskState::LinkFailed,
+        (_, LinkState::Unavailable) => TaskState::LinkUnavailable,
+        (state, LinkState::Active | LinkState::Paused) => state,
+    };
     let errors = status
         .errors
         .into_iter()
         .map(|error| TaskErrorView { error_code: error.code.name().to_owned(), error_message: error.message });
+    // What the last pass met is older than what keeps the link.
+    let of_link = link.error_message.as_ref().filter(|_| state != status.state);
+    let of_link = of_link.map(|why| TaskErrorView { error_code: link.task_error().to_owned(), error_message: why.clone() });
     TaskView {
         task_name: status.task.name().to_owned(),
-        state: status.state.name().to_owned(),
-        errors: errors.collect(),
+        state: state.name().to_owned(),
+        errors: of_link.into_iter().chain(errors).collect(),
         last_run_ms: status.last_run_ms,
         last_duration_ms: status.last_duration_ms,
         runs: status.runs,
         changed: status.changed,
         examined: status.examined,
+        skipped: status.skipped,
+        skipped_reasons: status.skipped_reasons,
     }
 }
 
@@ -253,3 +266,6 @@ pub(super) fn start_refusal(error: &StartError) -> Refusal {
     };
     Refusal::new(code, error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,12 @@ impl Service {
             Err(SourceError::Client(ClientError::Unsupported { .. })) => BTreeMap::new(),
             asked => asked.map_err(|e| source_refusal(&e))?,
         };
+        let source_cluster = match self.links.liveness(link).remote_cluster_id.or_else(|| record.remote_cluster_id.clone()) {
+            Some(id) => id,
+            None => remote::cluster_id(&client).await.map_err(|e| source_refusal(&e))?,
+        };
+        let came_through = theirs.get(topic_configs::SOURCE_CLUSTERS).map_or("", |config| config.value.as_str());
+        let source_clusters = topic_configs::source_clusters(came_through, &source_cluster);
         let mut kept: BTreeMap<String, String> = theirs
             .into_iter()
             .filter(|(key, c)| c.set_by == SetBy::Topic && config.mirrors.config_include.contains(key.as_str()))
@@ -56,7 +62,7 @@ impl Service {
         kept.extend(configs);
         let partitions = i32::try_from(found.leaders.len()).map_err(|_| invalid("too many partitions".into()))?;
         let mirror = MirrorRecord::new(link, &source, found.id, now_ms());
-        let mirror = MirrorRecord { start_offset_spec: start, ..mirror };
+        let mirror = MirrorRecord { start_offset_spec: start, source_clusters, ..mirror };
         let topic = NewTopic { name, layout: Layout::count(partitions), configs: kept, mirror: Some(mirror) };
         // Asking the source took its time: what was checked before may have changed.
         let _one_at_a_time = self.changes.lock().await;

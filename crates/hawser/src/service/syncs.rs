@@ -216,6 +216,10 @@ impl Destination for LinkDestination {
         })
     }
 
+    fn cluster_id(&self) -> Option<String> {
+        Some(self.service().ok()?.state.cluster_id().to_owned())
+    }
+
     fn topic_here(&self, source_topic: &str) -> TopicHere {
         let Ok(service) = self.service() else { return TopicHere::Other };
         match service.state.topic(&format!("{}{source_topic}", self.prefix)) {

@@ -5,6 +5,7 @@ use crate::cli::Login;
 use crate::client::DaemonClient;
 use crate::commands::{Exit, print, unexpected};
 use crate::operations::{LinkConfigView, LinkView, MirrorView, Operation, Outcome, RemoteCluster};
+use crate::output::last_run;
 use anyhow::Context;
 use clap::{ArgGroup, Args};
 use std::collections::BTreeMap;
@@ -70,6 +71,9 @@ pub(crate) struct Flags {
     /// Show the mirror topics of each link
     #[arg(long, conflicts_with_all = ["create", "delete"])]
     include_topics: bool,
+    /// Show what each link keeps in sync besides the data, a task a line
+    #[arg(long)]
+    include_tasks: bool,
     /// Delete a link that has live mirrors too
     #[arg(long, conflicts_with_all = ["create", "list", "describe"])]
     force: bool,
@@ -147,7 +151,7 @@ async fn show(client: &DaemonClient, flags: &Flags) -> anyhow::Result<Exit> {
     }
     if !flags.describe {
         for link in &links {
-            print(&listed(link, flags.include_topics.then_some(&mirrors)));
+            print(&(listed(link, flags.include_topics.then_some(&mirrors)) + &tasks(link, flags.include_tasks)));
         }
         return Ok(Exit::Done);
     }
@@ -159,7 +163,8 @@ async fn show(client: &DaemonClient, flags: &Flags) -> anyhow::Result<Exit> {
     for link in &links {
         let operation = Operation::LinkDescribeConfigs { link: link.link_name.clone() };
         let Outcome::LinkConfigs { configs } = client.operate(&operation).await? else { return unexpected() };
-        print(&described(link, &mirrors, &configs, (cluster.node_id, host)));
+        let described = described(link, &mirrors, &configs, (cluster.node_id, host));
+        print(&(described + &tasks(link, flags.include_tasks)));
     }
     Ok(Exit::Done)
 }
@@ -215,6 +220,31 @@ fn described(
     let shown = configs.iter().filter(|c| !c.is_sensitive);
     let configs: Vec<_> = shown.filter_map(|c| Some(format!("{}={}", c.name, c.value.as_ref()?))).collect();
     let _ = write!(lines, "\nConfigs: {}", configs.join(","));
+    lines
+}
+
+/// The lines of `--include-tasks`, each after a line break.
+fn tasks(link: &LinkView, are_asked_for: bool) -> String {
+    let mut lines = String::new();
+    for task in link.tasks.iter().filter(|_| are_asked_for) {
+        let _ = write!(
+            lines,
+            "\n\tTask: {}\tState: {}\tLastRunMs: {}\tRuns: {}\tExamined: {}\tChanged: {}\tSkipped: {}",
+            task.task_name,
+            task.state,
+            last_run(task),
+            task.runs,
+            task.examined,
+            task.changed,
+            task.skipped
+        );
+        for error in &task.errors {
+            let _ = write!(lines, "\n\t\tError: {}\t{}", error.error_code, error.error_message);
+        }
+        for why in &task.skipped_reasons {
+            let _ = write!(lines, "\n\t\tSkipped: {why}");
+        }
+    }
     lines
 }
 

@@ -4,7 +4,7 @@ use super::{Cluster, State, fetch, syncs};
 use bytes::Bytes;
 use hawser_transport::{Listener, ServerConnection};
 use hawser_wire::messages::api_versions_response::ApiVersion;
-use hawser_wire::messages::describe_configs_response::DescribeConfigsResult;
+use hawser_wire::messages::describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult};
 use hawser_wire::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use hawser_wire::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const NOT_LEADER: i16 = 6;
+/// `ConfigSource.DEFAULT_CONFIG`.
+const DEFAULT_CONFIG: i8 = 5;
 const FENCED_LEADER_EPOCH: i16 = 74;
 const UNKNOWN_LEADER_EPOCH: i16 = 75;
 
@@ -90,7 +92,7 @@ fn answer(
         }
         Ok(ApiKey::DescribeConfigs) => {
             let request = request.decode::<DescribeConfigsRequest>()?;
-            api::encode_response::<DescribeConfigsRequest>(version, id, &describe_configs(request))
+            api::encode_response::<DescribeConfigsRequest>(version, id, &describe_configs(state, request))
         }
         Ok(ApiKey::ListGroups) => {
             api::encode_response::<ListGroupsRequest>(version, id, &syncs::list_groups(state, node))
@@ -106,12 +108,21 @@ fn answer(
     }
 }
 
-/// Nothing is configured anywhere.
-fn describe_configs(request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+/// Nothing is configured anywhere; mirrors tell what they are.
+fn describe_configs(state: &State, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let results = request.resources.into_iter().map(|resource| {
+        let clusters = state.topics.get(resource.resource_name.as_str()).and_then(|topic| topic.source_clusters.clone());
+        let configs = clusters.map(|clusters| {
+            DescribeConfigsResourceResult::default()
+                .with_name(StrBytes::from_static_str("mirror.source.cluster.ids"))
+                .with_value(Some(StrBytes::from_string(clusters)))
+                .with_read_only(true)
+                .with_config_source(DEFAULT_CONFIG)
+        });
         DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name)
+            .with_configs(configs.into_iter().collect())
     });
     DescribeConfigsResponse::default().with_results(results.collect())
 }

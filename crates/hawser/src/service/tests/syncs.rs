@@ -4,7 +4,9 @@ use super::bed::*;
 use super::*;
 use crate::operations::MirrorAction;
 use hawser_sync::Destination;
+use hawser_testkit::fake_source::FakeSource;
 use hawser_wire::Offset;
+use std::collections::BTreeSet;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_beyond_the_end_of_its_source_holds_no_promotion_up() {
@@ -26,4 +28,79 @@ async fn a_group_beyond_the_end_of_its_source_holds_no_promotion_up() {
     let committed = bed.service.destination("l", "m-").committed(vec!["g".to_owned()]).await.unwrap();
     let at: Vec<_> = committed["g"].values().map(|committed| committed.offset).collect();
     assert_eq!(at, [Offset(50), Offset(20)], "the first stands at the end, as the source has no more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_from_here_gets_no_mirror_by_itself() {
+    let bed = Bed::new().await;
+    let own = bed.service.state.cluster_id().to_owned();
+    for (topic, clusters) in [("loop", format!("{own},jump")), ("chain", "private,jump".to_owned())] {
+        bed.source.create(topic, 1);
+        bed.source.came_through(topic, &clusters);
+    }
+    bed.source.create("plain", 1);
+    let all = r#"{"topicFilters":[{"name":"*","patternType":"LITERAL","filterType":"INCLUDE"}]}"#;
+    bed.set(&[("auto.create.mirror.topics.enable", "true"), ("auto.create.mirror.topics.filters", all)]).await;
+    let record = |name: &str| bed.service.state.topic(name);
+    until("mirrors are made", async || record("m-chain").is_some() && record("m-plain").is_some()).await;
+    let came_through = |name: &str| record(name).unwrap().mirror.clone().unwrap().source_clusters;
+    assert_eq!(came_through("m-plain"), ["fake-source"]);
+    assert_eq!(came_through("m-chain"), ["private", "jump", "fake-source"]);
+    assert!(!record("m-chain").unwrap().configs.contains_key("mirror.source.cluster.ids"));
+    let task = async || {
+        let describe = Operation::LinkDescribe { link: "l".to_owned() };
+        let Outcome::Link(link) = bed.service.perform(describe).await.unwrap() else { panic!("no link") };
+        link.tasks.into_iter().find(|task| task.task_name == "AutoCreateMirror").unwrap()
+    };
+    until("it is told", async || task().await.skipped == 1).await;
+    let task = task().await;
+    assert_eq!((task.state.as_str(), task.changed, task.skipped_reasons.len()), ("ACTIVE", 2, 1), "{task:?}");
+    assert!(task.skipped_reasons[0].contains("'loop'"), "{task:?}");
+    assert!(record("m-loop").is_none());
+    // Whoever asks for it by name gets it.
+    bed.service.perform(mirror_of("loop")).await.unwrap();
+    assert_eq!(came_through("m-loop"), [own.as_str(), "jump", "fake-source"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_source_drops_stays_while_another_has_it() {
+    let bed = Bed::new().await;
+    let sources = [FakeSource::local().await, FakeSource::local().await];
+    let all = r#"{"aclFilters":[{"resourceFilter":{"resourceType":"any","patternType":"any"},
+                               "accessFilter":{"operation":"any","permissionType":"any"}}]}"#;
+    for (link, source) in ["a", "b"].into_iter().zip(&sources) {
+        source.allow_read("shared", "User:ann");
+        source.allow_read(link, "User:ann");
+        let address = source.addresses()[0].to_string();
+        let configs = [
+            ("bootstrap.servers", address.as_str()),
+            ("acl.sync.enable", "true"),
+            ("acl.sync.ms", "1000"),
+            ("acl.filters", all),
+        ];
+        let create = Operation::LinkCreate {
+            link: link.to_owned(),
+            configs: configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            remote: None,
+            validate_only: false,
+            skip_remote_check: false,
+        };
+        bed.service.perform(create).await.unwrap();
+    }
+    let here = || {
+        let acls = bed.service.state.acls(&hawser_state::AclFilter::default());
+        acls.into_iter().map(|acl| acl.resource_name).collect::<BTreeSet<_>>()
+    };
+    let brought = |link: &str| bed.service.state.link(link).unwrap().acls.len();
+    // What is brought is noted first.
+    until("both have brought it", async || (brought("a"), brought("b"), here().len()) == (2, 2, 3)).await;
+    assert_eq!(here(), ["a", "b", "shared"].map(str::to_owned).into());
+    // One pass takes both away from the first link.
+    sources[0].disallow_read("shared", "User:ann");
+    sources[0].disallow_read("a", "User:ann");
+    until("the first has let go", async || brought("a") == 0).await;
+    assert_eq!(here(), ["b", "shared"].map(str::to_owned).into());
+    sources[1].disallow_read("shared", "User:ann");
+    until("the second has let go", async || brought("b") == 1).await;
+    assert_eq!(here(), ["b"].map(str::to_owned).into());
 }

@@ -60,12 +60,24 @@ fn a_description_has_the_coordinator_and_the_settings_but_no_secret() {
 }
 
 #[test]
+fn tasks_are_shown_where_they_are_asked_for() {
+    assert_eq!(tasks(&link(), false), "");
+    assert_eq!(
+        tasks(&link(), true),
+        "\n\tTask: ConsumerOffsetSync\tState: IN_ERROR\tLastRunMs: 1704110400123\tRuns: 3\tExamined: 10\tChanged: 2\tSkipped: 1\
+         \n\t\tError: CONSUMER_GROUP_IN_USE_ERROR\tgroup g has members\
+         \n\t\tSkipped: group h is left out"
+    );
+}
+
+#[test]
 fn each_command_of_the_walk_through_is_understood() {
     for good in [
         &["--create", "--link", "l", "--config-file", "f", "--cluster-id", "C", "--command-config", "c"][..],
         &["--create", "--link-name", "l", "--cluster-id", "C", "--exclude-validate-link", "--validate-only"],
         &["--create", "--link", "l", "--config", "a=1", "--acl-filters-json", "{}", "--topic-filters-json-file", "f"],
         &["--list", "--include-topics"],
+        &["--describe", "--link", "l", "--include-tasks"],
         &["--list", "--link", "l", "--command-config", "c"],
         &["--describe", "--link", "l"],
         &["--delete", "--link", "l", "--force"],
