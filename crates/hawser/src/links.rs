@@ -465,6 +465,7 @@ fn direct(properties: &Properties, config: &LinkConfig) -> Result<Direct, Config
         response_bytes_max: RESPONSE_BYTES_MAX,
         idle_max: Some(config.connection.idle_max),
     };
+    let security = security.with_receive_buffer(config.mirrors.receive_buffer_bytes);
     Ok(Direct::new(security, bootstrap, options, config.connection.setup_timeout_max))
 }
 

@@ -38,6 +38,8 @@ pub struct LinkFacts {
     pub lease_timeout: Duration,
     /// How long a leased client waits for answers (`request.timeout.ms`).
     pub request_timeout: Duration,
+    /// TCP receive buffer of channels (`replica.socket.receive.buffer.bytes`); `None`: the system's.
+    pub receive_buffer_bytes: Option<usize>,
 }
 
 impl LinkFacts {
@@ -49,6 +51,7 @@ impl LinkFacts {
             half: config.half,
             lease_timeout: config.connection.setup_timeout,
             request_timeout: config.connection.request_timeout,
+            receive_buffer_bytes: config.mirrors.receive_buffer_bytes,
         }
     }
 }

@@ -333,6 +333,7 @@ impl Task {
             response_bytes_max: RESPONSE_BYTES_MAX,
             idle_max: None,
         };
+        let receive_buffer_bytes = self.facts.receive_buffer_bytes;
         let reports = self.reports(conn);
         self.tasks.spawn(async move {
             // Whoever leased turns to another member as soon as this one is found dead, answered or not.
@@ -350,7 +351,11 @@ impl Task {
                     }
                     reason = &mut given_up => return Err(reason),
                 }
-                let client = KafkaClient::start_until(connection.into_stream(), options, given_up).await;
+                let stream = connection.into_stream();
+                if let Some(bytes) = receive_buffer_bytes {
+                    stream.set_receive_buffer(bytes).map_err(|error| error.to_string())?;
+                }
+                let client = KafkaClient::start_until(stream, options, given_up).await;
                 client.map_err(|error| error.to_string())
             };
             match started.await {

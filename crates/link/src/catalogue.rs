@@ -137,7 +137,7 @@ pub const CATALOGUE: &[Key] = &[
     // Role.
     key("link.mode", Choice(&["DESTINATION", "SOURCE", "BIDIRECTIONAL"]), Some("DESTINATION"), Both, Fixed, "Role of this half."),
     key("connection.mode", Choice(&["OUTBOUND", "INBOUND"]), Some("OUTBOUND"), Both, Fixed, "Whether this half dials the other cluster or waits to be dialled."),
-    key("remote.link.connection.mode", Choice(&["OUTBOUND", "INBOUND"]), None, Both, Fixed, "Connection mode of the other half of a bidirectional link.").not_yet(),
+    key("remote.link.connection.mode", Choice(&["OUTBOUND", "INBOUND"]), None, Both, Fixed, "Connection mode of the other half of a bidirectional link, which there is none of yet.").not_yet(),
     key("cluster.link.prefix", Prefix, None, Mirrors, Fixed, "Put before the names of mirror topics."),
     key("consumer.group.prefix.enable", Boolean, Some("false"), Mirrors, Fixed, "Put the prefix before synced group ids too."),
     key("cluster.link.paused", Boolean, Some("false"), Mirrors, Live, "Pauses the whole link."),
@@ -149,14 +149,14 @@ pub const CATALOGUE: &[Key] = &[
     key("local.bootstrap.servers", List, None, Lends, Live, "HOST:PORT of brokers of the local cluster; default: the cluster that the daemon stands beside. Brokers named here count as near."),
     key("local.listener.name", Text, None, Lends, Live, "Name of the local cluster's listener. Informative: addresses are those that the bootstrap listener advertises."),
     key("local.listener", Text, None, Lends, Live, "Another spelling of local.listener.name."),
-    key("client.dns.lookup", Choice(&["use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"]), Some("use_all_dns_ips"), Dials, Live, "Every address of a name is tried.").not_yet(),
+    key("client.dns.lookup", Choice(&["use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"]), Some("use_all_dns_ips"), Dials, Live, "Every address of a name is tried, one after the other. The second value, which Kerberos needs, has no other effect here."),
     // Time-outs.
     key("reconnect.backoff.ms", Integer(1, MS_MAX), Some("50"), Both, Live, "First wait before connecting again; doubles. A source half adds 20 % jitter."),
     key("reconnect.backoff.max.ms", Integer(1, MS_MAX), Some("1000"), Both, Live, "Longest wait before connecting again."),
     key("retry.backoff.ms", Integer(0, MS_MAX), Some("100"), Both, Live, "Wait before a failed request is sent again."),
     key("retry.backoff.max.ms", Integer(0, MS_MAX), Some("1000"), Both, Live, "Longest wait before a failed request is sent again."),
     key("request.timeout.ms", Integer(1, MS_MAX), Some("30000"), Both, Live, "How long an answer is waited for."),
-    key("default.api.timeout.ms", Integer(1, MS_MAX), Some("60000"), Both, Live, "How long an operation with its retries may take.").not_yet(),
+    key("default.api.timeout.ms", Integer(1, MS_MAX), Some("60000"), Both, Live, "How long a question to the source may take, its connection included: one that a task puts, or that is put when a mirror is made; at a source half, one to its own cluster."),
     key("socket.connection.setup.timeout.ms", Integer(100, MS_MAX), Some("10000"), Both, Live, "How long one dial (TCP, TLS, login) may take."),
     key("socket.connection.setup.timeout.max.ms", Integer(100, MS_MAX), Some("30000"), Both, Live, "How long setting up a connection with its retries may take."),
     key("connections.max.idle.ms", Integer(1000, i64::MAX), Some("600000"), Both, Live, "A channel, or a connection to the source, without requests for that long is closed."),
@@ -171,8 +171,8 @@ pub const CATALOGUE: &[Key] = &[
     key("replica.fetch.min.bytes", Integer(0, MS_MAX), Some("1"), Mirrors, Live, "Bytes that a fetch waits for."),
     key("replica.fetch.response.max.bytes", Integer(1024, MS_MAX), Some("10485760"), Mirrors, Live, "Most bytes that the fetches to one source broker bring at a time; its fetch connections share them."),
     key("replica.fetch.wait.max.ms", Integer(0, 60_000), Some("500"), Mirrors, Live, "How long a fetch waits for its least bytes."),
-    key("replica.socket.timeout.ms", Integer(1000, MS_MAX), Some("30000"), Mirrors, Live, "How long a fetch's answer is waited for.").not_yet(),
-    key("replica.socket.receive.buffer.bytes", Integer(-1, MS_MAX), Some("-1"), Mirrors, Live, "TCP receive buffer; -1: the system's.").not_yet(),
+    key("replica.socket.timeout.ms", Integer(1000, MS_MAX), Some("30000"), Mirrors, Live, "How long a fetch's answer is waited for, beyond replica.fetch.wait.max.ms."),
+    key("replica.socket.receive.buffer.bytes", Integer(-1, MS_MAX), Some("-1"), Mirrors, Live, "TCP receive buffer of connections to the source, in bytes; -1 or 0: the system's."),
     // The source half's own say over what leaves.
     key("hawser.egress.topics.filters", TopicFilters, None, Lends, Live, "Topics that may leave this site, in the form of auto.create.mirror.topics.filters; all others are hidden and refused. Unset: all."),
     key("hawser.egress.bytes.per.second", Integer(1024, i64::MAX), None, Lends, Live, "Most bytes a second that leave over this link, all channels together. Unset: no limit."),
@@ -262,7 +262,9 @@ pub fn effect(name: &str) -> Effect {
         Some(_) if name == "cluster.link.paused" => Effect::Pause,
         // Their time-outs are the connections'.
         Some(_) if name == "request.timeout.ms" || name == "connections.max.idle.ms" => Effect::Connection,
-        Some(_) if name.starts_with("socket.connection.") => Effect::Connection,
+        Some(_) if name.starts_with("socket.connection.") || name.starts_with("replica.socket.receive.") => {
+            Effect::Connection
+        }
         Some(key) if key.belongs == Dials => Effect::Connection,
         Some(_) => Effect::Work,
     }

@@ -35,6 +35,8 @@ pub struct ConnectionConfig {
     pub retry_backoff_max: Duration,
     /// `request.timeout.ms`.
     pub request_timeout: Duration,
+    /// `default.api.timeout.ms`.
+    pub api_timeout: Duration,
     /// `socket.connection.setup.timeout.ms`.
     pub setup_timeout: Duration,
     /// `socket.connection.setup.timeout.max.ms`.
@@ -76,6 +78,8 @@ pub struct MirrorConfig {
     pub fetch_wait_max: Duration,
     /// `replica.socket.timeout.ms`.
     pub fetch_timeout: Duration,
+    /// `replica.socket.receive.buffer.bytes`; `None`: the system's.
+    pub receive_buffer_bytes: Option<usize>,
     /// `consumer.offset.sync.*`: how often and which groups, when on.
     pub offset_sync: Option<(Duration, GroupFilters)>,
     /// `auto.create.mirror.topics.*`: which topics, when on.
@@ -144,6 +148,7 @@ impl LinkConfig {
         let config = reader.config(half.unwrap_or(Half::DestinationOutbound));
         if half.is_some() {
             reader.check_rules(&config);
+            reader.check_effects();
         }
         ConfigErrors(reader.errors).into_result()?;
         Ok(Parsed { config, warnings: reader.warnings })
@@ -206,6 +211,7 @@ impl Reader<'_> {
             retry_backoff: self.ms("retry.backoff.ms"),
             retry_backoff_max: self.ms("retry.backoff.max.ms").max(self.ms("retry.backoff.ms")),
             request_timeout: self.ms("request.timeout.ms"),
+            api_timeout: self.ms("default.api.timeout.ms"),
             setup_timeout: self.ms("socket.connection.setup.timeout.ms"),
             setup_timeout_max: self.ms("socket.connection.setup.timeout.max.ms"),
             idle_max: self.ms("connections.max.idle.ms"),
@@ -232,6 +238,9 @@ impl Reader<'_> {
             fetch_bytes_max: self.number("replica.fetch.response.max.bytes"),
             fetch_wait_max: self.ms("replica.fetch.wait.max.ms"),
             fetch_timeout: self.ms("replica.socket.timeout.ms"),
+            receive_buffer_bytes: usize::try_from(self.number::<i32>("replica.socket.receive.buffer.bytes"))
+                .ok()
+                .filter(|bytes| *bytes > 0),
             offset_sync: enabled("consumer.offset.sync.enable").then(|| (self.ms("consumer.offset.sync.ms"), groups())),
             auto_create: enabled("auto.create.mirror.topics.enable")
                 .then(|| TopicFilters::parse(self.text("auto.create.mirror.topics.filters")).unwrap_or_default()),
@@ -286,6 +295,16 @@ impl Reader<'_> {
             if on && self.text(filters).trim().is_empty() {
                 self.error(enable, format!("needs {filters}: without it nothing would match"));
             }
+        }
+    }
+
+    /// Values that are taken and do nothing.
+    fn check_effects(&mut self) {
+        const LOOKUP: &str = "client.dns.lookup";
+        if self.text(LOOKUP).eq_ignore_ascii_case("resolve_canonical_bootstrap_servers_only") {
+            let message = "has no effect here: addresses are not turned back into names, which only Kerberos needs and \
+                           that is not spoken. Every address of a name is tried, as with use_all_dns_ips";
+            self.warnings.push(self.properties.error(LOOKUP, message));
         }
     }
 

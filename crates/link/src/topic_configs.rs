@@ -68,7 +68,8 @@ const CLUSTER_ID_BYTES_MAX: usize = 128;
 
 /// The [`SOURCE_CLUSTERS`] of a mirror of a topic of cluster `source`, which has `theirs`.
 pub fn source_clusters(theirs: &str, source: &str) -> Vec<String> {
-    let is_id = |id: &&str| !id.is_empty() && id.len() <= CLUSTER_ID_BYTES_MAX && id.chars().all(|c| c.is_ascii_graphic());
+    let is_id =
+        |id: &&str| !id.is_empty() && id.len() <= CLUSTER_ID_BYTES_MAX && id.chars().all(|c| c.is_ascii_graphic());
     let mut ids: Vec<_> = theirs.split(',').filter(is_id).chain([source]).rev().take(SOURCE_CLUSTERS_MAX).collect();
     ids.reverse();
     ids.into_iter().map(str::to_owned).collect()

@@ -119,6 +119,7 @@ impl OutboundConfig {
             self.local,
             dial_timeout,
             connection.request_timeout,
+            connection.api_timeout,
             policy.clone(),
             self.source_cluster_id,
         );

@@ -22,6 +22,8 @@ pub(crate) struct LocalCluster {
     security: ClientSecurity,
     dial_timeout: Duration,
     request_timeout: Duration,
+    /// `default.api.timeout.ms`: of one question, its connection included.
+    api_timeout: Duration,
     /// Given when topics may not all leave: then their ids are learnt too.
     policy: Option<Arc<Policy>>,
     seen: Mutex<Seen>,
@@ -84,11 +86,12 @@ impl LocalCluster {
         security: ClientSecurity,
         dial_timeout: Duration,
         request_timeout: Duration,
+        api_timeout: Duration,
         policy: Option<Arc<Policy>>,
         cluster_id: Option<String>,
     ) -> Self {
         let seen = Mutex::new(Seen { cluster_id, is_another: false, brokers: BTreeMap::new() });
-        Self { bootstrap, security, dial_timeout, request_timeout, policy, seen }
+        Self { bootstrap, security, dial_timeout, request_timeout, api_timeout, policy, seen }
     }
 
     /// Asks for the cluster's id and brokers. Any bootstrap server will do; the first that answers.
@@ -96,6 +99,11 @@ impl LocalCluster {
     /// # Errors
     /// `OtherCluster` when that is not the cluster that this half was made beside; nobody is led there until it is again.
     pub(crate) async fn refresh(&self) -> Result<Known, LocalError> {
+        let late = || LocalError::Metadata(format!("not within {:?} (default.api.timeout.ms)", self.api_timeout));
+        tokio::time::timeout(self.api_timeout, self.ask()).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn ask(&self) -> Result<Known, LocalError> {
         let options = ClientOptions {
             client_id: "hawser-source".to_owned(),
             request_timeout: self.request_timeout,
@@ -199,7 +207,7 @@ mod tests {
         let source = FakeSource::start(vec![listener]);
         let bootstrap = vec![host_port(source.addresses()[0])];
         let patience = Duration::from_secs(30);
-        let local = LocalCluster::new(bootstrap, ClientSecurity::plaintext(), patience, patience, None, None);
+        let local = LocalCluster::new(bootstrap, ClientSecurity::plaintext(), patience, patience, patience, None, None);
         let node = local.refresh().await.expect("answers").nodes[0].id;
         let old = host_port(gone.local_addr());
         drop(gone);
@@ -207,6 +215,17 @@ mod tests {
         local.connect(Some(node)).await.expect("looked up again");
         let now = local.seen().brokers.get(&node).cloned();
         assert_eq!(now, Some(host_port(source.addresses()[0])));
+    }
+
+    #[tokio::test]
+    async fn a_question_takes_no_longer_than_it_may() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let at = silent.local_addr().expect("an address");
+        let bootstrap = vec![HostPort::new(at.ip().to_string(), at.port())];
+        let (long, short) = (Duration::from_secs(600), Duration::from_millis(50));
+        let local = LocalCluster::new(bootstrap, ClientSecurity::plaintext(), long, long, short, None, None);
+        let error = local.refresh().await.expect_err("nobody answers").to_string();
+        assert!(error.contains("default.api.timeout.ms"), "{error}");
     }
 
     #[tokio::test]
@@ -218,7 +237,7 @@ mod tests {
         let beside = |cluster: Option<&str>| {
             let bootstrap = vec![HostPort::new(at.ip().to_string(), at.port())];
             let cluster = cluster.map(str::to_owned);
-            LocalCluster::new(bootstrap, ClientSecurity::plaintext(), patience, patience, None, cluster)
+            LocalCluster::new(bootstrap, ClientSecurity::plaintext(), patience, patience, patience, None, cluster)
         };
         let ours = beside(None);
         let known = ours.refresh().await.expect("answers");

@@ -25,7 +25,9 @@ pub struct ReplicateConfig {
     pub fetchers: usize,
     /// What one fetch may bring; `response_bytes_max` is shared by the fetchers of a broker.
     pub bounds: FetchBounds,
-    /// `replica.socket.timeout.ms` is kept by the clients; this is `retry.backoff.ms` and its kin.
+    /// `replica.socket.timeout.ms`: how long the answer to a fetch is waited for, beyond `bounds.wait_ms_max`.
+    pub fetch_timeout: Duration,
+    /// `retry.backoff.ms` and its kin.
     pub patience: Patience,
     /// `metadata.max.age.ms`: how long new partitions may go unseen.
     pub metadata_age_max: Duration,
@@ -95,6 +97,7 @@ impl ReplicateConfig {
                 response_bytes_max: mirrors.fetch_bytes_max,
                 partition_bytes_max: mirrors.fetch_partition_bytes_max,
             },
+            fetch_timeout: mirrors.fetch_timeout,
             patience: Patience {
                 retry_backoff: config.connection.retry_backoff.max(Duration::from_millis(1)),
                 retry_backoff_max: config.connection.retry_backoff_max.max(Duration::from_millis(1)),
@@ -122,6 +125,7 @@ impl ReplicateConfig {
                 response_bytes_max: 10 << 20,
                 partition_bytes_max: 5 << 20,
             },
+            fetch_timeout: Duration::from_secs(30),
             patience: Patience {
                 retry_backoff: Duration::from_millis(100),
                 retry_backoff_max: Duration::from_secs(1),

@@ -397,7 +397,8 @@ impl<S: Store> Fetcher<S> {
         self.counters.fetch_requests.increment(1);
         let client = client.clone();
         let wait = Duration::from_millis(u64::try_from(self.config.bounds.wait_ms_max).unwrap_or_default());
-        *slot = Some(Box::pin(async move { client.call(&request, version, wait).await }));
+        let timeout = self.config.fetch_timeout.saturating_add(wait);
+        *slot = Some(Box::pin(async move { client.call_within(&request, version, timeout).await }));
     }
 
     fn fetch_answered(&mut self, answer: FetchAnswer) -> Vec<(TopicPartition, Write)> {

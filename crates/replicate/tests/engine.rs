@@ -68,6 +68,7 @@ impl Bed {
         let source = FakeSource::start(listeners);
         let mut config = ReplicateConfig::with_defaults("test");
         config.bounds.wait_ms_max = 100;
+        config.fetch_timeout = Duration::from_secs(2);
         config.patience.fetch_backoff = Duration::from_millis(100);
         config.patience.retry_backoff = Duration::from_millis(10);
         config.patience.retry_backoff_max = Duration::from_millis(100);
@@ -369,6 +370,26 @@ async fn lost_connections_and_sessions_are_made_again() {
         }
         bed.equal("t", 4).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetch_waits_for_its_answer_as_long_as_it_is_told() {
+    let bed = Bed::with(1, |config| config.fetch_timeout = Duration::from_millis(200)).await;
+    bed.source.create("t", 1);
+    bed.source.append("t", 0, batches(0, 5, 0));
+    bed.mirror("t", Start::Earliest).await;
+    bed.equal("t", 1).await;
+    bed.source.stall(1, true);
+    // The client itself would wait for two seconds, and the broker may keep a fetch for 100 ms.
+    until("the fetch is given up", || {
+        let status = bed.topic("t");
+        let trouble = status.partition(0).and_then(|partition| partition.trouble.as_ref());
+        trouble.is_some_and(|trouble| trouble.to_string().contains("no answer to Fetch within 300ms"))
+    })
+    .await;
+    bed.source.stall(1, false);
+    bed.source.append("t", 0, batches(5, 5, 0));
+    bed.equal("t", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -140,18 +140,22 @@ mod tests {
         let none = BTreeMap::new();
         let orders = |partition| ("p.orders".into(), partition);
         // Written as it is, under the mirror's name.
-        let done = plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
+        let done =
+            plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
         assert_eq!(done.commit["g"], [(orders(1), at(40))].into());
         assert!(done.unsettled.is_empty());
         // What is the same already is not written.
         let here = [("g".to_owned(), GroupOffsets::from([(orders(1), at(40))]))].into();
-        let same = plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &here, &SourceEnds::new(), end, |_| true);
+        let same =
+            plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &here, &SourceEnds::new(), end, |_| true);
         assert_eq!(same, Plan::default());
         // The source's value wins, also backwards.
-        let back = plan(vec![source("g", &[("orders", 1, 7)])], "", &mirrors(), &here, &SourceEnds::new(), end, |_| false);
+        let back =
+            plan(vec![source("g", &[("orders", 1, 7)])], "", &mirrors(), &here, &SourceEnds::new(), end, |_| false);
         assert_eq!(back.commit["g"], [(orders(1), at(7))].into());
         // Held at the end of the mirror, and not settled.
-        let held = plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
+        let held =
+            plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
         let at_end = CommittedOffset { offset: Offset(100), leader_epoch: NO_EPOCH, metadata: "m".to_owned() };
         assert_eq!(held.commit["g"], [(orders(0), at_end)].into());
         assert!(held.unsettled["p.orders"].contains("101"), "{held:?}");
@@ -170,18 +174,33 @@ mod tests {
         let busy = plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &ends(100), end, |_| true);
         assert!(busy.commit.is_empty() && busy.unsettled.contains_key("p.orders"));
         // Other topics, further partitions.
-        let other = plan(vec![source("g", &[("x", 0, 1), ("orders", 2, 1)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
+        let other = plan(
+            vec![source("g", &[("x", 0, 1), ("orders", 2, 1)])],
+            "",
+            &mirrors(),
+            &none,
+            &SourceEnds::new(),
+            end,
+            |_| false,
+        );
         assert_eq!(other, Plan::default());
         // Not known how far it reaches: nothing is cut to a guess.
-        let early = plan(vec![source("g", &[("empty", 0, 1)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
+        let early =
+            plan(vec![source("g", &[("empty", 0, 1)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
         assert!(early.commit.is_empty() && early.unsettled.contains_key("empty"));
         // Members here.
-        let busy = plan(vec![source("g", &[("orders", 0, 1)])], "", &mirrors(), &none, &SourceEnds::new(), end, |group| group == "g");
+        let busy =
+            plan(vec![source("g", &[("orders", 0, 1)])], "", &mirrors(), &none, &SourceEnds::new(), end, |group| {
+                group == "g"
+            });
         assert!(busy.commit.is_empty());
         assert_eq!(busy.errors[0].code, TaskErrorCode::ConsumerGroupInUse);
         assert!(busy.unsettled.contains_key("p.orders"));
         // A prefix makes it another group.
-        let prefixed = plan(vec![source("g", &[("orders", 0, 1)])], "a.", &mirrors(), &none, &SourceEnds::new(), end, |group| group == "g");
+        let prefixed =
+            plan(vec![source("g", &[("orders", 0, 1)])], "a.", &mirrors(), &none, &SourceEnds::new(), end, |group| {
+                group == "g"
+            });
         assert_eq!(prefixed.commit.keys().collect::<Vec<_>>(), ["a.g"]);
     }
 

@@ -14,7 +14,7 @@ use hawser_wire::messages::{
     ApiKey, DescribeAclsRequest, DescribeConfigsRequest, GroupId, ListGroupsRequest, MetadataRequest,
     OffsetFetchRequest,
 };
-use hawser_wire::{NodeId, Offset, Request, ResponseError, StrBytes};
+use hawser_wire::{NodeId, Offset, Request, ResponseError, StrBytes, api};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,12 +77,14 @@ pub enum SourceError {
 /// The source cluster of a link.
 pub(crate) struct Source {
     connector: Arc<dyn Connector>,
+    /// `default.api.timeout.ms`: of one question, its connection included.
+    timeout: Duration,
     clients: Mutex<HashMap<Target, KafkaClient>>,
 }
 
 impl Source {
-    pub(crate) fn new(connector: Arc<dyn Connector>) -> Self {
-        Self { connector, clients: Mutex::default() }
+    pub(crate) fn new(connector: Arc<dyn Connector>, timeout: Duration) -> Self {
+        Self { connector, timeout, clients: Mutex::default() }
     }
 
     /// The ids of all brokers.
@@ -116,12 +118,14 @@ impl Source {
         node: NodeId,
         groups: &[String],
     ) -> Result<(Vec<SourceGroup>, Vec<TaskError>), SourceError> {
-        let client = self.client(Target::Node(node)).await?;
+        const API: &str = "OffsetFetch";
+        let client = self.within(API, self.client(Target::Node(node))).await?;
         let many = client.versions(ApiKey::OffsetFetch as i16).is_some_and(|(_, max)| max >= OFFSET_FETCH_MANY);
         let (mut found, mut errors) = (Vec::with_capacity(groups.len()), Vec::new());
         for some in groups.chunks(if many { GROUPS_AT_ONCE } else { 1 }) {
             let request = if many { ask_many(some) } else { ask_one(some) };
-            let (_, response) = client.call(&request, OFFSET_FETCH_MAX, Duration::ZERO).await?;
+            let asked = async { Ok(client.call(&request, OFFSET_FETCH_MAX, Duration::ZERO).await?.1) };
+            let response = self.within(API, asked).await?;
             for group in response.groups {
                 match ResponseError::try_from_code(group.error_code) {
                     Some(error) => errors.push(unreadable(&group.group_id, error)),
@@ -150,10 +154,11 @@ impl Source {
         topics: &[Arc<str>],
         keys: &BTreeSet<String>,
     ) -> Result<(BTreeMap<Arc<str>, TopicConfigs>, Vec<TaskError>), SourceError> {
-        let client = self.client(Target::Any).await?;
+        const API: &str = "DescribeConfigs";
+        let client = self.within(API, self.client(Target::Any)).await?;
         let (mut found, mut errors) = (BTreeMap::new(), Vec::new());
         for some in topics.chunks(TOPICS_AT_ONCE) {
-            for (topic, configs) in topic_configs(&client, some, Some(keys)).await? {
+            for (topic, configs) in self.within(API, topic_configs(&client, some, Some(keys))).await? {
                 let what = || format!("the configs of source topic '{topic}'");
                 match configs {
                     Err(error) => errors.push(error.shown(&what(), "DESCRIBE_CONFIGS on the topic")),
@@ -194,8 +199,17 @@ impl Source {
     }
 
     async fn call<M: Request>(&self, to: Target, request: &M, version_max: i16) -> Result<M::Response, SourceError> {
-        let client = self.client(to).await?;
-        Ok(client.call(request, version_max, Duration::ZERO).await?.1)
+        let asked = async { Ok(self.client(to).await?.call(request, version_max, Duration::ZERO).await?.1) };
+        self.within(api::name(M::KEY).unwrap_or("request"), asked).await
+    }
+
+    async fn within<T>(
+        &self,
+        api: &'static str,
+        question: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
+        let late = || Err(ClientError::Timeout { api, after: self.timeout }.into());
+        tokio::time::timeout(self.timeout, question).await.unwrap_or_else(|_| late())
     }
 
     /// The connection to `to`, dialled anew if it is gone.

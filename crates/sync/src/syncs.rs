@@ -5,9 +5,8 @@ use crate::destination::{Destination, SourceEnds};
 use crate::pass::{self, Report, Stop};
 use crate::source::Source;
 use crate::status::{SHOWN_MAX, Task, TaskError, TaskErrorCode, TaskState, TaskStatus};
-use hawser_link::TopicFilters;
-use hawser_link::config::MirrorConfig;
 use hawser_link::filter::{AclFilters, GroupFilters};
+use hawser_link::{LinkConfig, TopicFilters};
 use hawser_transport::{Connector, caught};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +24,8 @@ const RETRY_UNAVAILABLE: Duration = Duration::from_secs(2);
 pub struct SyncConfig {
     /// Name of the link.
     pub link: String,
+    /// `default.api.timeout.ms`.
+    pub api_timeout: Duration,
     /// `cluster.link.paused`.
     pub paused: bool,
     /// Put before group ids; empty: nothing.
@@ -59,9 +60,11 @@ struct Shared {
 
 impl SyncConfig {
     /// The part of a link's settings that concerns the syncs.
-    pub fn new(link: &str, mirrors: &MirrorConfig) -> Self {
+    pub fn new(link: &str, config: &LinkConfig) -> Self {
+        let mirrors = &config.mirrors;
         Self {
             link: link.to_owned(),
+            api_timeout: config.connection.api_timeout,
             paused: mirrors.paused,
             group_prefix: if mirrors.prefix_groups { mirrors.prefix.clone() } else { String::new() },
             offsets: mirrors.offset_sync.clone(),
@@ -87,7 +90,7 @@ impl Syncs {
     /// Starts all tasks of a link. Must be called inside a tokio runtime.
     pub fn spawn(config: SyncConfig, connector: Arc<dyn Connector>, destination: Arc<dyn Destination>) -> Self {
         let shared = Arc::new(Shared {
-            source: Source::new(connector),
+            source: Source::new(connector, config.api_timeout),
             destination,
             status: Mutex::new(Task::ALL.map(TaskStatus::new)),
             passes: Default::default(),

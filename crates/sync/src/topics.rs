@@ -96,7 +96,10 @@ mod tests {
             "taken" => TopicHere::Other,
             _ => TopicHere::None,
         });
-        assert_eq!((&missing.create, &missing.names()), (&vec!["orders".into()], &vec!["orders".into(), "taken".into()]));
+        assert_eq!(
+            (&missing.create, &missing.names()),
+            (&vec!["orders".into()], &vec!["orders".into(), "taken".into()])
+        );
         let [taken] = &missing.errors()[..] else { panic!("one is taken") };
         assert_eq!(taken.code, TaskErrorCode::TopicExists);
         assert!(taken.message.contains("'taken'"));
@@ -108,7 +111,8 @@ mod tests {
             let config = SourceConfig { value: clusters.to_owned(), set_by: SetBy::Nobody };
             TopicConfigs::from([(topic_configs::SOURCE_CLUSTERS.to_owned(), config)])
         };
-        let configs = [("ours", told("own")), ("far", told("own,jump")), ("theirs", told("a,b")), ("plain", TopicConfigs::new())];
+        let configs =
+            [("ours", told("own")), ("far", told("own,jump")), ("theirs", told("a,b")), ("plain", TopicConfigs::new())];
         let configs = configs.map(|(topic, configs)| (Arc::from(topic), configs)).into();
         let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
         let mut missing =

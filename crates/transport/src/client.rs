@@ -162,11 +162,24 @@ impl KafkaClient {
         version_max: i16,
         extra_wait: Duration,
     ) -> Result<(i16, M::Response), ClientError> {
+        self.call_within(request, version_max, self.shared.options.request_timeout.saturating_add(extra_wait)).await
+    }
+
+    /// As [`call`](Self::call), with a time-out of its own; it cannot end before that of a call that was made earlier.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn call_within<M: Request>(
+        &self,
+        request: &M,
+        version_max: i16,
+        timeout: Duration,
+    ) -> Result<(i16, M::Response), ClientError> {
         let api = api::name(M::KEY).unwrap_or("request");
         let version = self.version::<M>(version_max).ok_or(ClientError::Unsupported { api })?;
         let id = self.next_id();
         let frame = api::encode_request(version, id, &self.shared.options.client_id, request)?;
-        let answer = self.send(api, id, frame, extra_wait).await?;
+        let answer = self.send(api, id, frame, timeout).await?;
         let (_, body) = api::split_response(M::KEY, version, answer)?;
         Ok((version, api::decode_response::<M>(version, body)?))
     }
@@ -185,7 +198,8 @@ impl KafkaClient {
     ) -> Result<Bytes, ClientError> {
         let id = self.next_id();
         let frame = api::encode_raw_request(api_key, api_version, id, &self.shared.options.client_id, &body)?;
-        let answer = self.send("forwarded request", id, frame, extra_wait).await?;
+        let timeout = self.shared.options.request_timeout.saturating_add(extra_wait);
+        let answer = self.send("forwarded request", id, frame, timeout).await?;
         let (_, body) = api::split_response(api_key, api_version, answer)?;
         Ok(body)
     }
@@ -224,8 +238,7 @@ impl KafkaClient {
         self.shared.next_id.fetch_add(1, Ordering::Relaxed) & i32::MAX
     }
 
-    async fn send(&self, api: &'static str, id: i32, frame: Bytes, extra: Duration) -> Result<Bytes, ClientError> {
-        let after = self.shared.options.request_timeout.saturating_add(extra);
+    async fn send(&self, api: &'static str, id: i32, frame: Bytes, after: Duration) -> Result<Bytes, ClientError> {
         let (answer, answered) = oneshot::channel();
         let call = Call { api, id, frame, after, deadline: Instant::now() + after, answer };
         if self.shared.calls.send(call).await.is_err() {

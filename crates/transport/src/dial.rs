@@ -202,17 +202,26 @@ impl ClientSecurity {
         let resolve = |reason: String| DialError::Resolve { host: to.host.clone(), reason };
         let found = budget.spend("answer of the name service", tokio::net::lookup_host((to.host.as_str(), to.port)));
         let addresses: Vec<SocketAddr> = found.await?.map_err(|e| resolve(e.to_string()))?.collect();
-        let mut last = resolve("it has no address".to_owned());
+        self.connect_any(&addresses, budget).await.unwrap_or_else(|| Err(resolve("it has no address".to_owned())))
+    }
+
+    /// Tries one address after the other (`client.dns.lookup=use_all_dns_ips`); `None` without any.
+    async fn connect_any(
+        &self,
+        addresses: &[SocketAddr],
+        budget: Budget,
+    ) -> Option<Result<(TcpStream, SocketAddr), DialError>> {
+        let mut last = None;
         for (tried, address) in addresses.iter().enumerate() {
             // A silent address must leave time for the others.
             let left = budget.until.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
             let attempt = self.attempt.min(share.max(ATTEMPT_MIN).min(left));
-            last = match tokio::time::timeout(attempt, reach(*address)).await {
+            let failed = match tokio::time::timeout(attempt, reach(*address)).await {
                 Ok(Ok(tcp)) => match stream::tune(&tcp, self.send_bytes, self.receive_bytes) {
                     Ok(()) => {
                         stream::detect_silence(&tcp);
-                        return Ok((tcp, *address));
+                        return Some(Ok((tcp, *address)));
                     }
                     Err(source) => DialError::Connect { address: *address, source },
                 },
@@ -220,8 +229,9 @@ impl ClientSecurity {
                 Ok(Err(source)) => DialError::Connect { address: *address, source },
                 Err(_) => DialError::Timeout { stage: "TCP connection", after: attempt },
             };
+            last = Some(Err(failed));
         }
-        Err(last)
+        last
     }
 
     fn tls_error(error: io::Error, host: &str) -> DialError {
@@ -253,5 +263,28 @@ struct Budget {
 impl Budget {
     async fn spend<F: Future>(&self, stage: &'static str, future: F) -> Result<F::Output, DialError> {
         timeout_at(self.until, future).await.map_err(|_| DialError::Timeout { stage, after: self.whole })
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn every_address_of_a_name_is_tried() {
+        let whole = Duration::from_secs(30);
+        let budget = Budget { until: Instant::now() + whole, whole };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let alive = listener.local_addr().unwrap();
+        // Nothing listens there: the port is this listener's on another address.
+        let dead = |host: &str| SocketAddr::new(host.parse().unwrap(), alive.port());
+        let security = ClientSecurity::plaintext();
+        let (_, reached) =
+            security.connect_any(&[dead("127.0.0.2"), dead("127.0.0.3"), alive], budget).await.unwrap().unwrap();
+        assert_eq!(reached, alive);
+        let failed = security.connect_any(&[dead("127.0.0.2"), dead("127.0.0.3")], budget).await.unwrap();
+        assert!(matches!(failed, Err(DialError::Refused { address }) if address == dead("127.0.0.3")), "the last one");
+        assert!(security.connect_any(&[], budget).await.is_none());
     }
 }

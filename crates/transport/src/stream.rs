@@ -132,6 +132,14 @@ impl Stream {
         }
     }
 
+    /// Sets the TCP receive buffer; the system may round it, and bounds it (`net.core.rmem_max` on Linux).
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
+        socket2::SockRef::from(self.tcp()).set_recv_buffer_size(bytes)
+    }
+
     /// Two halves for two loops.
     pub fn split(self) -> (ReadHalf, WriteHalf) {
         tokio::io::split(self)

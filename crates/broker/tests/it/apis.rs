@@ -178,7 +178,11 @@ async fn idempotent_producers_get_an_id_and_transactional_ones_do_not() {
     let find = FindCoordinatorRequest::default().with_key_type(1);
     let told = async |client: &KafkaClient, version: i16| {
         let is_old = version < 4;
-        let find = if is_old { find.clone().with_key(id.clone()) } else { find.clone().with_coordinator_keys(vec![id.clone()]) };
+        let find = if is_old {
+            find.clone().with_key(id.clone())
+        } else {
+            find.clone().with_coordinator_keys(vec![id.clone()])
+        };
         let mut found = at(client, version, &find).await;
         let (code, message) = match found.coordinators.pop() {
             Some(coordinator) => (coordinator.error_code, coordinator.error_message),

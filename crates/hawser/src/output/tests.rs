@@ -64,7 +64,8 @@ fn tasks_have_the_references_columns() {
     );
     assert_eq!(lines[5], "Skipped by ConsumerOffsetSync: group h is left out");
     let described = squeeze(link(&samples::link()));
-    let task = "ConsumerOffsetSync IN_ERROR: group g has members (last run 1704110400123, 3 runs, 2 changes, 1 skipped)";
+    let task =
+        "ConsumerOffsetSync IN_ERROR: group g has members (last run 1704110400123, 3 runs, 2 changes, 1 skipped)";
     assert!(described.contains(task), "{described}");
 }
 

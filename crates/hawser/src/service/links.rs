@@ -230,7 +230,8 @@ fn task_view(status: TaskStatus, link: &Liveness) -> TaskView {
         .map(|error| TaskErrorView { error_code: error.code.name().to_owned(), error_message: error.message });
     // What the last pass met is older than what keeps the link.
     let of_link = link.error_message.as_ref().filter(|_| state != status.state);
-    let of_link = of_link.map(|why| TaskErrorView { error_code: link.task_error().to_owned(), error_message: why.clone() });
+    let of_link =
+        of_link.map(|why| TaskErrorView { error_code: link.task_error().to_owned(), error_message: why.clone() });
     TaskView {
         task_name: status.task.name().to_owned(),
         state: state.name().to_owned(),

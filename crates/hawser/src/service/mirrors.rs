@@ -2,13 +2,13 @@
 
 use super::{Service, internal, now_ms, unavailable};
 use crate::operations::{Outcome, Refusal, RefusalCode};
-use crate::remote;
+use crate::remote::{self, RemoteTopic};
 use hawser_broker::{ApiError, Layout, NewTopic, check_topic_name};
 use hawser_link::config::StartOffset;
 use hawser_link::topic_configs;
 use hawser_state::{LinkRecord, MirrorRecord};
-use hawser_sync::{SetBy, SourceError};
-use hawser_transport::{ClientError, Target};
+use hawser_sync::{SetBy, SourceError, TopicConfigs};
+use hawser_transport::{ClientError, KafkaClient, Target};
 use hawser_wire::ResponseError;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,25 +35,12 @@ impl Service {
             )));
         }
         self.refuse_if_exists(&name)?;
-        let cluster =
-            self.links.source(link).ok_or_else(|| unavailable(&format!("Cluster link \"{link}\" is not running")))?;
-        // One connection for these questions and those of the replicator: over a link each costs two logins.
-        let client = cluster.lease(Target::Any).await.map_err(|e| source_refusal(&SourceError::Lease(e)))?;
-        let found = remote::topic(&client, &source).await.map_err(|e| source_refusal(&e))?;
-        let Some(found) = found else {
-            let message = format!("The source has no topic '{source}', or this link may not see it.");
-            return Err(Refusal::new(RefusalCode::SourceTopicNotFound, message));
+        let within = config.connection.api_timeout;
+        let late = || {
+            unavailable(&format!("The source did not tell of '{source}' within {within:?} (default.api.timeout.ms)."))
         };
-        let theirs = match remote::topic_configs(&client, &source).await {
-            Err(SourceError::Client(ClientError::Unsupported { .. })) => BTreeMap::new(),
-            asked => asked.map_err(|e| source_refusal(&e))?,
-        };
-        let source_cluster = match self.links.liveness(link).remote_cluster_id.or_else(|| record.remote_cluster_id.clone()) {
-            Some(id) => id,
-            None => remote::cluster_id(&client).await.map_err(|e| source_refusal(&e))?,
-        };
-        let came_through = theirs.get(topic_configs::SOURCE_CLUSTERS).map_or("", |config| config.value.as_str());
-        let source_clusters = topic_configs::source_clusters(came_through, &source_cluster);
+        let asked = tokio::time::timeout(within, self.ask_source(&record, &source)).await;
+        let SourceTopic { client, found, theirs, source_clusters } = asked.unwrap_or_else(|_| Err(late()))?;
         let mut kept: BTreeMap<String, String> = theirs
             .into_iter()
             .filter(|(key, c)| c.set_by == SetBy::Topic && config.mirrors.config_include.contains(key.as_str()))
@@ -73,6 +60,32 @@ impl Service {
         let flow = self.flow();
         let view = topic.mirror.as_ref().map(|mirror| self.mirror_view(&topic, mirror, &flow).without_partitions());
         view.map(Outcome::MirrorCreated).ok_or_else(|| internal(&"the mirror is gone"))
+    }
+
+    /// What the source of link `record` tells of its topic `source`.
+    async fn ask_source(&self, record: &LinkRecord, source: &str) -> Result<SourceTopic, Refusal> {
+        let link = record.name.as_str();
+        let cluster =
+            self.links.source(link).ok_or_else(|| unavailable(&format!("Cluster link \"{link}\" is not running")))?;
+        // One connection for these questions and those of the replicator: over a link each costs two logins.
+        let client = cluster.lease(Target::Any).await.map_err(|e| source_refusal(&SourceError::Lease(e)))?;
+        let found = remote::topic(&client, source).await.map_err(|e| source_refusal(&e))?;
+        let Some(found) = found else {
+            let message = format!("The source has no topic '{source}', or this link may not see it.");
+            return Err(Refusal::new(RefusalCode::SourceTopicNotFound, message));
+        };
+        let theirs = match remote::topic_configs(&client, source).await {
+            Err(SourceError::Client(ClientError::Unsupported { .. })) => BTreeMap::new(),
+            asked => asked.map_err(|e| source_refusal(&e))?,
+        };
+        let known = self.links.liveness(link).remote_cluster_id.or_else(|| record.remote_cluster_id.clone());
+        let source_cluster = match known {
+            Some(id) => id,
+            None => remote::cluster_id(&client).await.map_err(|e| source_refusal(&e))?,
+        };
+        let came_through = theirs.get(topic_configs::SOURCE_CLUSTERS).map_or("", |config| config.value.as_str());
+        let source_clusters = topic_configs::source_clusters(came_through, &source_cluster);
+        Ok(SourceTopic { client, found, theirs, source_clusters })
     }
 
     fn refuse_if_exists(&self, name: &str) -> Result<(), Refusal> {
@@ -105,6 +118,16 @@ impl Service {
             None => Err(Refusal::new(RefusalCode::MirrorNotFound, format!("There is no mirror topic '{name}'."))),
         }
     }
+}
+
+/// A topic of the source, as a mirror of it is made.
+struct SourceTopic {
+    /// That told it.
+    client: KafkaClient,
+    found: RemoteTopic,
+    theirs: TopicConfigs,
+    /// See [`topic_configs::SOURCE_CLUSTERS`].
+    source_clusters: Vec<String>,
 }
 
 /// What an operator wants mirrored.

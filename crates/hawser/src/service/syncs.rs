@@ -6,14 +6,13 @@ use crate::lock::lock;
 use crate::operations::{Outcome, RefusalCode};
 use crate::persist::persist;
 use hawser_broker::Broker;
-use hawser_link::config::MirrorConfig;
 use hawser_state::{
     AclFilter, AclOperation, AclPatternType, AclPermission, AclRecord, AclResourceType,
     CommittedOffset as StoredOffset, GroupChange, LinkRecord, MirrorRecord, MirrorStatus, TopicRecord,
 };
 use hawser_sync::{
-    Acl, AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, SourceEnds, SyncConfig, Syncs, Task, TaskError,
-    TaskErrorCode, TaskStatus, TopicHere,
+    Acl, AclsHere, BoxFuture, CommittedOffset, Destination, GroupOffsets, Mirror, SourceEnds, SyncConfig, Syncs, Task,
+    TaskError, TaskErrorCode, TaskStatus, TopicHere,
 };
 use hawser_wire::{Offset, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,9 +43,8 @@ impl Service {
     pub(super) async fn follow_link(&self, record: &LinkRecord) {
         self.forget_link(&record.name).await;
         let (Ok(config), Some(source)) = (self.link_config(record), self.links.source(&record.name)) else { return };
-        let MirrorConfig { prefix, .. } = &config.mirrors;
-        let to = self.destination(&record.name, prefix);
-        let syncs = Syncs::spawn(SyncConfig::new(&record.name, &config.mirrors), source, Arc::new(to));
+        let to = self.destination(&record.name, &config.mirrors.prefix);
+        let syncs = Syncs::spawn(SyncConfig::new(&record.name, &config), source, Arc::new(to));
         lock(&self.syncs.0).insert(record.name.clone(), syncs);
     }
 
@@ -79,11 +77,7 @@ impl Service {
     /// One more pass of what a promotion of `topics` over link `name` waits for; by topic, what is not settled. The mirrors
     /// hold all that their sources have up to these ends. Where the syncs do not run, as while the link's settings change,
     /// nothing is settled.
-    pub(crate) async fn settle_syncs(
-        &self,
-        name: &str,
-        topics: SourceEnds,
-    ) -> BTreeMap<Arc<str>, Vec<(Task, String)>> {
+    pub(crate) async fn settle_syncs(&self, name: &str, topics: SourceEnds) -> BTreeMap<Arc<str>, Vec<(Task, String)>> {
         let settle = lock(&self.syncs.0).get(name).map(|syncs| syncs.settle(topics.clone()));
         match settle {
             Some(settle) => settle.await,

@@ -208,6 +208,7 @@ pub fn facts() -> LinkFacts {
         half: Half::DestinationInbound,
         lease_timeout: Duration::from_secs(5),
         request_timeout: Duration::from_secs(5),
+        receive_buffer_bytes: None,
     }
 }
 

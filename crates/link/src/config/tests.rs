@@ -131,14 +131,42 @@ fn meaningless_keys_warn() {
 /// Nobody is to believe that offsets are synced because the key was taken.
 #[test]
 fn keys_that_are_not_acted_on_warn() {
-    let text = format!(
-        "{DESTINATION}replica.socket.receive.buffer.bytes=65536\ndefault.api.timeout.ms=5000\navailability.check.ms=60000\n"
-    );
+    let text = format!("{SOURCE}availability.check.ms=60000\nremote.link.connection.mode=INBOUND\n");
+    let text = text.replace("SOURCE", "DESTINATION") + "client.dns.lookup=resolve_canonical_bootstrap_servers_only\n";
     let warnings = parse(&text).expect("warnings only").warnings;
     let keys: Vec<_> = warnings.iter().map(|w| (w.key.as_str(), w.line)).collect();
-    assert_eq!(keys, [("default.api.timeout.ms", 4), ("replica.socket.receive.buffer.bytes", 3)]);
-    let said = warnings[1].to_string();
-    assert!(said.contains("is not acted on yet") && said.contains("TCP receive buffer"), "{said}");
+    assert_eq!(keys, [("remote.link.connection.mode", 5), ("client.dns.lookup", 6)]);
+    let said = warnings[0].to_string();
+    assert!(said.contains("is not acted on yet") && said.contains("bidirectional link"), "{said}");
+    assert!(warnings[1].to_string().contains("has no effect here"), "{}", warnings[1]);
+    assert!(
+        parse(&text.replace("resolve_canonical_bootstrap_servers_only", "use_all_dns_ips")).unwrap().warnings.len()
+            == 1
+    );
+}
+
+#[test]
+fn waits_and_buffers_of_the_client() {
+    let config = |more: &str| parse(&format!("{DESTINATION}{more}\n")).expect("valid");
+    let defaults = config("");
+    assert!(defaults.warnings.is_empty());
+    let defaults = defaults.config;
+    assert_eq!(
+        (defaults.connection.api_timeout, defaults.mirrors.fetch_timeout),
+        (Duration::from_secs(60), Duration::from_secs(30))
+    );
+    assert_eq!(defaults.mirrors.receive_buffer_bytes, None);
+    let set = config(
+        "default.api.timeout.ms=5000\nreplica.socket.timeout.ms=7000\nreplica.socket.receive.buffer.bytes=65536",
+    );
+    assert!(set.warnings.is_empty(), "{:?}", set.warnings);
+    let set = set.config;
+    assert_eq!(
+        (set.connection.api_timeout, set.mirrors.fetch_timeout),
+        (Duration::from_secs(5), Duration::from_secs(7))
+    );
+    assert_eq!(set.mirrors.receive_buffer_bytes, Some(65536));
+    assert_eq!(config("replica.socket.receive.buffer.bytes=0").config.mirrors.receive_buffer_bytes, None);
 }
 
 #[test]

@@ -111,7 +111,8 @@ fn answer(
 /// Nothing is configured anywhere; mirrors tell what they are.
 fn describe_configs(state: &State, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let results = request.resources.into_iter().map(|resource| {
-        let clusters = state.topics.get(resource.resource_name.as_str()).and_then(|topic| topic.source_clusters.clone());
+        let clusters =
+            state.topics.get(resource.resource_name.as_str()).and_then(|topic| topic.source_clusters.clone());
         let configs = clusters.map(|clusters| {
             DescribeConfigsResourceResult::default()
                 .with_name(StrBytes::from_static_str("mirror.source.cluster.ids"))

@@ -79,6 +79,16 @@ async fn cluster(client: &KafkaClient) -> Result<String, ClientError> {
 }
 
 #[tokio::test]
+async fn a_call_may_have_a_time_out_of_its_own() {
+    let (client, mut peer) = pair(600_000).await;
+    let request = MetadataRequest::default();
+    let asked = client.call_within(&request, 12, Duration::from_millis(50));
+    let (answer, _) = tokio::join!(asked, peer.request());
+    let Err(ClientError::Timeout { api, after }) = answer else { panic!("{answer:?}") };
+    assert_eq!((api, after), ("Metadata", Duration::from_millis(50)));
+}
+
+#[tokio::test]
 async fn pipelines_in_order() {
     let (client, mut peer) = pair(10_000).await;
     let calls: Vec<_> = (0..3 * driver::IN_FLIGHT_MAX)

@@ -80,6 +80,11 @@ impl ClientSecurity {
         reader.finish(Some(security))
     }
 
+    /// The same with this TCP receive buffer, in bytes, in place of `receive.buffer.bytes`; `None` leaves it.
+    pub fn with_receive_buffer(self, bytes: Option<usize>) -> Self {
+        Self { receive_bytes: bytes.or(self.receive_bytes), ..self }
+    }
+
     /// The protocol that is spoken.
     pub fn protocol(&self) -> SecurityProtocol {
         self.protocol

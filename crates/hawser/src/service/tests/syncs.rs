@@ -3,7 +3,7 @@
 use super::bed::*;
 use super::*;
 use crate::operations::MirrorAction;
-use hawser_sync::Destination;
+use hawser_sync::{Destination, Task};
 use hawser_testkit::fake_source::FakeSource;
 use hawser_wire::Offset;
 use std::collections::BTreeSet;
@@ -103,4 +103,22 @@ async fn what_one_source_drops_stays_while_another_has_it() {
     sources[1].disallow_read("shared", "User:ann");
     until("the second has let go", async || brought("b") == 1).await;
     assert_eq!(here(), ["b"].map(str::to_owned).into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_to_the_source_takes_no_longer_than_it_may() {
+    let bed = Bed::new().await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    bed.source.create("u", 1);
+    bed.set(&[("default.api.timeout.ms", "300"), ("topic.config.sync.ms", "1000")]).await;
+    bed.source.stall(1, true);
+    let refusal = bed.service.perform(mirror_of("u")).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::LinkUnavailable);
+    assert!(refusal.message.contains("'u' within 300ms (default.api.timeout.ms)"), "{refusal}");
+    let error = || {
+        let status = bed.service.sync_status("l").into_iter().find(|status| status.task == Task::TopicConfigsSync);
+        status.and_then(|status| Some(status.errors.first()?.message.clone())).unwrap_or_default()
+    };
+    until("the task gives up", async || error().contains("no answer to DescribeConfigs within 300ms")).await;
 }
