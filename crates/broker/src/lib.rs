@@ -90,6 +90,7 @@ pub struct Broker {
     partitions: partitions::Partitions,
     fetch: fetch::Fetches,
     requests: requests::RequestMemory,
+    searches: offsets::Searches,
     groups: Arc<groups::Coordinator>,
 }
 
@@ -105,7 +106,20 @@ impl Broker {
         let partitions = partitions::Partitions::new(logs, state.clone());
         let fetch = fetch::Fetches::new(&config);
         let requests = requests::RequestMemory::new(config.request_memory_bytes);
-        Ok(Arc::new(Self { state, topics, authorizer, users, private, config, partitions, fetch, requests, groups }))
+        let searches = offsets::Searches::new();
+        Ok(Arc::new(Self {
+            state,
+            topics,
+            authorizer,
+            users,
+            private,
+            config,
+            partitions,
+            fetch,
+            requests,
+            searches,
+            groups,
+        }))
     }
 
     /// Serves `connection` until the peer leaves, breaks the protocol, is idle for too long (the listener's rule), or

@@ -105,7 +105,8 @@ impl RequestMemory {
     }
 }
 
-/// Whether a request only asks, so that it may be carried out twice. (Metadata may make a topic, the first time.)
+/// Whether a request only asks, so that it may be carried out twice, and its answer may be larger than what it names.
+/// (Metadata may make a topic, the first time.)
 pub(crate) fn is_question(api_key: i16) -> bool {
     use ApiKey::*;
     matches!(
@@ -113,8 +114,6 @@ pub(crate) fn is_question(api_key: i16) -> bool {
         Ok(Metadata
             | DescribeCluster
             | DescribeTopicPartitions
-            | ListOffsets
-            | OffsetForLeaderEpoch
             | DescribeConfigs
             | DescribeLogDirs
             | ListPartitionReassignments

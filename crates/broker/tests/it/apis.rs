@@ -220,7 +220,6 @@ async fn offsets_are_listed_by_place_and_by_time() {
         // An open transaction: committed readers stop before it.
         BatchBuilder::at(4).epoch(4).timestamp(9000).transactional(5, 0, 0).record(record()),
     ];
-    fill(log, &batches);
     let client = bench.client().await;
     let ask = async |version: i16, isolation: i8, timestamp: i64| {
         let partition = ListOffsetsPartition::default().with_timestamp(timestamp).with_current_leader_epoch(-1);
@@ -230,6 +229,9 @@ async fn offsets_are_listed_by_place_and_by_time() {
         assert_eq!(answer.error_code, 0);
         (answer.offset, answer.timestamp, answer.leader_epoch)
     };
+    // The end comes with the leader's epoch, whatever the log holds (`Partition.fetchOffsetForTimestamp`).
+    assert_eq!(ask(7, 0, -1).await, (0, -1, 0), "latest, of nothing");
+    fill(log, &batches);
     for version in 4..=10 {
         assert_eq!(ask(version, 0, -2).await, (0, -1, 1), "earliest");
         assert_eq!(ask(version, 0, -1).await, (5, -1, 4), "latest");
@@ -564,4 +566,79 @@ async fn what_is_named_many_times_is_answered_once() {
     let request = DescribeProducersRequest::default().with_topics(vec![asked; 1000]);
     let answered = call(&client, &request).await.topics;
     assert_eq!((answered.len(), answered[0].partitions.len()), (1, 2));
+
+    // Kafka refuses a search that is asked for twice.
+    let partition = |index| ListOffsetsPartition::default().with_partition_index(index).with_timestamp(-3);
+    let asked = |name, partitions| ListOffsetsTopic::default().with_name(topic(name)).with_partitions(partitions);
+    let again = asked("orders", vec![partition(1), partition(2), partition(1)]);
+    let topics =
+        [vec![asked("orders", vec![partition(0)])], vec![again; 1000], vec![asked("absent", vec![partition(0)])]];
+    let request = ListOffsetsRequest::default().with_topics(topics.concat());
+    let answered: Vec<_> = call(&client, &request)
+        .await
+        .topics
+        .into_iter()
+        .map(|topic| {
+            let told = |partition: &list_offsets_response::ListOffsetsPartitionResponse| {
+                (partition.partition_index, ResponseError::try_from_code(partition.error_code))
+            };
+            (topic.name.to_string(), topic.partitions.iter().map(told).collect::<Vec<_>>())
+        })
+        .collect();
+    let twice = Some(ResponseError::InvalidRequest);
+    let expected = [
+        ("orders".to_owned(), vec![(0, None)]),
+        ("orders".to_owned(), vec![(1, twice), (2, twice)]),
+        ("absent".to_owned(), vec![(0, Some(ResponseError::UnknownTopicOrPartition))]),
+    ];
+    assert_eq!(answered, expected);
+
+    let partition = |index| OffsetForLeaderPartition::default().with_partition(index).with_leader_epoch(0);
+    let asked = OffsetForLeaderTopic::default().with_topic(topic("orders")).with_partitions(vec![
+        partition(0),
+        partition(1),
+        partition(0),
+    ]);
+    let request = OffsetForLeaderEpochRequest::default().with_topics(vec![asked; 1000]).with_replica_id(BrokerId(-1));
+    let answered = call(&client, &request).await.topics;
+    assert_eq!((answered.len(), answered[0].partitions.len()), (1, 2));
+}
+
+/// The runtime's only blocking thread is held, and so is every search.
+#[test]
+fn searches_that_take_their_time_hold_up_nothing_else() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let bench = Bench::new().await;
+        let log = bench.mirror("t", 1).remove(0);
+        fill(&log, &[BatchBuilder::at(0).timestamp(1000).record(Record::value("x"))]);
+        let client = bench.client().await;
+        let partition = ListOffsetsPartition::default().with_timestamp(-3).with_current_leader_epoch(-1);
+        let asked = ListOffsetsTopic::default().with_name(topic("t")).with_partitions(vec![partition]);
+        let request = ListOffsetsRequest::default().with_topics(vec![asked]);
+        let mut askers = Vec::new();
+        for _ in 0..40 {
+            askers.push(bench.client().await);
+        }
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let gate = tokio::task::spawn_blocking(move || held.recv());
+        let mut searches = tokio::task::JoinSet::new();
+        for asker in askers {
+            let request = request.clone();
+            searches.spawn(async move { at(&asker, 7, &request).await });
+        }
+        // Those that were sent before are under way by then.
+        for _ in 0..3 {
+            call(&client, &ApiVersionsRequest::default()).await;
+        }
+        let named = MetadataRequestTopic::default().with_name(Some(topic("t")));
+        let asked = MetadataRequest::default().with_topics(Some(vec![named]));
+        assert_eq!(call(&client, &asked).await.topics.len(), 1);
+        assert!(searches.try_join_next().is_none(), "a search was not held");
+        release.send(()).unwrap();
+        gate.await.unwrap().unwrap();
+        while let Some(found) = searches.join_next().await {
+            assert_eq!(found.unwrap().topics[0].partitions[0].offset, 0);
+        }
+    });
 }
