@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hawser_transport::{HostPort, ServerConnection};
 use hawser_wire::RequestFrame;
 use hawser_wire::api::private;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -15,9 +16,9 @@ use tracing::{debug, warn};
 
 /// How long the request at hand may still take once the daemon stops; long polls end earlier by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(500);
-/// Bytes handed to the socket at a time. A peer that does not take this much within [`WRITE_TIMEOUT`] (17 kB/s) has
-/// stalled; it would hold the memory of its response for ever.
-const WRITE_BYTES: usize = 1 << 20;
+/// Most bytes handed to the socket at a time: records are cut where they are larger. A peer that does not take this much
+/// within [`WRITE_TIMEOUT`] (17 kB/s) would hold the memory of its answer for too long.
+const PIECE_BYTES: usize = 1 << 20;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A charged answer holds up other large requests, so its peer has this long for the whole of it.
 const CHARGED_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -106,25 +107,38 @@ async fn handle(
     }
 }
 
+/// Lets go of what is written as it goes: records hold memory that others wait for.
 async fn write(connection: &mut ServerConnection, reply: Reply) -> Result<(), Hangup> {
     let Reply { slices, memory, charge } = reply;
+    let bytes = fetch::total_bytes(&slices);
     let deadline = charge.is_some().then(|| Instant::now() + CHARGED_WRITE_TIMEOUT);
-    let mut rest = slices.as_slice();
+    let mut rest = VecDeque::from(slices);
     while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = rest.iter().take_while(|slice| {
-            bytes += slice.len();
-            bytes <= WRITE_BYTES
-        });
-        let (now, later) = rest.split_at(fits.count().max(1));
-        let piece = Instant::now() + WRITE_TIMEOUT;
-        let until = deadline.map_or(piece, |deadline| deadline.min(piece));
-        timeout_at(until, connection.write(now)).await.map_err(|_| Hangup::Stalled)??;
-        rest = later;
+        let piece = cut(&mut rest, PIECE_BYTES);
+        let until = Instant::now() + WRITE_TIMEOUT;
+        let until = deadline.map_or(until, |deadline| deadline.min(until));
+        timeout_at(until, connection.write(&piece)).await.map_err(|_| Hangup::TooSlow)??;
     }
-    metrics::counter!("hawser_response_bytes_total").increment(fetch::total_bytes(&slices) as u64);
+    metrics::counter!("hawser_response_bytes_total").increment(bytes as u64);
     drop((memory, charge));
     Ok(())
+}
+
+/// The first `bytes_max` bytes of `slices`, or all that there are. Copies nothing.
+fn cut(slices: &mut VecDeque<Bytes>, bytes_max: usize) -> Vec<Bytes> {
+    let mut piece = Vec::new();
+    let mut room = bytes_max;
+    while room > 0
+        && let Some(mut slice) = slices.pop_front()
+    {
+        let later = slice.split_off(slice.len().min(room));
+        room -= slice.len();
+        piece.push(slice);
+        if !later.is_empty() {
+            slices.push_front(later);
+        }
+    }
+    piece
 }
 
 /// Counts the connection for as long as it is served.
@@ -140,5 +154,24 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         metrics::gauge!("hawser_connections").decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_cut_where_a_piece_is_full() {
+        let slices = [&b"head"[..], b"0123456789", b"", b"tail"].map(Bytes::from_static);
+        let records = slices[1].as_ptr();
+        let mut rest = VecDeque::from(slices);
+        let pieces: Vec<_> = std::iter::from_fn(|| (!rest.is_empty()).then(|| cut(&mut rest, 6))).collect();
+        assert_eq!(
+            pieces.iter().map(|piece| piece.concat()).collect::<Vec<_>>(),
+            [&b"head01"[..], b"234567", b"89tail"]
+        );
+        assert_eq!(pieces[0][1].as_ptr(), records, "copied");
+        assert_eq!(cut(&mut VecDeque::from([Bytes::new()]), 6), [Bytes::new()], "an empty answer ends too");
     }
 }

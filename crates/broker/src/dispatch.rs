@@ -37,8 +37,8 @@ pub(crate) enum Hangup {
     Io(#[from] std::io::Error),
     #[error("LinkOpen of {0} bytes")]
     LinkOpenTooLarge(usize),
-    #[error("peer took no bytes for too long")]
-    Stalled,
+    #[error("peer is too slow to take its answer")]
+    TooSlow,
     /// A producer with acks=0 hears of an error only this way (`KafkaApis.handleProduceRequest`).
     #[error("produce without acknowledgement refused")]
     RefusedWithoutAcks,

@@ -377,6 +377,56 @@ async fn a_batch_larger_than_what_was_asked_for_is_charged() {
     assert!(records(&at(&client, 12, &ask().with_max_wait_ms(5000)).await).len() > 16 << 20);
 }
 
+/// Asks for `bytes_max` of each partition over a connection of its own; returns that with the answer's length, once it
+/// begins to be written.
+async fn begin_to_read(bench: &Bench, partitions: std::ops::Range<i32>, bytes_max: i32) -> (TcpStream, usize) {
+    let wants = partitions.map(|index| partition(index, 0).with_partition_max_bytes(bytes_max)).collect();
+    let request = encode_request::<FetchRequest>(12, 1, "slow", &fetch(wants)).unwrap();
+    let mut socket = TcpStream::connect(bench.address).await.unwrap();
+    socket.write_all(&request).await.unwrap();
+    let mut length = [0; 4];
+    socket.read_exact(&mut length).await.unwrap();
+    (socket, u32::from_be_bytes(length) as usize)
+}
+
+/// Time stands still but for what it is moved by, for as long as the guard lives.
+fn stop_the_clock() -> std::sync::mpsc::Sender<()> {
+    let (guard, held) = std::sync::mpsc::channel();
+    // While a blocking thread works, an idle runtime does not move the clock to its next timer.
+    tokio::task::spawn_blocking(move || held.recv());
+    tokio::time::pause();
+    guard
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_a_large_batch_whole() {
+    let (bench, ..) = bench(&[BatchBuilder::at(0).records(1, 32 << 20)]).await;
+    let (mut slow, length) = begin_to_read(&bench, 0..1, 1).await;
+    let _guard = stop_the_clock();
+    let mut left = length;
+    // 200 kB/s.
+    while left > 0 {
+        let mut piece = vec![0; left.min(1 << 20)];
+        slow.read_exact(&mut piece).await.unwrap();
+        left -= piece.len();
+        tokio::time::advance(Duration::from_secs(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_cut() {
+    let (bench, ..) = bench(&[BatchBuilder::at(0).records(1, 32 << 20)]).await;
+    let (mut stuck, length) = begin_to_read(&bench, 0..1, 1).await;
+    let _guard = stop_the_clock();
+    // At first the sockets take some pieces.
+    for _ in 0..200 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let mut taken = Vec::new();
+    let end = stuck.read_to_end(&mut taken).await;
+    assert!(end.is_err() || taken.len() < length, "{} of {length} bytes", taken.len());
+}
+
 #[tokio::test]
 async fn a_repeated_login_is_answered_behind_the_request_before_it() {
     let bench = Bench::new().await;
