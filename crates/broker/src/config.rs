@@ -25,7 +25,8 @@ pub struct BrokerConfig {
     /// `fetch.max.bytes`: most bytes of records in one response, whatever the client asks for; one batch that is larger
     /// is still sent whole. Kafka's is 55 MiB; ours bounds what a slow reader can hold in memory.
     pub fetch_max_bytes: usize,
-    /// Most bytes of records held in memory for responses that are not written yet, over all connections.
+    /// Most bytes of records held in memory for responses that are not written yet, over all connections; one response holds
+    /// half of them at most.
     pub fetch_memory_bytes: usize,
     /// `max.incremental.fetch.session.cache.slots`.
     pub fetch_sessions_max: usize,

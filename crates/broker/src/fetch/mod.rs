@@ -4,8 +4,10 @@
 //! there, one read per partition on a blocking thread → slices to the socket. If not, a long poll: wait until any of
 //! the partitions changes, glance again. Idle polls touch no file.
 //!
-//! Memory: records are read only under a permit of the process-wide budget, which is given back once they are written.
+//! Memory: records are read only under a permit of the process-wide budget (`memory.rs`). It goes along with them, so the
+//! records of a partition give theirs back once they are written, whatever else is still to be.
 
+mod memory;
 mod response;
 mod sessions;
 
@@ -13,10 +15,11 @@ use crate::dispatch::{Caller, Hangup, Reply};
 use crate::partitions::Partition;
 use crate::{Broker, BrokerConfig, Operation};
 use bytes::Bytes;
-use hawser_log::{PartitionLog, Watermarks, held_bytes_max};
+use hawser_log::{PartitionLog, Watermarks};
 use hawser_state::TopicRecord;
 use hawser_wire::messages::FetchRequest;
 use hawser_wire::{BatchHeader, LeaderEpoch, Offset, RequestFrame, ResponseError};
+use memory::{FetchMemory, TooLarge};
 use response::{PartitionAnswer, TopicAnswer};
 use sessions::{Begun, Sessions, TopicKey, Want};
 use std::future::Future;
@@ -25,7 +28,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -35,8 +38,6 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const RECHECK_PAUSE: Duration = Duration::from_millis(5);
 /// How long a request that finds the memory budget used up waits for it, at least.
 const MEMORY_WAIT_MIN: Duration = Duration::from_secs(1);
-/// Unit of the memory budget: a semaphore counts at most 2^29 on 32 bits.
-const MEMORY_UNIT: usize = 1024;
 const READ_COMMITTED: i8 = 1;
 
 pub(crate) use response::total_bytes;
@@ -44,8 +45,7 @@ pub(crate) use response::total_bytes;
 /// What all fetches share.
 pub(crate) struct Fetches {
     sessions: Sessions,
-    memory: Arc<Semaphore>,
-    units_max: u32,
+    memory: FetchMemory,
     /// Partitions that incremental fetches have at hand. A request that continues a session names none of them, and costs
     /// memory for each while it waits; by right each session is continued by one request at a time.
     polled: Arc<Semaphore>,
@@ -75,14 +75,11 @@ enum Glance {
 
 impl Fetches {
     pub(crate) fn new(config: &BrokerConfig) -> Self {
-        let units = (config.fetch_memory_bytes / MEMORY_UNIT).clamp(1, Semaphore::MAX_PERMITS);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
         let polled = config.fetch_session_partitions_max.clamp(1, Semaphore::MAX_PERMITS);
         let polled_max = u32::try_from(polled).unwrap_or(u32::MAX);
         Self {
             sessions: Sessions::new(config.fetch_sessions_max, config.fetch_session_partitions_max),
-            memory: Arc::new(Semaphore::new(units as usize)),
-            units_max: units,
+            memory: FetchMemory::new(config.fetch_memory_bytes),
             polled: Arc::new(Semaphore::new(polled_max as usize)),
             polled_max,
         }
@@ -93,11 +90,6 @@ impl Fetches {
         let partitions = u32::try_from(partitions).unwrap_or(u32::MAX).min(self.polled_max);
         // Never closed, hence never an error.
         Arc::clone(&self.polled).acquire_many_owned(partitions).await.ok()
-    }
-
-    /// What `bytes` cost, at most the whole budget: a batch larger than that has it to itself.
-    fn units(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX).clamp(1, self.units_max)
     }
 }
 
@@ -156,7 +148,7 @@ impl Broker {
                 if bytes >= terms.bytes_min || is_final || is_pressing || is_failed {
                     return (answers, memory);
                 }
-                drop(memory);
+                drop((answers, memory));
                 sleep_until((Instant::now() + RECHECK_PAUSE).min(terms.deadline)).await;
             } else if is_final || is_pressing || terms.bytes_min == 0 || wants.is_empty() {
                 let answers = wants.iter().zip(glances).map(|(want, glance)| glance.without_records(want)).collect();
@@ -212,43 +204,36 @@ impl Broker {
         if want.offset < end { Glance::Readable(partition, end) } else { Glance::AtEnd(partition) }
     }
 
-    /// Reads what is readable, within the budget; answers without records where the budget gives out. A first batch
-    /// that is larger than what was asked for is charged as well: if there is no room for it, it is let go, waited for,
-    /// and read again.
+    /// Reads what is readable, within the budget: less than was asked for where that is short, and nothing where it gives
+    /// out. A first batch that is larger is charged as well: if there is no room for it, it is let go, waited for, and read
+    /// again.
     async fn read(
         self: &Arc<Self>,
         wants: &[Want],
         glances: Vec<Glance>,
-        terms: Terms,
+        mut terms: Terms,
     ) -> (Vec<PartitionAnswer>, Option<OwnedSemaphorePermit>) {
         let readable = wants.iter().zip(&glances).filter(|(_, glance)| matches!(glance, Glance::Readable(..)));
         let wanted: usize = readable.map(|(want, _)| want.bytes_max).fold(0, usize::saturating_add);
-        let mut units = self.fetch.units(held_bytes_max(wanted.min(terms.bytes_max)));
         let patience = terms.deadline.max(Instant::now() + MEMORY_WAIT_MIN);
         let asked: Arc<Vec<(Want, Glance)>> = Arc::new(wants.iter().cloned().zip(glances).collect());
+        let mut charge = self.fetch.memory.charge(wanted.min(terms.bytes_max), patience).await;
         loop {
-            let memory = timeout_at(patience, Arc::clone(&self.fetch.memory).acquire_many_owned(units)).await;
-            let Ok(Ok(memory)) = memory else {
+            let Some(leave) = charge else {
                 metrics::counter!("hawser_fetch_memory_exhausted_total").increment(1);
                 return (asked.iter().map(|(want, glance)| glance.without_records(want)).collect(), None);
             };
+            terms.bytes_max = terms.bytes_max.min(leave.bytes_max);
             let asking = Arc::clone(&asked);
-            // The permit goes along: a reader that is given up still holds what it reads.
-            let read = move || (read_all(&asking, terms), memory);
-            let Ok((answers, mut memory)) = tokio::task::spawn_blocking(read).await else {
+            // The charge goes along: a reader that is given up still holds what it reads.
+            let read = move || (read_all(&asking, terms), leave);
+            let Ok((mut answers, leave)) = tokio::task::spawn_blocking(read).await else {
                 return (Vec::new(), None);
             };
-            let held = answers.iter().map(|answer| held_bytes_max(answer.records.len())).fold(0, usize::saturating_add);
-            let used = self.fetch.units(held);
-            if used <= units {
-                drop(memory.split((units - used) as usize));
-                return (answers, Some(memory));
+            match self.fetch.memory.settle(leave, answers.iter_mut().map(|answer| &mut answer.records)) {
+                Ok(rest) => return (answers, Some(rest)),
+                Err(TooLarge(bytes)) => charge = self.fetch.memory.charge_whole(bytes, patience).await,
             }
-            if let Ok(rest) = Arc::clone(&self.fetch.memory).try_acquire_many_owned(used - units) {
-                memory.merge(rest);
-                return (answers, Some(memory));
-            }
-            units = used;
         }
     }
 }

@@ -8,7 +8,7 @@ use hawser_log::AbortedTransaction;
 use hawser_wire::{DecodeError, ResponseError};
 
 /// Record sets up to this size are copied into the head: cheaper than a slice of their own.
-const COPY_BYTES_MAX: usize = 512;
+pub(super) const COPY_BYTES_MAX: usize = 512;
 const FLEXIBLE: i16 = 12;
 const TOPIC_IDS: i16 = 13;
 

@@ -389,6 +389,41 @@ async fn begin_to_read(bench: &Bench, partitions: std::ops::Range<i32>, bytes_ma
     (socket, u32::from_be_bytes(length) as usize)
 }
 
+#[tokio::test]
+async fn readers_that_take_nothing_starve_nobody() {
+    let config = BrokerConfig { fetch_memory_bytes: 20 << 20, ..quick() };
+    let bench = Bench::with(config, "allow.everyone.if.no.acl.found=true").await;
+    let logs = bench.mirror("t", 2);
+    fill(&logs[0], &[BatchBuilder::at(0).records(1, 16 << 20)]);
+    let batches: Vec<_> = (0..40).map(|at| BatchBuilder::at(at).records(1, 100 << 10)).collect();
+    fill(&logs[1], &batches);
+    let _stuck = begin_to_read(&bench, 0..1, 1 << 20).await;
+    let client = bench.client().await;
+    let ask = |bytes_max| fetch(vec![partition(1, 0).with_partition_max_bytes(bytes_max)]);
+    for bytes_max in [1, 1 << 20, 8 << 20] {
+        let read = records(&at(&client, 12, &ask(bytes_max)).await);
+        assert!(!read.is_empty() && read.len() <= 1 << 20, "{} of {bytes_max}", read.len());
+    }
+}
+
+#[tokio::test]
+async fn records_that_are_written_give_their_memory_back() {
+    let config = BrokerConfig { fetch_max_bytes: 64 << 20, fetch_memory_bytes: 80 << 20, ..quick() };
+    let bench = Bench::with(config, "allow.everyone.if.no.acl.found=true").await;
+    let logs = bench.mirror("t", 2);
+    for log in &logs {
+        fill(log, &[BatchBuilder::at(0).records(1, 16 << 20)]);
+    }
+    let (mut slow, length) = begin_to_read(&bench, 0..2, 17 << 20).await;
+    assert!(length > 32 << 20, "{length}");
+    let client = bench.client().await;
+    let ask = |wait| fetch(vec![partition(0, 0)]).with_max_wait_ms(wait);
+    assert!(records(&at(&client, 12, &ask(0)).await).is_empty(), "there was room for a third");
+    // The second half of the answer is still to be written: it is more than the sockets hold.
+    slow.read_exact(&mut vec![0; length / 2 + (64 << 10)]).await.unwrap();
+    assert!(records(&at(&client, 12, &ask(15_000)).await).len() > 16 << 20);
+}
+
 /// Time stands still but for what it is moved by, for as long as the guard lives.
 fn stop_the_clock() -> std::sync::mpsc::Sender<()> {
     let (guard, held) = std::sync::mpsc::channel();
