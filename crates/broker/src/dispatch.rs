@@ -66,7 +66,7 @@ impl Broker {
         let mut needed = frame.body.len();
         let reply = loop {
             let charge = self.requests.charge(needed).await;
-            let _building = if is_question { self.requests.build().await } else { None };
+            let _building = if is_question { self.requests.build(frame.api_key).await } else { None };
             begun = Instant::now();
             let mut reply = match self.route(caller, &frame, shutdown).await {
                 Ok(reply) => reply,

@@ -7,7 +7,7 @@
 //! only once ([`distinct`]), so it is no larger than what the broker holds; and it is charged too until it is written. How
 //! large it is shows once it is built. One for which there is no room is let go, waited for without holding anything (so
 //! nobody waits for somebody who waits), and built again; so at any time there are, beyond the budget, the
-//! [`BUILDING_MAX`] answers at most that are being built. Only what asks and changes nothing ([`is_question`]) can be asked
+//! [`TELLING_MAX`] and [`READING_MAX`] answers at most that are being built. Only what asks and changes nothing ([`is_question`]) can be asked
 //! again. The answers to all else do not wait and are charged as far as there is room: they name what their requests named,
 //! or the members of one group to its leader.
 
@@ -20,8 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 /// Requests and answers below this are not charged, in bytes: nearly all, so that large ones never hold up the others.
 /// `max.connections` such requests, decoded, are 20,000 × 4 KiB × 16 = 1.3 GB at the worst; their answers come on top.
 const FREE_BELOW: usize = 4 * 1024;
-/// Answers to questions that are being built at a time: enough that nobody waits for more than a few reads of a disk.
-const BUILDING_MAX: usize = 16;
+/// Answers that are told from memory and are being built at a time: more than there are cores to build them on.
+const TELLING_MAX: usize = 8;
+/// Answers that are read from the state's file or the log directory and are being built at a time. Each may read once for
+/// every group that it names; those that are told do not wait for that.
+const READING_MAX: usize = 8;
 /// What is counted: a semaphore counts at most 2^29 on 32 bits.
 const UNIT: usize = 1024;
 
@@ -30,7 +33,8 @@ const UNIT: usize = 1024;
 pub(crate) struct RequestMemory {
     units: Arc<Semaphore>,
     units_max: u32,
-    building: Semaphore,
+    telling: Semaphore,
+    reading: Semaphore,
 }
 
 /// There is no room for an answer.
@@ -40,7 +44,12 @@ pub(crate) struct NoRoom;
 impl RequestMemory {
     pub(crate) fn new(bytes: usize) -> Self {
         let units_max = u32::try_from(bytes.div_ceil(UNIT).clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
-        Self { units: Arc::new(Semaphore::new(units_max as usize)), units_max, building: Semaphore::new(BUILDING_MAX) }
+        Self {
+            units: Arc::new(Semaphore::new(units_max as usize)),
+            units_max,
+            telling: Semaphore::new(TELLING_MAX),
+            reading: Semaphore::new(READING_MAX),
+        }
     }
 
     /// Waits, in the order of asking, until a frame of `bytes` fits; one that never would gets the budget to itself.
@@ -59,10 +68,11 @@ impl RequestMemory {
         units_now.acquire_many_owned(units).await.ok()
     }
 
-    /// Waits until one more answer may be built. Who builds waits for nobody's memory. Cancel-safe.
-    pub(crate) async fn build(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits until one more answer to this question may be built. Who builds waits for nobody's memory. Cancel-safe.
+    pub(crate) async fn build(&self, api_key: i16) -> Option<SemaphorePermit<'_>> {
+        let building = if is_read(api_key) { &self.reading } else { &self.telling };
         // Never closed, hence never an error.
-        self.building.acquire().await.ok()
+        building.acquire().await.ok()
     }
 
     /// Makes the charge of a request one of its answer of `bytes`, to be held until that is written. What it holds beyond is
@@ -130,6 +140,12 @@ pub(crate) fn is_question(api_key: i16) -> bool {
             | DescribeUserScramCredentials
             | DescribeClientQuotas)
     )
+}
+
+/// Whether the answer to a question is read from a disk.
+fn is_read(api_key: i16) -> bool {
+    use ApiKey::*;
+    matches!(ApiKey::try_from(api_key), Ok(OffsetFetch | ListGroups | DescribeGroups | DescribeLogDirs))
 }
 
 /// The things that a request names, each once, in the order in which they are named first.

@@ -604,9 +604,9 @@ async fn what_is_named_many_times_is_answered_once() {
     assert_eq!((answered.len(), answered[0].partitions.len()), (1, 2));
 }
 
-/// The runtime's only blocking thread is held, and so is every search.
+/// The runtime's only blocking thread is held, and so is everything that reads a disk.
 #[test]
-fn searches_that_take_their_time_hold_up_nothing_else() {
+fn reads_that_take_their_time_hold_up_nothing_else() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     runtime.block_on(async {
         let bench = Bench::new().await;
@@ -616,16 +616,18 @@ fn searches_that_take_their_time_hold_up_nothing_else() {
         let partition = ListOffsetsPartition::default().with_timestamp(-3).with_current_leader_epoch(-1);
         let asked = ListOffsetsTopic::default().with_name(topic("t")).with_partitions(vec![partition]);
         let request = ListOffsetsRequest::default().with_topics(vec![asked]);
+        let group = DescribeGroupsRequest::default().with_groups(vec![GroupId(StrBytes::from_static_str("g"))]);
         let mut askers = Vec::new();
         for _ in 0..40 {
-            askers.push(bench.client().await);
+            askers.push((bench.client().await, bench.client().await));
         }
         let (release, held) = std::sync::mpsc::channel::<()>();
         let gate = tokio::task::spawn_blocking(move || held.recv());
-        let mut searches = tokio::task::JoinSet::new();
-        for asker in askers {
-            let request = request.clone();
-            searches.spawn(async move { at(&asker, 7, &request).await });
+        let (mut searches, mut groups) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
+        for (searcher, asker) in askers {
+            let (request, group) = (request.clone(), group.clone());
+            searches.spawn(async move { at(&searcher, 7, &request).await });
+            groups.spawn(async move { call(&asker, &group).await });
         }
         // Those that were sent before are under way by then.
         for _ in 0..3 {
@@ -634,11 +636,14 @@ fn searches_that_take_their_time_hold_up_nothing_else() {
         let named = MetadataRequestTopic::default().with_name(Some(topic("t")));
         let asked = MetadataRequest::default().with_topics(Some(vec![named]));
         assert_eq!(call(&client, &asked).await.topics.len(), 1);
-        assert!(searches.try_join_next().is_none(), "a search was not held");
+        assert!(searches.try_join_next().is_none() && groups.try_join_next().is_none(), "a read was not held");
         release.send(()).unwrap();
         gate.await.unwrap().unwrap();
         while let Some(found) = searches.join_next().await {
             assert_eq!(found.unwrap().topics[0].partitions[0].offset, 0);
+        }
+        while let Some(described) = groups.join_next().await {
+            assert_eq!(described.unwrap().groups.len(), 1);
         }
     });
 }
