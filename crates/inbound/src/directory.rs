@@ -34,7 +34,8 @@ pub struct LinkFacts {
     pub source_cluster_id: Option<String>,
     /// Which half it is.
     pub half: Half,
-    /// How long a lease waits (`socket.connection.setup.timeout.max.ms`).
+    /// How long a lease waits, which is how long a channel may take to open (`socket.connection.setup.timeout.ms`: the
+    /// source half's dial, which the other side of the same key bounds, is nearly all of it).
     pub lease_timeout: Duration,
     /// How long a leased client waits for answers (`request.timeout.ms`).
     pub request_timeout: Duration,

@@ -38,8 +38,9 @@ pub struct InboundOptions {
     pub beat_interval: Duration,
     /// Told to every member.
     pub beats_missed_max: u8,
-    /// How long a member may take to bring a channel before another one is asked.
-    pub ticket_timeout: Duration,
+    /// How long a member that was asked for a channel is waited for before another one is asked beside it. How long a
+    /// channel may take to open is the lease's ([`LinkFacts::lease_timeout`]).
+    pub ask_next_after: Duration,
 }
 
 /// All destination halves of this daemon that wait for source halves. Cheap to clone.
@@ -58,7 +59,7 @@ pub(crate) struct Shared {
 
 impl Default for InboundOptions {
     fn default() -> Self {
-        Self { beat_interval: Duration::from_secs(1), beats_missed_max: 3, ticket_timeout: Duration::from_secs(3) }
+        Self { beat_interval: Duration::from_secs(1), beats_missed_max: 3, ask_next_after: Duration::from_secs(3) }
     }
 }
 

@@ -91,7 +91,7 @@ pub(crate) fn spawn(
         source_cluster_id: facts.source_cluster_id.clone(),
         beat_interval: options.beat_interval,
         beats_missed_max: options.beats_missed_max,
-        ticket_timeout: options.ticket_timeout,
+        ask_next_after: options.ask_next_after,
     };
     let machine = DestinationLink::new(settings);
     let (inbox, messages) = mpsc::channel(INBOX_MAX);

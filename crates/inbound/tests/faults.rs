@@ -4,7 +4,7 @@ mod common;
 
 use common::relay::Relay;
 use common::*;
-use hawser_inbound::LinkFacts;
+use hawser_inbound::{InboundOptions, LinkFacts};
 use hawser_link::reversal::{
     ControlFrame, Incarnation, LinkOpen, MemberId, Node, OpenAnswer, Purpose, RefusalCode, Ticket,
 };
@@ -16,6 +16,7 @@ use hawser_wire::messages::api_versions_response::ApiVersion;
 use hawser_wire::messages::create_acls_request::AclCreation;
 use hawser_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, CreateAclsRequest, MetadataRequest};
 use hawser_wire::{ApiKey, NodeId, RequestFrame, ResponseError, Uuid};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -240,6 +241,15 @@ async fn open_by_hand(
     purpose: Purpose,
     epoch: i64,
 ) -> (hawser_transport::Stream, OpenAnswer) {
+    open_by_hand_as(9, destination, purpose, epoch).await
+}
+
+async fn open_by_hand_as(
+    member: u128,
+    destination: &Destination,
+    purpose: Purpose,
+    epoch: i64,
+) -> (hawser_transport::Stream, OpenAnswer) {
     let text = format!(
         "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\n\
          sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username=link \
@@ -252,7 +262,7 @@ async fn open_by_hand(
         link: LinkName::new("from-on-prem-link").unwrap(),
         source_cluster_id: "ONPREM".to_owned(),
         destination_cluster_id: None,
-        member: MemberId(Uuid::from_u128(9)),
+        member: MemberId(Uuid::from_u128(member)),
         incarnation: Incarnation { epoch, attempt: 1 },
         purpose,
     };
@@ -365,17 +375,58 @@ async fn tickets_work_once_and_only_for_their_channel() {
     assert_eq!(refused(&answer), Some(RefusalCode::TicketMismatch));
     let (_, answer) = open_by_hand(&destination, channel(1, first), 1).await;
     assert_eq!(refused(&answer), Some(RefusalCode::ExpiredTicket));
-    // Not brought in time: the destination asks again, with another one.
     let second = next_ticket().await;
-    let third = next_ticket().await;
-    assert_ne!(second, third);
-    let (_, answer) = open_by_hand(&destination, channel(1, second), 1).await;
-    assert_eq!(refused(&answer), Some(RefusalCode::ExpiredTicket));
-    let (_stream, answer) = open_by_hand(&destination, channel(1, third), 1).await;
+    assert_ne!(first, second);
+    let (_stream, answer) = open_by_hand(&destination, channel(1, second), 1).await;
     assert_eq!(refused(&answer), None);
-    let (_, answer) = open_by_hand(&destination, channel(1, third), 1).await;
+    let (_, answer) = open_by_hand(&destination, channel(1, second), 1).await;
     assert_eq!(refused(&answer), Some(RefusalCode::ReplayedTicket));
     lease.abort();
+}
+
+#[tokio::test]
+async fn a_second_member_that_is_asked_takes_nothing_from_the_first() {
+    let mut options = quick();
+    options.beats_missed_max = 200;
+    let destination = Destination::start(options).await;
+    let patient = LinkFacts { lease_timeout: Duration::from_secs(60), ..facts() };
+    destination.directory.links.lock().unwrap().insert(link().to_string(), patient);
+    let control = |near| Purpose::Control { nodes: vec![Node { id: NodeId(1), near }] };
+    let (mut near, answer) = open_by_hand_as(9, &destination, control(true), 1).await;
+    assert_eq!(refused(&answer), None);
+    let (mut far, answer) = open_by_hand_as(8, &destination, control(false), 1).await;
+    assert_eq!(refused(&answer), None);
+    let connector = destination.inbound.connector(&link());
+    let lease = tokio::spawn(async move { connector.lease(Target::Node(NodeId(1))).await });
+    let first = ticket_for_one(&mut near).await;
+    // Comes only once the first has been waited for.
+    let second = ticket_for_one(&mut far).await;
+    let channel = |ticket| Purpose::Channel { node: Some(NodeId(1)), ticket };
+    let (_stream, answer) = open_by_hand_as(9, &destination, channel(first), 1).await;
+    assert_eq!(refused(&answer), None, "late, and the first that comes");
+    let (_, answer) = open_by_hand_as(8, &destination, channel(second), 1).await;
+    assert_eq!(refused(&answer), Some(RefusalCode::ExpiredTicket));
+    lease.abort();
+}
+
+#[tokio::test]
+async fn a_channel_opens_where_setting_it_up_takes_longer_than_the_next_member_is_left_alone() {
+    let broker = FakeCluster::new("ONPREM", 10).broker(1, None).await;
+    // A channel needs LinkDial, the login's round trips and LinkOpen, each way through the delay.
+    let options = InboundOptions { beats_missed_max: 60, ask_next_after: Duration::from_secs(1), ..Default::default() };
+    let destination = Destination::start(options).await;
+    let patient =
+        LinkFacts { lease_timeout: Duration::from_secs(60), request_timeout: Duration::from_secs(60), ..facts() };
+    destination.directory.links.lock().unwrap().insert(link().to_string(), patient);
+    let path = hawser_testkit::faults::Relay::start(destination.address).expect("relay");
+    path.delay(Duration::from_millis(350));
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, path.port()));
+    let _source = Source::new(to, broker.address).spawn();
+    destination.members(1).await;
+    let dialled = path.accepted();
+    let client = destination.lease(node(1)).await.expect("lease");
+    assert_eq!(fetch_node(&client).await, 1);
+    assert_eq!(path.accepted() - dialled, 1, "one dial for one channel");
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ async fn a_lease_says_why_it_fails() {
     let broker = cluster.broker(1, None).await;
     let mut options = quick();
     // A busy machine may take its time over a dial; only the lease below waits to the end.
-    options.ticket_timeout = Duration::from_secs(5);
+    options.ask_next_after = Duration::from_secs(5);
     let destination = Destination::start(options).await;
     let facts = hawser_inbound::LinkFacts { lease_timeout: Duration::from_secs(2), ..facts() };
     destination.directory.links.lock().unwrap().insert(link().to_string(), facts);

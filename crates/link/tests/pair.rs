@@ -122,7 +122,7 @@ fn new_destination(source_cluster_id: Option<String>) -> DestinationLink {
         source_cluster_id,
         beat_interval: BEAT,
         beats_missed_max: 3,
-        ticket_timeout: Duration::from_secs(2),
+        ask_next_after: Duration::from_secs(2),
     })
 }
 

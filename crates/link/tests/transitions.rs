@@ -232,7 +232,7 @@ fn destination() -> DestinationLink {
         source_cluster_id: None,
         beat_interval: SECOND,
         beats_missed_max: 3,
-        ticket_timeout: 2 * SECOND,
+        ask_next_after: 2 * SECOND,
     })
 }
 
@@ -290,7 +290,8 @@ fn destination_events() -> Vec<(&'static str, u64, DestinationEvent)> {
         ("Opened of cluster T", 0, opened(foreign)),
         ("Opened for cluster E", 0, opened(misled)),
         ("Opened channel, right ticket", 0, opened(channel(A, 2, Some(1), 1))),
-        ("Opened channel, late", 3, opened(channel(A, 2, Some(1), 1))),
+        ("Opened channel, slow", 2, opened(channel(A, 2, Some(1), 1))),
+        ("Opened channel, late", 10, opened(channel(A, 2, Some(1), 1))),
         ("Opened channel, other broker", 0, opened(channel(A, 2, Some(2), 1))),
         ("Opened channel, other member", 0, opened(channel(B, 1, Some(1), 1))),
         ("Opened channel, older life", 0, opened(channel(A, 1, Some(1), 1))),
@@ -362,8 +363,9 @@ fn a_departed_member_is_fenced_for_ten_minutes_and_then_forgotten() {
     }
 }
 
+/// Each member is asked once, and never again while it may still come: a slow link is not made slower by more dials.
 #[test]
-fn silence_moves_a_lease_round_the_members_until_its_time_is_up() {
+fn silence_has_the_next_member_asked_beside_the_first() {
     let now = Instant::now();
     let (_, mut link, mut entropy) = destinations(now).swap_remove(3);
     let mut asked = Vec::new();
@@ -377,9 +379,74 @@ fn silence_moves_a_lease_round_the_members_until_its_time_is_up() {
         asked.extend(link.on(DestinationEvent::Tick, at, &mut entropy).iter().map(destination_action));
     }
     asked.retain(|a| !a.contains("Beat"));
-    let dial = |conn: u8, n: u8| format!("Send({conn},LinkDial(Some(1),[{n}]))");
-    let expected = [dial(2, 2), dial(1, 3), dial(2, 4), dial(1, 5), "Fail(1,Unavailable)".to_owned()];
-    assert_eq!(asked, expected);
+    assert_eq!(asked, ["Send(2,LinkDial(Some(1),[2]))", "Fail(1,Unavailable)"]);
+    assert_eq!(link.tickets_issued(), 0);
+}
+
+#[test]
+fn the_first_channel_that_comes_is_the_leases() {
+    for (winner, loser, won, lost) in [(A, B, 1, 2), (B, A, 2, 1)] {
+        let now = Instant::now();
+        let (_, mut link, mut entropy) = destinations(now).swap_remove(3);
+        let mut on = |event, at| -> Vec<String> {
+            link.on(event, at, &mut entropy).iter().map(destination_action).filter(|a| !a.contains("Beat")).collect()
+        };
+        let epoch = |member| if member == A { 2 } else { 1 };
+        let opened = |conn, member, n| DestinationEvent::Opened {
+            conn: ConnId(conn),
+            open: channel(member, epoch(member), Some(1), n),
+        };
+        let (slow, late) = (now + 2 * SECOND, now + 29 * SECOND / 10);
+        assert_eq!(on(DestinationEvent::Tick, slow), ["Send(2,LinkDial(Some(1),[2]))"], "B, beside A");
+        // What one member was given is no use to another, and takes nothing from the one whose it is.
+        assert_eq!(on(opened(7, winner, won), late), ["Accept(7)", "Deliver(1,7)"]);
+        assert_eq!(on(opened(8, loser, lost), late), ["Refuse(8,ExpiredTicket)"]);
+        assert_eq!(on(opened(9, winner, won), late), ["Refuse(9,ReplayedTicket)"]);
+        assert_eq!((link.tickets_issued(), link.leases_waiting(), link.channels_open()), (0, 0, 1));
+    }
+}
+
+#[test]
+fn a_lease_waits_for_the_silent_while_the_others_refuse() {
+    let now = Instant::now();
+    let (_, mut link, mut entropy) = destinations(now).swap_remove(3);
+    let mut on = |event| -> Vec<String> {
+        let at = now + 2 * SECOND;
+        link.on(event, at, &mut entropy).iter().map(destination_action).filter(|a| !a.contains("Beat")).collect()
+    };
+    let refused = |conn, n| {
+        let frame =
+            ControlFrame::DialFailed { ticket: ticket(n), refusal: Refusal::new(RefusalCode::LocalUnreachable) };
+        DestinationEvent::Received { conn: ConnId(conn), frame }
+    };
+    assert_eq!(on(DestinationEvent::Tick), ["Send(2,LinkDial(Some(1),[2]))"]);
+    assert!(on(refused(2, 2)).is_empty(), "A may still bring it");
+    assert_eq!(on(refused(1, 1)), ["Fail(1,Node)"]);
+}
+
+#[test]
+fn no_more_than_four_members_dial_for_one_lease() {
+    let now = Instant::now();
+    let (mut link, mut entropy) = (destination(), Counting(0));
+    for member in 1..=9 {
+        let open = control(u128::from(member), 1, 1, &[]);
+        link.on(DestinationEvent::Opened { conn: ConnId(member), open }, now, &mut entropy);
+    }
+    let until = now + 60 * SECOND;
+    link.on(DestinationEvent::Lease { lease: LeaseId(1), node: None, until }, now, &mut entropy);
+    for second in 1..=30 {
+        let at = now + second * SECOND;
+        for conn in 1..=9 {
+            let frame = ControlFrame::Beat { sequence: 1 };
+            link.on(DestinationEvent::Received { conn: ConnId(conn), frame }, at, &mut entropy);
+        }
+    }
+    assert_eq!((link.members().len(), link.tickets_issued()), (9, 4));
+    // One that says that it cannot makes room for the next.
+    let frame = ControlFrame::DialFailed { ticket: ticket(1), refusal: Refusal::new(RefusalCode::LocalUnreachable) };
+    let todo = link.on(DestinationEvent::Received { conn: ConnId(1), frame }, now + 30 * SECOND, &mut entropy);
+    let dials = todo.iter().map(destination_action).filter(|action| action.contains("LinkDial")).count();
+    assert_eq!((dials, link.tickets_issued()), (1, 4));
 }
 
 #[test]

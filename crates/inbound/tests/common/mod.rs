@@ -216,7 +216,7 @@ pub fn quick() -> InboundOptions {
     InboundOptions {
         beat_interval: Duration::from_millis(100),
         beats_missed_max: 4,
-        ticket_timeout: Duration::from_millis(700),
+        ask_next_after: Duration::from_millis(700),
     }
 }
 

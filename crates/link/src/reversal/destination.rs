@@ -5,11 +5,14 @@
 //!
 //!  a lease:   waiting ── a member is chosen: ticket drawn, LinkDial ──► asked ── LinkOpen channel, ticket ──► delivered
 //!                ▲                                                       │
-//!                └── DialFailed, ticket expired, member gone: next one ──┘      every member refused, or too late: failed
+//!                └── DialFailed, member gone, or silent: the next one ───┘      every member refused, or too late: failed
 //!
 //!  a ticket:  issued ── redeemed once ──► spent (replayed)
-//!                    └─ expired or revoked ──► spent (expired)
+//!                    └─ its lease ended, or revoked ──► spent (expired)
 //! ```
+//! Silence costs a member its turn and never its ticket: another one is asked beside it, and the first channel that comes
+//! is the lease's. A lease has one ticket at most with each member, so a slow link is not asked to dial again and again.
+//!
 //! Of two connections with one member id the greater incarnation lives: a smaller one is refused as stale, a greater
 //! one supersedes. A ticket is bound to the lease, the member, its epoch and the broker, and works once.
 //!
@@ -20,7 +23,7 @@ use super::{
     RefusalCode, Ticket,
 };
 use hawser_wire::NodeId;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -37,6 +40,8 @@ const TRIALS_MAX: usize = 16;
 const TRIAL_TIME: Duration = Duration::from_secs(60);
 /// Leases waiting at once: each fetcher and sync of a link wants a handful.
 const LEASES_MAX: usize = 1024;
+/// Members asked at once for one channel: each of them dials. With `LEASES_MAX` it bounds the tickets.
+const LEASE_TICKETS_MAX: usize = 4;
 /// Spent tickets that are still known by name.
 const SPENT_MAX: usize = 4096;
 /// How long a member that failed to reach a broker is asked last for it.
@@ -63,8 +68,8 @@ pub struct DestinationSettings {
     pub beat_interval: Duration,
     /// Told to the members.
     pub beats_missed_max: u8,
-    /// How long a member has to bring a channel before another one is asked.
-    pub ticket_timeout: Duration,
+    /// How long a member that was asked for a channel is waited for before another one is asked beside it.
+    pub ask_next_after: Duration,
 }
 
 /// What happened to a destination half.
@@ -196,21 +201,16 @@ struct Member {
 #[derive(Debug)]
 struct Lease {
     node: Option<NodeId>,
+    /// Its tickets are worth nothing from then on.
     until: Instant,
-    /// Present members that are not asked again for now. While nobody is asked, at least one of them is not in here.
-    tried: BTreeMap<MemberId, Tried>,
+    /// Present members that may still bring it, each with its ticket.
+    asked: BTreeMap<MemberId, Ticket>,
+    /// Until when nobody else is asked; `None`: the next member may be.
+    wait_until: Option<Instant>,
+    /// Present members that said that they cannot. While nobody is asked, at least one member is not in here.
+    refused: BTreeSet<MemberId>,
     /// The last thing that a member said about it.
     failure: Option<Refusal>,
-    asked: Option<Ticket>,
-}
-
-/// How a member did not bring a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tried {
-    /// It said that it cannot.
-    Refused,
-    /// It said nothing in time.
-    Silent,
 }
 
 #[derive(Debug)]
@@ -219,7 +219,6 @@ struct Issued {
     member: MemberId,
     epoch: i64,
     node: Option<NodeId>,
-    until: Instant,
 }
 
 #[derive(Debug)]
@@ -237,6 +236,7 @@ pub struct DestinationLink {
     /// Connections of trials, and until when they may stay.
     trials: BTreeMap<ConnId, Instant>,
     leases: BTreeMap<LeaseId, Lease>,
+    /// Each belongs to a lease that waits, which has it in `asked`.
     tickets: BTreeMap<Ticket, Issued>,
     spent: HashMap<Ticket, RefusalCode>,
     spent_order: VecDeque<Ticket>,
@@ -282,12 +282,12 @@ impl DestinationLink {
             DestinationEvent::Received { conn, frame } => self.received(conn, frame, now, &mut todo),
             DestinationEvent::Closed { conn } => self.closed(conn, now),
             DestinationEvent::Lease { lease, node, until } => self.lease(lease, node, until, &mut todo),
-            DestinationEvent::Dropped { lease } => self.drop_lease(lease),
+            DestinationEvent::Dropped { lease } => drop(self.end_lease(lease)),
             DestinationEvent::Shut(code) => self.shut(code, now, &mut todo),
             DestinationEvent::Tick => {}
         }
         self.on_time(now, &mut todo);
-        self.close_rounds(&mut todo);
+        self.fail_refused(&mut todo);
         self.ask(now, entropy, &mut todo);
         todo
     }
@@ -295,9 +295,8 @@ impl DestinationLink {
     /// When `Tick` is wanted at the latest.
     pub fn deadline(&self) -> Option<Instant> {
         let members = self.members.values().map(|m| m.liveness.deadline());
-        let leases = self.leases.values().map(|l| l.until);
-        let tickets = self.tickets.values().map(|t| t.until);
-        members.chain(leases).chain(tickets).chain(self.trials.values().copied()).min()
+        let leases = self.leases.values().map(|l| l.wait_until.map_or(l.until, |wait| wait.min(l.until)));
+        members.chain(leases).chain(self.trials.values().copied()).min()
     }
 
     /// The members that are connected.
@@ -411,7 +410,7 @@ impl DestinationLink {
             return Err(Refusal::new(code));
         };
         let lease = issued.lease;
-        if issued.until <= now {
+        if self.leases.get(&lease).is_none_or(|lease| lease.until <= now) {
             self.revoke(ticket, RefusalCode::ExpiredTicket);
             return Err(Refusal::new(RefusalCode::ExpiredTicket));
         }
@@ -421,7 +420,7 @@ impl DestinationLink {
             return Err(Refusal::new(RefusalCode::TicketMismatch));
         }
         self.revoke(ticket, RefusalCode::ReplayedTicket);
-        self.leases.remove(&lease);
+        self.end_lease(lease);
         self.channels.insert(conn, Channel { member: open.member, epoch: open.incarnation.epoch });
         todo.push(DestinationAction::Answer { conn, answer: self.accepted() });
         todo.push(DestinationAction::Deliver { lease, conn });
@@ -522,7 +521,7 @@ impl DestinationLink {
             member.cooling.insert(issued.node, now + COOLING);
         }
         let Some(lease) = self.leases.get_mut(&issued.lease) else { return };
-        lease.tried.insert(member, Tried::Refused);
+        lease.refused.insert(member);
         lease.failure = Some(refusal);
     }
 
@@ -541,20 +540,23 @@ impl DestinationLink {
             todo.push(DestinationAction::Fail { lease: id, failure });
             return;
         }
-        let lease = Lease { node, until, tried: BTreeMap::new(), failure: None, asked: None };
-        self.leases.insert(id, lease);
+        let (asked, refused) = (BTreeMap::new(), BTreeSet::new());
+        self.leases.insert(id, Lease { node, until, asked, wait_until: None, refused, failure: None });
     }
 
-    fn drop_lease(&mut self, id: LeaseId) {
-        if let Some(ticket) = self.leases.remove(&id).and_then(|lease| lease.asked) {
-            self.revoke(ticket, RefusalCode::ExpiredTicket);
+    /// Takes a lease out; whoever still dials for it comes too late.
+    fn end_lease(&mut self, id: LeaseId) -> Option<Lease> {
+        let lease = self.leases.remove(&id)?;
+        for ticket in lease.asked.values() {
+            self.revoke(*ticket, RefusalCode::ExpiredTicket);
         }
+        Some(lease)
     }
 
     fn shut(&mut self, code: RefusalCode, now: Instant, todo: &mut Vec<DestinationAction>) {
         for id in self.leases.keys().copied().collect::<Vec<_>>() {
             let failure = LeaseFailure::Unavailable(code.text().to_owned());
-            self.drop_lease(id);
+            self.end_lease(id);
             todo.push(DestinationAction::Fail { lease: id, failure });
         }
         for id in self.members.keys().copied().collect::<Vec<_>>() {
@@ -590,11 +592,8 @@ impl DestinationLink {
         for (conn, _) in self.trials.extract_if(.., |_, until| *until <= now) {
             todo.push(DestinationAction::Close { conn, reason: RefusalCode::Silent });
         }
-        let expired = self.tickets.iter().filter(|(_, t)| t.until <= now).map(|(ticket, _)| *ticket);
-        for ticket in expired.collect::<Vec<_>>() {
-            let Some(issued) = self.revoke(ticket, RefusalCode::ExpiredTicket) else { continue };
-            let Some(lease) = self.leases.get_mut(&issued.lease) else { continue };
-            lease.tried.insert(issued.member, Tried::Silent);
+        for lease in self.leases.values_mut() {
+            lease.wait_until.take_if(|wait| *wait <= now);
         }
         let late = self.leases.iter().filter(|(_, l)| l.until <= now).map(|(id, _)| *id);
         for id in late.collect::<Vec<_>>() {
@@ -603,43 +602,32 @@ impl DestinationLink {
         self.departed.retain(|_, (_, until)| *until > now);
     }
 
-    /// Leases that have been round all members, by whatever event: one that each of them has refused fails. Silence proves
-    /// nothing: after that a lease goes round again, as long as there is time.
-    fn close_rounds(&mut self, todo: &mut Vec<DestinationAction>) {
+    /// Leases that every member has refused, by whatever event. Silence proves nothing: whoever was asked and has not
+    /// answered may bring the channel for as long as the lease lasts.
+    fn fail_refused(&mut self, todo: &mut Vec<DestinationAction>) {
         if self.members.is_empty() {
             return; // one may come
         }
-        let mut refused = Vec::new();
-        for (id, lease) in &mut self.leases {
-            if !self.members.keys().all(|member| lease.tried.contains_key(member)) {
-                continue;
-            }
-            if lease.tried.values().all(|tried| *tried == Tried::Refused) {
-                refused.push(*id);
-            } else {
-                lease.tried.clear();
-            }
-        }
-        for id in refused {
+        let refused = |lease: &Lease| self.members.keys().all(|member| lease.refused.contains(member));
+        let refused = self.leases.iter().filter(|(_, lease)| refused(lease)).map(|(id, _)| *id);
+        for id in refused.collect::<Vec<_>>() {
             self.fail(id, todo);
         }
     }
 
-    /// Asks a member for every channel that nobody was asked for.
+    /// Asks a member for every channel that nobody was asked for, or that those who were asked have not brought in time.
     fn ask(&mut self, now: Instant, entropy: &mut dyn Entropy, todo: &mut Vec<DestinationAction>) {
-        if self.members.is_empty() {
-            return;
-        }
-        let waiting = self.leases.iter().filter(|(_, lease)| lease.asked.is_none()).map(|(id, _)| *id);
+        let may_ask = |lease: &Lease| lease.wait_until.is_none() && lease.asked.len() < LEASE_TICKETS_MAX;
+        let waiting = self.leases.iter().filter(|(_, lease)| may_ask(lease)).map(|(id, _)| *id);
         for id in waiting.collect::<Vec<_>>() {
             let Some(lease) = self.leases.get(&id) else { continue };
             let Some((member, epoch, conn)) = self.choose(lease, now) else { continue };
             let node = lease.node;
-            let until = lease.until.min(now + self.settings.ticket_timeout);
             let ticket = Ticket::draw(entropy);
-            self.tickets.insert(ticket, Issued { lease: id, member, epoch, node, until });
+            self.tickets.insert(ticket, Issued { lease: id, member, epoch, node });
             if let Some(lease) = self.leases.get_mut(&id) {
-                lease.asked = Some(ticket);
+                lease.asked.insert(member, ticket);
+                lease.wait_until = Some(now + self.settings.ask_next_after);
             }
             self.requests += 1;
             let frame = ControlFrame::LinkDial { request_id: self.requests, node, tickets: vec![ticket] };
@@ -664,7 +652,8 @@ impl DestinationLink {
             let asked = self.tickets.values().filter(|t| t.member == *id).count();
             (cooling, distance, open + asked, *id)
         };
-        let candidates = self.members.iter().filter(|(id, _)| !lease.tried.contains_key(id));
+        let done = |id: &MemberId| lease.asked.contains_key(id) || lease.refused.contains(id);
+        let candidates = self.members.iter().filter(|(id, _)| !done(id));
         let chosen = candidates.min_by_key(|(id, member)| rank(id, member));
         chosen.map(|(id, member)| (*id, member.incarnation.epoch, member.conn))
     }
@@ -683,7 +672,7 @@ impl DestinationLink {
             self.revoke(ticket, RefusalCode::ExpiredTicket);
         }
         for lease in self.leases.values_mut() {
-            lease.tried.remove(&id); // should it come back, its new life is asked anew
+            lease.refused.remove(&id); // should it come back, its new life is asked anew
         }
         Some(member)
     }
@@ -704,11 +693,12 @@ impl DestinationLink {
         }
     }
 
-    /// Makes a ticket worthless, and its lease (if it still waits) one that nobody was asked for.
+    /// Makes a ticket worthless; for its lease, if it still waits, the next member may be asked at once.
     fn revoke(&mut self, ticket: Ticket, code: RefusalCode) -> Option<Issued> {
         let issued = self.tickets.remove(&ticket)?;
         if let Some(lease) = self.leases.get_mut(&issued.lease) {
-            lease.asked = None;
+            lease.asked.remove(&issued.member);
+            lease.wait_until = None;
         }
         if self.spent_order.len() >= SPENT_MAX
             && let Some(oldest) = self.spent_order.pop_front()
@@ -721,10 +711,7 @@ impl DestinationLink {
     }
 
     fn fail(&mut self, id: LeaseId, todo: &mut Vec<DestinationAction>) {
-        let Some(lease) = self.leases.remove(&id) else { return };
-        if let Some(ticket) = lease.asked {
-            self.revoke(ticket, RefusalCode::ExpiredTicket);
-        }
+        let Some(lease) = self.end_lease(id) else { return };
         let failure = match lease.failure {
             Some(refusal) if refusal.code == RefusalCode::LocalAuthentication => {
                 LeaseFailure::Authentication(refusal.to_string())

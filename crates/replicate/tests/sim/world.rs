@@ -41,6 +41,12 @@ const HEALING: Duration = Duration::from_secs(60);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// A fetch that finds nothing waits so long for news.
 const LONG_POLL: Duration = Duration::from_millis(100);
+/// How long one member is waited for before another one is asked beside it.
+const ASK_NEXT_AFTER: Duration = Duration::from_millis(400);
+/// What setting up a channel takes, in ms: on a short path, and on a long one, where nobody is ever in time for
+/// `ASK_NEXT_AFTER` and everybody for the lease.
+const SET_UP_MS: (i64, i64) = (1, 30);
+const SLOW_SET_UP_MS: (i64, i64) = (450, 650);
 /// `metadata.max.age.ms`: how long new partitions go unseen.
 const METADATA_AGE_MAX: Duration = Duration::from_secs(2);
 /// Events in one simulation; more means that something spins.
@@ -117,6 +123,7 @@ pub struct World {
     daemon: Daemon,
     checker: Checker,
     faulty: bool,
+    set_up_ms: (i64, i64),
     recreated: bool,
     corrupt_next: bool,
     outcome: Outcome,
@@ -280,6 +287,7 @@ impl World {
             dest_life: 0,
             daemon: Daemon { start: Some(start), ..Daemon::default() },
             faulty: true,
+            set_up_ms: if seed % 4 == 1 { SLOW_SET_UP_MS } else { SET_UP_MS },
             recreated: false,
             corrupt_next: false,
             outcome: Outcome::default(),

@@ -2,8 +2,8 @@
 
 use super::super::source::{Asked, TOPIC};
 use super::{
-    BOUNDS, Channel, Daemon, Dest, Happening, Line, METADATA_AGE_MAX, Message, Mutant, PATIENCE, REQUEST_TIMEOUT,
-    Request, Response, Side, Use, World,
+    ASK_NEXT_AFTER, BOUNDS, Channel, Daemon, Dest, Happening, Line, METADATA_AGE_MAX, Message, Mutant, PATIENCE,
+    REQUEST_TIMEOUT, Request, Response, Side, Use, World,
 };
 use hawser_link::reversal::{
     ConnId, ControlFrame, DestinationAction, DestinationEvent, DestinationLink, DestinationSettings, LeaseId,
@@ -36,7 +36,7 @@ impl World {
             source_cluster_id: Some("source".into()),
             beat_interval: Duration::from_millis(150),
             beats_missed_max: 3,
-            ticket_timeout: Duration::from_millis(400),
+            ask_next_after: ASK_NEXT_AFTER,
         });
         let mut dest = Dest {
             link,

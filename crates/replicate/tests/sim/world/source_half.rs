@@ -90,7 +90,8 @@ impl World {
                 }
             }
             SourceAction::OpenChannel { node, ticket, open } => {
-                self.after(1, 30, Happening::ChannelDialled { member: index, life, node, ticket, open });
+                let (from, to) = self.set_up_ms;
+                self.after(from, to, Happening::ChannelDialled { member: index, life, node, ticket, open });
             }
             SourceAction::AbandonChannels => {
                 let channels = std::mem::take(&mut self.members[index].channels);
