@@ -157,7 +157,7 @@ pub const CATALOGUE: &[Key] = &[
     key("retry.backoff.max.ms", Integer(0, MS_MAX), Some("1000"), Both, Live, "Longest wait before a failed request is sent again."),
     key("request.timeout.ms", Integer(1, MS_MAX), Some("30000"), Both, Live, "How long an answer is waited for."),
     key("default.api.timeout.ms", Integer(1, MS_MAX), Some("60000"), Both, Live, "How long a question to the source may take, its connection included: one that a task puts, or that is put when a mirror is made; at a source half, one to its own cluster."),
-    key("socket.connection.setup.timeout.ms", Integer(100, MS_MAX), Some("10000"), Both, Live, "How long one dial (TCP, TLS, login) may take."),
+    key("socket.connection.setup.timeout.ms", Integer(100, MS_MAX), Some("10000"), Both, Live, "How long one dial (TCP, TLS, login) may take; where the other half dials, how long a channel is waited for."),
     key("socket.connection.setup.timeout.max.ms", Integer(100, MS_MAX), Some("30000"), Both, Live, "How long setting up a connection with its retries may take."),
     key("connections.max.idle.ms", Integer(1000, i64::MAX), Some("600000"), Both, Live, "A channel, or a connection to the source, without requests for that long is closed."),
     key("metadata.max.age.ms", Integer(100, MS_MAX), Some("300000"), Both, Live, "How often topics and brokers of the source are read again."),
