@@ -87,6 +87,8 @@ pub(crate) struct Fetcher<S: Store> {
     outbox: Outbox<S::Partition>,
     to_open: VecDeque<TopicPartition>,
     line: Line,
+    /// Times that the line went down since a Fetch was last answered: a broker may take connections and fail each Fetch.
+    failures: u32,
     /// A second connection, made when a question would have to wait behind a fetch, and let go with the first.
     asker: Option<KafkaClient>,
     ask_after: Instant,
@@ -102,8 +104,8 @@ struct Core<P> {
 }
 
 enum Line {
-    Down { retry_at: Instant, attempts: u32 },
-    Dialling { attempts: u32 },
+    Down { retry_at: Instant },
+    Dialling,
     Up(KafkaClient),
 }
 
@@ -165,7 +167,8 @@ impl<S: Store> Fetcher<S> {
             notices,
             outbox: Outbox::default(),
             to_open: VecDeque::new(),
-            line: Line::Down { retry_at: now, attempts: 0 },
+            line: Line::Down { retry_at: now },
+            failures: 0,
             asker: None,
             ask_after: now,
             fetch_after: now,
@@ -314,7 +317,7 @@ impl<S: Store> Fetcher<S> {
         if self.core.sides.is_empty() {
             self.asker = None;
             if matches!(self.line, Line::Up(_)) {
-                self.line = Line::Down { retry_at: now(), attempts: 0 };
+                self.line = Line::Down { retry_at: now() };
             }
         }
     }
@@ -329,11 +332,11 @@ impl<S: Store> Fetcher<S> {
     }
 
     fn start_dial(&mut self, slot: &mut Slot<Dialled>) {
-        let Line::Down { retry_at, attempts } = self.line else { return };
+        let Line::Down { retry_at } = self.line else { return };
         if self.core.sides.is_empty() || now() < retry_at {
             return;
         }
-        self.line = Line::Dialling { attempts };
+        self.line = Line::Dialling;
         let (connector, node) = (self.connector.clone(), self.core.broker.node());
         *slot = Some(Box::pin(async move {
             let client = connector.lease(Target::Node(node)).await?;
@@ -349,7 +352,6 @@ impl<S: Store> Fetcher<S> {
     }
 
     fn dialled(&mut self, dialled: Dialled) {
-        let attempts = if let Line::Dialling { attempts } = self.line { attempts } else { 0 };
         match dialled {
             Ok((client, fetch_version, round_trip)) => {
                 debug!(link = %self.config.link, node = %self.core.broker.node(), fetch_version, ?round_trip, "connected");
@@ -358,20 +360,18 @@ impl<S: Store> Fetcher<S> {
                 self.core.broker.connected(fetch_version);
                 self.line = Line::Up(client);
             }
-            Err(error) => self.line_down(&error, attempts),
+            Err(error) => self.line_down(&error),
         }
     }
 
     /// The broker cannot be reached: perhaps its partitions are led by others by now.
-    fn line_down(&mut self, error: &dyn std::fmt::Display, attempts: u32) {
+    fn line_down(&mut self, error: &dyn std::fmt::Display) {
         let (link, node) = (&self.config.link, self.core.broker.node());
-        if attempts == 0 {
+        if self.failures == 0 {
             warn!(%link, %node, %error, "source broker is not reachable");
         }
-        self.line = Line::Down {
-            retry_at: now() + self.config.reconnect_after(attempts),
-            attempts: attempts.saturating_add(1),
-        };
+        self.line = Line::Down { retry_at: now() + self.config.reconnect_after(self.failures) };
+        self.failures = self.failures.saturating_add(1);
         self.beat.lose(error);
         self.asker = None;
         self.core.broker.fetch_failed();
@@ -407,10 +407,11 @@ impl<S: Store> Fetcher<S> {
             Ok((_, answer)) => answer,
             Err(error) => {
                 self.sizer.saw_failure();
-                self.line_down(&error, 0);
+                self.line_down(&error);
                 return Vec::new();
             }
         };
+        self.failures = 0;
         let beat_ms = now_ms();
         self.beat.answered(beat_ms);
         let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
@@ -491,7 +492,7 @@ impl<S: Store> Fetcher<S> {
                 self.ask_after = now + self.config.patience.retry_backoff;
                 broker.ask_failed(partitions);
                 if way == Way::Line && matches!(&self.line, Line::Up(line) if line.is_closed()) {
-                    self.line_down(&error, 0); // without a fetch nobody else would find out
+                    self.line_down(&error); // without a fetch nobody else would find out
                 }
                 Vec::new()
             }
@@ -514,8 +515,8 @@ impl<S: Store> Fetcher<S> {
     fn deadline(&self, may_fetch: bool, may_ask: bool) -> Option<Instant> {
         let now = now();
         let line = match &self.line {
-            Line::Down { retry_at, .. } if !self.core.sides.is_empty() => Some(*retry_at),
-            Line::Down { .. } | Line::Dialling { .. } | Line::Up(_) => None,
+            Line::Down { retry_at } if !self.core.sides.is_empty() => Some(*retry_at),
+            Line::Down { .. } | Line::Dialling | Line::Up(_) => None,
         };
         let fetch = (may_fetch && self.fetch_after > now).then_some(self.fetch_after);
         let ask = (may_ask && self.ask_after > now).then_some(self.ask_after);
