@@ -115,6 +115,7 @@ impl OutboundConfig {
         let throttle = lends.bytes_per_second.map(|rate| Arc::new(Throttle::new(rate, Instant::now())));
         let dial_timeout = connection.setup_timeout;
         let local = LocalCluster::new(
+            self.link.clone(),
             self.local_bootstrap,
             self.local,
             dial_timeout,

@@ -1,14 +1,17 @@
 //! The cluster that this half lends: its id, its brokers, and connections to them with the `local.*` login. Addresses
-//! are those that the bootstrap listener advertises, as every Kafka client learns them.
+//! are those that the bootstrap listener advertises, as every Kafka client learns them. A broker counts as reached once
+//! it has answered a request; which one is tried when any will do, [`Candidates`] decides.
 
 use crate::policy::Policy;
+use hawser_link::LinkName;
 use hawser_link::reversal::Node;
-use hawser_transport::{ClientOptions, ClientSecurity, DialError, HostPort, KafkaClient, Obstacle, Stream};
+use hawser_transport::{Candidates, ClientOptions, ClientSecurity, DialError, HostPort, KafkaClient, Obstacle, Stream};
 use hawser_wire::NodeId;
 use hawser_wire::messages::MetadataRequest;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Highest Metadata version that is asked: later ones add nothing that is used here.
 const METADATA_VERSION_MAX: i16 = 12;
@@ -18,8 +21,9 @@ const METADATA_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The local cluster.
 #[derive(Debug)]
 pub(crate) struct LocalCluster {
-    bootstrap: Vec<HostPort>,
+    link: LinkName,
     security: ClientSecurity,
+    /// Of one connection, however many servers are tried for it.
     dial_timeout: Duration,
     request_timeout: Duration,
     /// `default.api.timeout.ms`: of one question, its connection included.
@@ -63,6 +67,7 @@ struct Seen {
     /// Whether they lead to another now, none of whose brokers is known then.
     is_another: bool,
     brokers: BTreeMap<NodeId, HostPort>,
+    candidates: Candidates,
 }
 
 impl LocalError {
@@ -81,7 +86,9 @@ impl LocalError {
 }
 
 impl LocalCluster {
+    #[allow(clippy::too_many_arguments)] // one caller, which has just these
     pub(crate) fn new(
+        link: LinkName,
         bootstrap: Vec<HostPort>,
         security: ClientSecurity,
         dial_timeout: Duration,
@@ -90,11 +97,12 @@ impl LocalCluster {
         policy: Option<Arc<Policy>>,
         cluster_id: Option<String>,
     ) -> Self {
-        let seen = Mutex::new(Seen { cluster_id, is_another: false, brokers: BTreeMap::new() });
-        Self { bootstrap, security, dial_timeout, request_timeout, api_timeout, policy, seen }
+        let candidates = Candidates::new(bootstrap);
+        let seen = Mutex::new(Seen { cluster_id, is_another: false, brokers: BTreeMap::new(), candidates });
+        Self { link, security, dial_timeout, request_timeout, api_timeout, policy, seen }
     }
 
-    /// Asks for the cluster's id and brokers. Any bootstrap server will do; the first that answers.
+    /// Asks any broker for the cluster's id and brokers. One that does not tell is asked last the next time.
     ///
     /// # Errors
     /// `OtherCluster` when that is not the cluster that this half was made beside; nobody is led there until it is again.
@@ -110,8 +118,11 @@ impl LocalCluster {
             response_bytes_max: METADATA_BYTES_MAX,
             idle_max: None,
         };
-        let stream = self.dial_any().await?;
-        let failed = |error: &dyn std::fmt::Display| LocalError::Metadata(error.to_string());
+        let (at, stream) = self.reach_any().await?;
+        let failed = |error: &dyn std::fmt::Display| {
+            self.note(&at, Some(error));
+            LocalError::Metadata(format!("{at}: {error}"))
+        };
         let client = KafkaClient::start(stream, options).await.map_err(|e| failed(&e))?;
         let topics = if self.policy.is_some() { None } else { Some(Vec::new()) };
         let request = MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(false);
@@ -124,21 +135,21 @@ impl LocalCluster {
                 Some((NodeId(b.node_id.0), HostPort { host: b.host.to_string(), port: u16::try_from(b.port).ok()? }))
             })
             .collect();
-        let is_near = |at: &HostPort| {
-            self.bootstrap.iter().any(|near| near.port == at.port && near.host.eq_ignore_ascii_case(&at.host))
-        };
-        let nodes = brokers.iter().map(|(id, at)| Node { id: *id, near: is_near(at) }).collect();
         let cluster_id = metadata.cluster_id.ok_or(LocalError::NoClusterId)?.to_string();
-        {
+        let nodes = {
             let mut seen = self.seen();
             let known = seen.cluster_id.get_or_insert_with(|| cluster_id.clone()).clone();
             seen.is_another = known != cluster_id;
             if seen.is_another {
                 seen.brokers.clear();
+                seen.candidates.learn([]);
                 return Err(LocalError::OtherCluster { found: cluster_id, known });
             }
+            seen.candidates.learn(brokers.values().cloned());
             seen.brokers = brokers;
-        }
+            let near = |at: &HostPort| seen.candidates.is_configured(at);
+            seen.brokers.iter().map(|(id, at)| Node { id: *id, near: near(at) }).collect()
+        };
         if let Some(policy) = &self.policy {
             for topic in &metadata.topics {
                 policy.learn(topic.name.as_ref().map_or("", |name| name.as_str()), topic.topic_id);
@@ -147,13 +158,14 @@ impl LocalCluster {
         Ok(Known { cluster_id, nodes })
     }
 
-    /// A connection to a broker, logged in; to any for `None`.
+    /// A connection to a broker, logged in, on which it has answered; to any for `None`. Takes no longer than one dial may,
+    /// unless the broker has moved.
     pub(crate) async fn connect(&self, node: Option<NodeId>) -> Result<Stream, LocalError> {
         let Some(node) = node else {
             if self.seen().is_another {
                 self.refresh().await?;
             }
-            return self.dial_any().await;
+            return self.reach_any().await.map(|(_, stream)| stream);
         };
         let known = || self.seen().brokers.get(&node).cloned();
         let at = match known() {
@@ -163,33 +175,57 @@ impl LocalCluster {
                 known().ok_or(LocalError::NoSuchBroker(node))?
             }
         };
-        let source = match self.security.dial(&at, self.dial_timeout).await {
+        let failed = match self.reach(&at, self.dial_timeout).await {
             Ok(stream) => return Ok(stream),
-            Err(source) => source,
+            Err(failed) => failed,
         };
-        let failed = LocalError::Dial { at: at.clone(), source };
         if failed.is_authentication() || self.refresh().await.is_err() {
             return Err(failed);
         }
         // It may have moved since its address was learnt.
         let Some(at) = known().filter(|moved| *moved != at) else { return Err(failed) };
-        let dialled = self.security.dial(&at, self.dial_timeout).await;
-        dialled.map_err(|source| LocalError::Dial { at, source })
+        self.reach(&at, self.dial_timeout).await
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn dial_any(&self) -> Result<Stream, LocalError> {
+    async fn reach_any(&self) -> Result<(HostPort, Stream), LocalError> {
+        let mut round = self.seen().candidates.round(Instant::now() + self.dial_timeout);
         let mut last = LocalError::Metadata("no bootstrap server is configured".to_owned());
-        for at in &self.bootstrap {
-            match self.security.dial(at, self.dial_timeout).await {
-                Ok(stream) => return Ok(stream),
-                Err(source) => last = LocalError::Dial { at: at.clone(), source },
+        while let Some((at, within)) = round.next(Instant::now()) {
+            match self.reach(&at, within).await {
+                Ok(stream) => return Ok((at, stream)),
+                // Somebody has to mend a login that is refused, whatever the others say.
+                Err(_) if last.is_authentication() => {}
+                Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    async fn reach(&self, at: &HostPort, within: Duration) -> Result<Stream, LocalError> {
+        let reached = self.security.dial_answering(at, within).await;
+        self.note(at, reached.as_ref().err().map(|error| error as &dyn std::fmt::Display));
+        reached.map_err(|source| LocalError::Dial { at: at.clone(), source })
+    }
+
+    /// Remembers how it went with a broker; says it once each time that this changes.
+    fn note(&self, at: &HostPort, failure: Option<&dyn std::fmt::Display>) {
+        let (link, mut seen) = (&self.link, self.seen());
+        match failure {
+            Some(error) => {
+                if seen.candidates.failed(at) {
+                    tracing::warn!(%link, broker = %at, %error, "a local broker does not answer; others are asked first");
+                }
+            }
+            None => {
+                if seen.candidates.answered(at) {
+                    tracing::info!(%link, broker = %at, "a local broker answers again");
+                }
+            }
+        }
     }
 }
 
@@ -198,6 +234,74 @@ mod tests {
     use super::*;
     use hawser_testkit::fake_source::FakeSource;
     use hawser_transport::{Listener, ServerSecurity};
+    use tokio::net::{TcpSocket, TcpStream};
+
+    fn link() -> LinkName {
+        LinkName::new("dr").expect("a name")
+    }
+
+    /// A port that answers no SYN: its queue is full, and nobody takes from it.
+    async fn dropping_port() -> (HostPort, Queue) {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("binds");
+        let listener = socket.listen(1).expect("listens");
+        let at = listener.local_addr().expect("is bound");
+        let mut waiting = Vec::new();
+        while let Ok(taken) = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(at)).await {
+            waiting.push(taken.expect("is queued"));
+        }
+        (HostPort::new(at.ip().to_string(), at.port()), (listener, waiting))
+    }
+
+    type Queue = (tokio::net::TcpListener, Vec<TcpStream>);
+
+    /// Two brokers whose first one does not speak: what is asked of any is asked of the other, and soon of that one first.
+    async fn the_other_is_reached(source: &FakeSource, first: HostPort) {
+        let second = HostPort::new(source.addresses()[1].ip().to_string(), source.addresses()[1].port());
+        let (setup, patience) = (Duration::from_secs(8), Duration::from_secs(60));
+        let fresh = || {
+            let bootstrap = vec![first.clone(), second.clone()];
+            LocalCluster::new(link(), bootstrap, ClientSecurity::plaintext(), setup, patience, patience, None, None)
+        };
+        let (to_refresh, to_connect) = (fresh(), fresh());
+        let (known, reached) = tokio::join!(to_refresh.refresh(), to_connect.reach_any());
+        assert_eq!(known.expect("the second answers").nodes.len(), 2);
+        assert_eq!(reached.expect("the second answers").0, second);
+        let mut order = to_connect.seen().candidates.round(Instant::now() + patience);
+        let order: Vec<_> = std::iter::from_fn(|| order.next(Instant::now()).map(|(at, _)| at)).collect();
+        assert_eq!(order, [second.clone(), first.clone()], "the silent one is asked last");
+        // The stream is as it was dialled: whoever has it speaks first.
+        let stream = to_connect.connect(None).await.expect("the second answers");
+        KafkaClient::start(stream, ClientOptions::default()).await.expect("nothing is left in it");
+    }
+
+    #[tokio::test]
+    async fn a_first_server_that_drops_packets_or_hangs_keeps_nobody() {
+        let bind = || Listener::bind("127.0.0.1:0".parse().expect("an address"), ServerSecurity::plaintext());
+        let source = FakeSource::start(vec![bind().await.expect("binds"), bind().await.expect("binds")]);
+        source.stall(1, true);
+        let hangs = HostPort::new(source.addresses()[0].ip().to_string(), source.addresses()[0].port());
+        let (drops, _queue) = dropping_port().await;
+        tokio::join!(the_other_is_reached(&source, hangs.clone()), the_other_is_reached(&source, drops));
+        // Alone it is no other's turn: it is named, and taken again once it answers.
+        let setup = Duration::from_secs(5);
+        let local = LocalCluster::new(
+            link(),
+            vec![hangs.clone()],
+            ClientSecurity::plaintext(),
+            setup,
+            setup,
+            2 * setup,
+            None,
+            None,
+        );
+        let error = local.reach_any().await.expect_err("it hangs");
+        assert_eq!(error.obstacle(), Some(Obstacle::Timeout), "{error}");
+        assert!(error.to_string().contains(&hangs.to_string()), "{error}");
+        source.stall(1, false);
+        let node = local.refresh().await.expect("it answers again").nodes[0].id;
+        local.connect(Some(node)).await.expect("it answers again");
+    }
 
     #[tokio::test]
     async fn a_broker_that_has_moved_is_found_at_its_new_address() {
@@ -207,7 +311,8 @@ mod tests {
         let source = FakeSource::start(vec![listener]);
         let bootstrap = vec![host_port(source.addresses()[0])];
         let patience = Duration::from_secs(30);
-        let local = LocalCluster::new(bootstrap, ClientSecurity::plaintext(), patience, patience, patience, None, None);
+        let local =
+            LocalCluster::new(link(), bootstrap, ClientSecurity::plaintext(), patience, patience, patience, None, None);
         let node = local.refresh().await.expect("answers").nodes[0].id;
         let old = host_port(gone.local_addr());
         drop(gone);
@@ -223,7 +328,7 @@ mod tests {
         let at = silent.local_addr().expect("an address");
         let bootstrap = vec![HostPort::new(at.ip().to_string(), at.port())];
         let (long, short) = (Duration::from_secs(600), Duration::from_millis(50));
-        let local = LocalCluster::new(bootstrap, ClientSecurity::plaintext(), long, long, short, None, None);
+        let local = LocalCluster::new(link(), bootstrap, ClientSecurity::plaintext(), long, long, short, None, None);
         let error = local.refresh().await.expect_err("nobody answers").to_string();
         assert!(error.contains("default.api.timeout.ms"), "{error}");
     }
@@ -237,7 +342,16 @@ mod tests {
         let beside = |cluster: Option<&str>| {
             let bootstrap = vec![HostPort::new(at.ip().to_string(), at.port())];
             let cluster = cluster.map(str::to_owned);
-            LocalCluster::new(bootstrap, ClientSecurity::plaintext(), patience, patience, patience, None, cluster)
+            LocalCluster::new(
+                link(),
+                bootstrap,
+                ClientSecurity::plaintext(),
+                patience,
+                patience,
+                patience,
+                None,
+                cluster,
+            )
         };
         let ours = beside(None);
         let known = ours.refresh().await.expect("answers");

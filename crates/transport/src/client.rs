@@ -31,6 +31,8 @@ const QUEUE: usize = driver::IN_FLIGHT_MAX;
 pub const RESPONSE_BYTES_MAX: usize = 256 << 20;
 /// Newest ApiVersions that is asked for; older brokers answer with what they have (KIP-511).
 const API_VERSIONS: i16 = 3;
+/// Largest answer to ApiVersions where nothing else is asked, in bytes: some hundred times what stock brokers answer.
+const GREETING_BYTES_MAX: usize = 64 * 1024;
 const UNSUPPORTED_VERSION: i16 = 35;
 
 /// Why a request got no usable answer.
@@ -261,6 +263,14 @@ impl fmt::Debug for KafkaClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaClient").field("closed", &self.is_closed()).finish_non_exhaustive()
     }
+}
+
+/// Asks ApiVersions on a stream that others are to speak on, and leaves the stream as it was.
+pub(crate) async fn greet(stream: &mut Stream, client_id: &str) -> Result<(), ClientError> {
+    let mut frames = FrameReader::dialled(GREETING_BYTES_MAX);
+    api_versions(stream, &mut frames, client_id).await?;
+    stream.unread(frames.into_ahead());
+    Ok(())
 }
 
 async fn api_versions(

@@ -1,5 +1,6 @@
 //! Where clients to a remote cluster come from. Here: dialled.
 
+use crate::candidates::Candidates;
 use crate::client::{ClientError, ClientOptions, KafkaClient};
 use crate::dial::{DialError, Obstacle};
 use crate::host_port::HostPort;
@@ -10,10 +11,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// Newest Metadata that [`Direct`] needs: an empty list of topics means none since version 1.
 const METADATA: i16 = 9;
@@ -67,29 +67,30 @@ pub enum LeaseError {
 /// forgets one that cannot be reached, so that the next lease asks again. Waiting between attempts is the caller's part.
 pub struct Direct {
     security: ClientSecurity,
-    bootstrap: Vec<HostPort>,
     options: ClientOptions,
     setup: Duration,
-    nodes: Mutex<HashMap<NodeId, HostPort>>,
-    /// Where in the bootstrap list to begin: not always with the same broker.
-    turn: AtomicUsize,
+    seen: Mutex<Seen>,
+}
+
+/// What was learnt of the cluster.
+struct Seen {
+    nodes: HashMap<NodeId, HostPort>,
+    candidates: Candidates,
 }
 
 impl Direct {
     /// `bootstrap` are some brokers of the cluster; `setup` bounds one lease, all in all.
     pub fn new(security: ClientSecurity, bootstrap: Vec<HostPort>, options: ClientOptions, setup: Duration) -> Self {
-        Self { security, bootstrap, options, setup, nodes: Mutex::default(), turn: AtomicUsize::new(0) }
+        let seen = Mutex::new(Seen { nodes: HashMap::new(), candidates: Candidates::new(bootstrap) });
+        Self { security, options, setup, seen }
     }
 
-    async fn any(&self) -> Result<KafkaClient, LeaseError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let (before, after) = self.bootstrap.split_at(turn % self.bootstrap.len().max(1));
+    async fn any(&self, until: Instant) -> Result<(HostPort, KafkaClient), LeaseError> {
         let (mut obstacle, mut reasons) = (Obstacle::Name, Vec::new());
-        // One silent broker must leave time for the others.
-        let share = self.setup / u32::try_from(self.bootstrap.len()).unwrap_or(u32::MAX).max(1);
-        for address in after.iter().chain(before) {
-            match self.dial(address, share).await {
-                Ok(client) => return Ok(client),
+        let mut round = self.seen().candidates.round(until);
+        while let Some((address, share)) = round.next(Instant::now()) {
+            match self.dial(&address, share).await {
+                Ok(client) => return Ok((address, client)),
                 Err(Failure::Authentication(e)) => return Err(LeaseError::Authentication(format!("{address}: {e}"))),
                 Err(Failure::Other(met, e)) => {
                     obstacle = met;
@@ -100,55 +101,78 @@ impl Direct {
         Err(LeaseError::Dial { obstacle, reason: reasons.join("; ") })
     }
 
-    async fn node(&self, node: NodeId) -> Result<KafkaClient, LeaseError> {
+    async fn node(&self, node: NodeId, until: Instant) -> Result<KafkaClient, LeaseError> {
         if self.address(node).is_none() {
-            self.learn().await?;
+            self.learn(until).await?;
         }
         let Some(address) = self.address(node) else {
             return Err(LeaseError::Node { node, reason: "the cluster's metadata does not list it".to_owned() });
         };
-        match self.dial(&address, self.setup).await {
+        match self.dial(&address, until.saturating_duration_since(Instant::now())).await {
             Ok(client) => Ok(client),
             Err(Failure::Authentication(e)) => Err(LeaseError::Authentication(format!("{address}: {e}"))),
             Err(Failure::Other(_, e)) => {
-                self.forget(node);
+                self.seen().nodes.remove(&node);
                 Err(LeaseError::Node { node, reason: format!("{address}: {e}") })
             }
         }
     }
 
-    async fn learn(&self) -> Result<(), LeaseError> {
-        let client = self.any().await?;
+    async fn learn(&self, until: Instant) -> Result<(), LeaseError> {
+        let (asked, client) = self.any(until).await?;
         let request = MetadataRequest::default().with_topics(Some(Vec::new()));
-        let (_, response) = client
-            .call(&request, METADATA, Duration::ZERO)
-            .await
-            .map_err(|e| LeaseError::Unavailable(format!("Metadata: {e}")))?;
+        let failed = |why: String| {
+            self.seen().candidates.failed(&asked);
+            LeaseError::Unavailable(format!("Metadata of {asked}: {why}"))
+        };
+        let (_, response) = match timeout_at(until, client.call(&request, METADATA, Duration::ZERO)).await {
+            Ok(answer) => answer.map_err(|e| failed(e.to_string()))?,
+            Err(_) => return Err(failed(format!("no answer within {:?}", self.setup))),
+        };
         let found = response.brokers.iter().filter_map(|broker| {
             let port = u16::try_from(broker.port).ok()?;
             Some((NodeId(broker.node_id.0), HostPort::new(broker.host.as_str(), port)))
         });
-        *self.nodes.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = found.collect();
+        let mut seen = self.seen();
+        seen.nodes = found.collect();
+        let Seen { nodes, candidates } = &mut *seen;
+        candidates.learn(nodes.values().cloned());
         Ok(())
     }
 
     fn address(&self, node: NodeId) -> Option<HostPort> {
-        self.nodes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&node).cloned()
-    }
-
-    fn forget(&self, node: NodeId) {
-        self.nodes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&node);
+        self.seen().nodes.get(&node).cloned()
     }
 
     /// Takes `within` at most, and no longer than one dial may (`socket.connection.setup.timeout.ms`).
     async fn dial(&self, to: &HostPort, within: Duration) -> Result<KafkaClient, Failure> {
-        let within = within.min(self.security.attempt);
+        let dialled = self.dial_within(to, within.min(self.security.attempt)).await;
+        let mut seen = self.seen();
+        match &dialled {
+            Ok(_) => seen.candidates.answered(to),
+            Err(_) => seen.candidates.failed(to),
+        };
+        dialled
+    }
+
+    async fn dial_within(&self, to: &HostPort, within: Duration) -> Result<KafkaClient, Failure> {
+        let until = Instant::now() + within;
         let stream = self.security.dial(to, within).await.map_err(|e: DialError| match e.is_authentication() {
             true => Failure::Authentication(e.to_string()),
             false => Failure::Other(e.obstacle(), e.to_string()),
         })?;
-        let started = KafkaClient::start(stream, self.options.clone()).await;
-        started.map_err(|e: ClientError| Failure::Other(Obstacle::Protocol, e.to_string()))
+        // One whose process is stopped takes connections, too.
+        match timeout_at(until, KafkaClient::start(stream, self.options.clone())).await {
+            Ok(started) => started.map_err(|e: ClientError| Failure::Other(Obstacle::Protocol, e.to_string())),
+            Err(_) => {
+                let late = DialError::Timeout { stage: "answer to ApiVersions", after: within };
+                Err(Failure::Other(late.obstacle(), late.to_string()))
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,22 +184,55 @@ enum Failure {
 impl Connector for Direct {
     fn lease(&self, to: Target) -> Pin<Box<dyn Future<Output = Result<KafkaClient, LeaseError>> + Send + '_>> {
         Box::pin(async move {
-            let lease = async {
-                match to {
-                    Target::Any => self.any().await,
-                    Target::Node(node) => self.node(node).await,
-                }
-            };
-            timeout(self.setup, lease).await.unwrap_or_else(|_| {
-                let reason = format!("no connection within {:?}", self.setup);
-                Err(LeaseError::Dial { obstacle: Obstacle::Timeout, reason })
-            })
+            // Each step has this bound: a lease cut short from outside would not learn who kept it waiting.
+            let until = Instant::now() + self.setup;
+            match to {
+                Target::Any => self.any(until).await.map(|(_, client)| client),
+                Target::Node(node) => self.node(node, until).await,
+            }
         })
     }
 }
 
 impl fmt::Debug for Direct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Direct").field("bootstrap", &self.bootstrap).finish_non_exhaustive()
+        f.debug_struct("Direct").field("candidates", &self.seen().candidates).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Listener, ServerSecurity};
+    use hawser_wire::RequestFrame;
+    use hawser_wire::api::encode_response;
+    use hawser_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
+
+    #[tokio::test]
+    async fn a_first_server_that_hangs_leaves_time_for_the_second() {
+        let hangs = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"), ServerSecurity::plaintext());
+        let listener = listener.await.expect("binds");
+        let at = |at: std::net::SocketAddr| HostPort::new(at.ip().to_string(), at.port());
+        let bootstrap = vec![at(hangs.local_addr().expect("is bound")), at(listener.local_addr())];
+        let served = tokio::spawn(async move {
+            let mut kept = Vec::new();
+            for _ in 0..2 {
+                let mut connection = listener.accept().await;
+                let frame = connection.next_frame().await.expect("a frame").expect("a request");
+                let asked = RequestFrame::parse(frame).expect("a request");
+                let answer = ApiVersionsResponse::default();
+                let answer = encode_response::<ApiVersionsRequest>(asked.api_version, asked.correlation_id, &answer);
+                connection.write(&[answer.expect("an answer")]).await.expect("is read");
+                kept.push(connection);
+            }
+            kept
+        });
+        let direct =
+            Direct::new(ClientSecurity::plaintext(), bootstrap, ClientOptions::default(), Duration::from_secs(8));
+        direct.lease(Target::Any).await.expect("the second answers");
+        assert!(!direct.seen().candidates.failed(&at(hangs.local_addr().expect("is bound"))), "it is known to hang");
+        direct.lease(Target::Any).await.expect("the second is asked first");
+        served.await.expect("both were served");
     }
 }

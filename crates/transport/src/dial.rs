@@ -1,5 +1,6 @@
 //! Connects, speaks TLS, logs in; and says by name what stood in the way.
 
+use crate::client;
 use crate::frames::{FrameError, FrameReader};
 use crate::host_port::HostPort;
 use crate::sasl::{self, Reauthentication};
@@ -184,6 +185,19 @@ impl ClientSecurity {
             None => Ok(stream),
             Some(_) => budget.spend("answer to the login", self.log_in(stream)).await?,
         }
+    }
+
+    /// As [`dial`](Self::dial), and the peer has answered a request within the same time. A broker whose process is stopped
+    /// still takes connections, and one whose request handlers hang still takes logins. The stream is as `dial` leaves it.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial_answering(&self, to: &HostPort, timeout: Duration) -> Result<Stream, DialError> {
+        let budget = Budget { until: Instant::now() + timeout, whole: timeout };
+        let mut stream = self.dial(to, timeout).await?;
+        let greeted = budget.spend("answer to ApiVersions", client::greet(&mut stream, &self.client_id)).await?;
+        greeted.map_err(|error| DialError::Protocol(error.to_string()))?;
+        Ok(stream)
     }
 
     async fn log_in(&self, mut stream: Stream) -> Result<Stream, DialError> {

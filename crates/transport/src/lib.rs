@@ -9,6 +9,7 @@
 //! Configuration is read once and whole (`security`); logins are machines without I/O (`sasl`); frames keep their place
 //! when a wait is cancelled (`frames`). Nothing a peer sends can panic this crate or make it hold more than it sent.
 
+mod candidates;
 mod client;
 mod connector;
 mod dial;
@@ -22,6 +23,7 @@ mod sasl;
 mod security;
 mod stream;
 
+pub use candidates::{Candidates, Round};
 pub use client::{ClientError, ClientOptions, KafkaClient, RESPONSE_BYTES_MAX};
 pub use connector::{Connector, Direct, LeaseError, Target};
 pub use dial::{DialError, Obstacle};
