@@ -43,7 +43,8 @@ use bytes::Bytes;
 use hawser_log::Logs;
 use hawser_state::State;
 use hawser_transport::{HostPort, Principal, ServerConnection};
-use hawser_wire::RequestFrame;
+use hawser_wire::{RequestFrame, ResponseError};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -134,9 +135,16 @@ impl Broker {
         connection::serve(self, connection, advertised, shutdown).await;
     }
 
-    /// Makes `changes` of committed offsets for somebody who is no member of any group, such as a link: whether they are
-    /// durable. Those of a group that has members by the time of the write are left out.
-    pub async fn write_offsets(&self, changes: Vec<hawser_state::GroupChange>) -> bool {
+    /// Makes `changes` of committed offsets for somebody who is no member of any group, such as a link. Those of groups that
+    /// have members by the time of the write are left out; gives these groups. Cancel-safe: once this was polled, the others
+    /// are written all the same.
+    ///
+    /// # Errors
+    /// `CoordinatorNotAvailable` when they could not be written; the log says why.
+    pub async fn write_offsets(
+        &self,
+        changes: Vec<hawser_state::GroupChange>,
+    ) -> Result<BTreeSet<String>, ResponseError> {
         self.groups.write_for_outsider(changes).await
     }
 

@@ -6,6 +6,7 @@ use crate::status::TaskError;
 use hawser_wire::Offset;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -58,8 +59,9 @@ pub trait Destination: Send + Sync + 'static {
     /// The link's mirrors that follow their source.
     fn mirrors(&self) -> Vec<Mirror>;
 
-    /// Where readers of a partition must stop; `None`: no such partition, or not known until its next fetch is answered.
-    fn high_watermark(&self, topic: &str, partition: i32) -> Option<Offset>;
+    /// What of a partition is read: from its log start to before its high watermark. `None`: no such partition, or not known
+    /// until its next fetch is answered.
+    fn readable(&self, topic: &str, partition: i32) -> Option<Range<Offset>>;
 
     /// What the groups have committed here for any topic; a group without offsets may be missing.
     fn committed(&self, groups: Vec<String>) -> BoxFuture<'_, Result<BTreeMap<String, GroupOffsets>, TaskError>>;

@@ -3,6 +3,11 @@
 //! The source's value wins. It is held at the mirror's high watermark: an offset beyond it would make consumers here start
 //! over (`auto.offset.reset`). Groups with members here are left alone.
 //!
+//! Likewise it is raised to the mirror's log start, and is settled there. A mirror may begin later than its source
+//! (`mirror.start.offset.spec`); the offset as it is would send a consumer to the end here (`auto.offset.reset=latest`), past
+//! records that it was to read. Where it is the source whose log start has passed the offset, a consumer would be reset there,
+//! too; but here, in front of what is left, none of that is lost, whatever its reset policy.
+//!
 //! An offset may lie beyond the source's own end, too: its log was cut or made anew, or somebody reset the group there. No
 //! record will ever be mirrored for it, so at the end of a mirror that is as long as its source it is settled.
 
@@ -10,6 +15,7 @@ use crate::destination::{CommittedOffset, GroupOffsets, Mirror, SourceEnds};
 use crate::status::{TaskError, TaskErrorCode};
 use hawser_wire::Offset;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Unknown leader epoch in a commit (`RecordBatch.NO_PARTITION_LEADER_EPOCH`).
@@ -33,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) unsettled: BTreeMap<Arc<str>, String>,
     /// Which groups stand at the end here because their offset is beyond the source's, too.
     pub(crate) past_source_end: Vec<String>,
+    /// Which groups stand at the log start here because their offset is below it.
+    pub(crate) below_start: Vec<String>,
 }
 
 /// The name of `group` at the destination.
@@ -48,7 +56,7 @@ pub(crate) fn plan(
     mirrors: &[Mirror],
     here: &BTreeMap<String, GroupOffsets>,
     source_ends: &SourceEnds,
-    high_watermark: impl Fn(&str, i32) -> Option<Offset>,
+    readable: impl Fn(&str, i32) -> Option<Range<Offset>>,
     has_members: impl Fn(&str) -> bool,
 ) -> Plan {
     let by_source: HashMap<&str, &Mirror> = mirrors.iter().map(|mirror| (&*mirror.source, mirror)).collect();
@@ -59,7 +67,7 @@ pub(crate) fn plan(
         let mut changed = GroupOffsets::new();
         for (topic, partition, mut committed) in offsets {
             let Some(mirror) = by_source.get(&*topic).filter(|mirror| partition < mirror.partitions) else { continue };
-            let Some(end) = high_watermark(&mirror.name, partition) else {
+            let Some(Range { start, end }) = readable(&mirror.name, partition) else {
                 let why = format!(
                     "partition {partition} was not fetched since the start, group '{at_source}' has an offset in it"
                 );
@@ -79,6 +87,14 @@ pub(crate) fn plan(
                     plan.unsettled.insert(mirror.name.clone(), why);
                 }
                 committed.offset = end;
+                committed.leader_epoch = NO_EPOCH;
+            } else if committed.offset < start {
+                plan.below_start.push(format!(
+                    "group '{at_source}' is at offset {} of partition {partition}, mirror '{}' begins at {start}: it stands \
+                     there",
+                    committed.offset, mirror.name
+                ));
+                committed.offset = start;
                 committed.leader_epoch = NO_EPOCH;
             }
             let key = (mirror.name.clone(), partition);
@@ -131,8 +147,10 @@ mod tests {
         SourceGroup { group: group.to_owned(), offsets: offsets.collect() }
     }
 
-    fn end(topic: &str, _: i32) -> Option<Offset> {
-        (topic == "p.orders").then_some(Offset(100))
+    const START: i64 = 5;
+
+    fn held(topic: &str, _: i32) -> Option<Range<Offset>> {
+        (topic == "p.orders").then_some(Offset(START)..Offset(100))
     }
 
     #[test]
@@ -141,38 +159,55 @@ mod tests {
         let orders = |partition| ("p.orders".into(), partition);
         // Written as it is, under the mirror's name.
         let done =
-            plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
+            plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &none, &SourceEnds::new(), held, |_| false);
         assert_eq!(done.commit["g"], [(orders(1), at(40))].into());
         assert!(done.unsettled.is_empty());
         // What is the same already is not written.
         let here = [("g".to_owned(), GroupOffsets::from([(orders(1), at(40))]))].into();
         let same =
-            plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &here, &SourceEnds::new(), end, |_| true);
+            plan(vec![source("g", &[("orders", 1, 40)])], "", &mirrors(), &here, &SourceEnds::new(), held, |_| true);
         assert_eq!(same, Plan::default());
         // The source's value wins, also backwards.
         let back =
-            plan(vec![source("g", &[("orders", 1, 7)])], "", &mirrors(), &here, &SourceEnds::new(), end, |_| false);
+            plan(vec![source("g", &[("orders", 1, 7)])], "", &mirrors(), &here, &SourceEnds::new(), held, |_| false);
         assert_eq!(back.commit["g"], [(orders(1), at(7))].into());
         // Held at the end of the mirror, and not settled.
-        let held =
-            plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
+        let held_up =
+            plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &SourceEnds::new(), held, |_| false);
         let at_end = CommittedOffset { offset: Offset(100), leader_epoch: NO_EPOCH, metadata: "m".to_owned() };
-        assert_eq!(held.commit["g"], [(orders(0), at_end)].into());
-        assert!(held.unsettled["p.orders"].contains("101"), "{held:?}");
+        assert_eq!(held_up.commit["g"], [(orders(0), at_end)].into());
+        assert!(held_up.unsettled["p.orders"].contains("101"), "{held_up:?}");
         // The mirror is as long as the source: nothing will come that the offset could wait for.
         let ends = |end| SourceEnds::from([("p.orders".into(), vec![Offset(end), Offset(7)])]);
-        let past = plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &ends(100), end, |_| false);
-        assert_eq!((&past.commit, past.unsettled.len()), (&held.commit, 0));
+        let past = plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &ends(100), held, |_| false);
+        assert_eq!((&past.commit, past.unsettled.len()), (&held_up.commit, 0));
         assert!(past.past_source_end[0].contains("101"), "{past:?}");
         // It has grown since, or this is another partition's end: not settled.
         for (partition, ends) in [(0, ends(102)), (0, ends(99)), (1, ends(100))] {
             let groups = vec![source("g", &[("orders", partition, 101)])];
-            let held = plan(groups, "", &mirrors(), &none, &ends, end, |_| false);
-            assert!(held.unsettled.contains_key("p.orders") && held.past_source_end.is_empty(), "{held:?}");
+            let held_up = plan(groups, "", &mirrors(), &none, &ends, held, |_| false);
+            assert!(held_up.unsettled.contains_key("p.orders") && held_up.past_source_end.is_empty(), "{held_up:?}");
         }
         // Members here hold it up all the same.
-        let busy = plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &ends(100), end, |_| true);
+        let busy = plan(vec![source("g", &[("orders", 0, 101)])], "", &mirrors(), &none, &ends(100), held, |_| true);
         assert!(busy.commit.is_empty() && busy.unsettled.contains_key("p.orders"));
+        // Raised to the start of the mirror, and settled: nothing below it will ever be here.
+        let early = |offset| {
+            let groups = vec![source("g", &[("orders", 0, offset)])];
+            plan(groups, "", &mirrors(), &none, &SourceEnds::new(), held, |_| false)
+        };
+        let raised = early(3);
+        let at_start = CommittedOffset { offset: Offset(START), leader_epoch: NO_EPOCH, metadata: "m".to_owned() };
+        assert_eq!(raised.commit["g"], [(orders(0), at_start)].into());
+        assert!(raised.unsettled.is_empty() && raised.below_start.len() == 1, "{raised:?}");
+        assert!(raised.below_start[0].contains("offset 3 of") && raised.below_start[0].contains("begins at 5"));
+        assert!(early(START).below_start.is_empty() && early(START).commit["g"][&orders(0)] == at(START));
+        // In a mirror that holds nothing yet.
+        let groups = || vec![source("g", &[("orders", 0, 3)])];
+        let none_held = |_: &str, _| Some(Offset(20)..Offset(20));
+        let raised = plan(groups(), "", &mirrors(), &none, &SourceEnds::new(), none_held, |_| false);
+        assert_eq!(raised.commit["g"][&orders(0)].offset, Offset(20));
+        assert!(raised.unsettled.is_empty());
         // Other topics, further partitions.
         let other = plan(
             vec![source("g", &[("x", 0, 1), ("orders", 2, 1)])],
@@ -180,17 +215,17 @@ mod tests {
             &mirrors(),
             &none,
             &SourceEnds::new(),
-            end,
+            held,
             |_| false,
         );
         assert_eq!(other, Plan::default());
         // Not known how far it reaches: nothing is cut to a guess.
         let early =
-            plan(vec![source("g", &[("empty", 0, 1)])], "", &mirrors(), &none, &SourceEnds::new(), end, |_| false);
+            plan(vec![source("g", &[("empty", 0, 1)])], "", &mirrors(), &none, &SourceEnds::new(), held, |_| false);
         assert!(early.commit.is_empty() && early.unsettled.contains_key("empty"));
         // Members here.
         let busy =
-            plan(vec![source("g", &[("orders", 0, 1)])], "", &mirrors(), &none, &SourceEnds::new(), end, |group| {
+            plan(vec![source("g", &[("orders", 0, 1)])], "", &mirrors(), &none, &SourceEnds::new(), held, |group| {
                 group == "g"
             });
         assert!(busy.commit.is_empty());
@@ -198,14 +233,14 @@ mod tests {
         assert!(busy.unsettled.contains_key("p.orders"));
         // A prefix makes it another group.
         let prefixed =
-            plan(vec![source("g", &[("orders", 0, 1)])], "a.", &mirrors(), &none, &SourceEnds::new(), end, |group| {
+            plan(vec![source("g", &[("orders", 0, 1)])], "a.", &mirrors(), &none, &SourceEnds::new(), held, |group| {
                 group == "g"
             });
         assert_eq!(prefixed.commit.keys().collect::<Vec<_>>(), ["a.g"]);
     }
 
     proptest! {
-        /// Carrying a plan out leaves nothing to do, and no offset is ever beyond the mirror.
+        /// Carrying a plan out leaves nothing to do, and no offset is ever outside what the mirror holds.
         #[test]
         fn a_plan_carried_out_is_empty_the_next_time(
             offsets in proptest::collection::vec((0..3i32, 0..200i64), 0..6),
@@ -216,12 +251,13 @@ mod tests {
             let key = |partition| -> (Arc<str>, i32) { ("p.orders".into(), partition) };
             let before: GroupOffsets = before.into_iter().map(|(p, offset)| (key(p), at(offset))).collect();
             let mut here: BTreeMap<_, _> = [("g".to_owned(), before)].into();
-            let first = plan(vec![source("g", &offsets)], "", &mirrors(), &here, &SourceEnds::new(), end, |_| false);
+            let first = plan(vec![source("g", &offsets)], "", &mirrors(), &here, &SourceEnds::new(), held, |_| false);
             for (group, changed) in first.commit {
-                prop_assert!(changed.values().all(|committed| committed.offset <= Offset(100)));
+                let within = Offset(START)..=Offset(100);
+                prop_assert!(changed.values().all(|committed| within.contains(&committed.offset)));
                 here.entry(group).or_default().extend(changed);
             }
-            let again = plan(vec![source("g", &offsets)], "", &mirrors(), &here, &SourceEnds::new(), end, |_| false);
+            let again = plan(vec![source("g", &offsets)], "", &mirrors(), &here, &SourceEnds::new(), held, |_| false);
             prop_assert!(again.commit.is_empty());
         }
     }

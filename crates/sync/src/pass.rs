@@ -4,7 +4,7 @@
 use crate::destination::{Destination, GroupOffsets, SourceEnds};
 use crate::offsets::Plan;
 use crate::source::{Source, SourceError};
-use crate::status::{Task, TaskError, TaskErrorCode};
+use crate::status::{SHOWN_MAX, Task, TaskError, TaskErrorCode};
 use crate::syncs::SyncConfig;
 use crate::topics::Missing;
 use crate::{acls, configs, offsets};
@@ -24,10 +24,21 @@ pub(crate) struct Report {
     pub(crate) examined: u64,
     pub(crate) changed: u64,
     pub(crate) errors: Vec<TaskError>,
-    /// What was left out on purpose, and why.
-    pub(crate) skipped: Vec<String>,
+    /// How much was left out on purpose.
+    pub(crate) skipped: u64,
+    /// Why, for the first [`SHOWN_MAX`] of that.
+    pub(crate) skipped_reasons: Vec<String>,
     /// By mirror topic: why it is not yet as the source is.
     pub(crate) unsettled: BTreeMap<Arc<str>, String>,
+}
+
+impl Report {
+    fn skip(&mut self, why: String) {
+        self.skipped += 1;
+        if self.skipped_reasons.len() < SHOWN_MAX {
+            self.skipped_reasons.push(why);
+        }
+    }
 }
 
 /// Why a pass ended early.
@@ -100,7 +111,7 @@ async fn consumer_offsets(
                 &mirrors,
                 &here,
                 ends,
-                |topic, partition| to.high_watermark(topic, partition),
+                |topic, partition| to.readable(topic, partition),
                 |group| to.group_has_members(group),
             );
             for group in &plan.past_source_end {
@@ -126,6 +137,7 @@ async fn commit(mut plan: Plan, to: &dyn Destination, report: &mut Report) -> Re
         }
         report.changed += plan.commit.values().map(|offsets| offsets.len() as u64).sum::<u64>();
     }
+    plan.below_start.drain(..).for_each(|why| report.skip(why));
     report.errors.append(&mut plan.errors);
     report.unsettled.append(&mut plan.unsettled);
     Ok(())
@@ -196,7 +208,7 @@ async fn leave_out_loops(
         Ok((configs, errors)) => {
             missing.create.retain(|topic| configs.contains_key(topic));
             report.errors.extend(errors);
-            report.skipped = missing.leave_out_loops(&configs, &own);
+            missing.leave_out_loops(&configs, &own).into_iter().for_each(|why| report.skip(why));
             Ok(())
         }
         // A Kafka of before 0.11 has no mirrors of Hawser's.

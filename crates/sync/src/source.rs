@@ -104,11 +104,14 @@ impl Source {
         Ok(named.collect())
     }
 
-    /// The consumer groups that `node` coordinates.
+    /// The groups that `node` coordinates and that commit offsets as consumers do: also those of the streams protocol
+    /// (KIP-1071), whose offsets anybody may ask for who names no member (`StreamsGroup.validateOffsetFetch`). Share groups
+    /// keep no such offsets, and what other protocols (Connect's) commit is no consumer's.
     pub(crate) async fn groups(&self, node: NodeId) -> Result<Vec<String>, SourceError> {
         let response = self.call(Target::Node(node), &ListGroupsRequest::default(), LIST_GROUPS_MAX).await?;
         SourceError::check("ListGroups", response.error_code)?;
-        let consumers = response.groups.into_iter().filter(|g| matches!(g.protocol_type.as_str(), "consumer" | ""));
+        let consumers = response.groups.into_iter();
+        let consumers = consumers.filter(|g| matches!(g.protocol_type.as_str(), "consumer" | "streams" | ""));
         Ok(consumers.map(|group| group.group_id.to_string()).collect())
     }
 

@@ -155,6 +155,12 @@ impl TaskError {
 }
 
 impl TaskStatus {
+    /// What it did, without what it met: nobody is to mend that any more.
+    pub(crate) fn turned_off(self) -> Self {
+        let Self { task, last_run_ms, last_duration_ms, runs, changed, examined, .. } = self;
+        Self { last_run_ms, last_duration_ms, runs, changed, examined, ..Self::new(task) }
+    }
+
     pub(crate) const fn new(task: Task) -> Self {
         Self {
             task,

@@ -1,5 +1,5 @@
 //! The running syncs of one link: a loop for each task, its status to be looked at, and a pass on demand for a promotion.
-//! A link whose settings change gets new ones: no task keeps anything from one pass to the next.
+//! A link whose settings change gets new ones: no task keeps anything from one pass to the next but how it stands.
 
 use crate::destination::{Destination, SourceEnds};
 use crate::pass::{self, Report, Stop};
@@ -87,12 +87,23 @@ impl SyncConfig {
 }
 
 impl Syncs {
-    /// Starts all tasks of a link. Must be called inside a tokio runtime.
-    pub fn spawn(config: SyncConfig, connector: Arc<dyn Connector>, destination: Arc<dyn Destination>) -> Self {
+    /// Starts all tasks of a link; `before` is how they stood when their forerunners ended. Must be called inside a tokio
+    /// runtime.
+    pub fn spawn(
+        config: SyncConfig,
+        connector: Arc<dyn Connector>,
+        destination: Arc<dyn Destination>,
+        before: Vec<TaskStatus>,
+    ) -> Self {
+        let status = |task: Task| {
+            let before = before.iter().find(|status| status.task == task).cloned();
+            let before = before.unwrap_or_else(|| TaskStatus::new(task));
+            if config.period(task).is_some() { before } else { before.turned_off() }
+        };
         let shared = Arc::new(Shared {
             source: Source::new(connector, config.api_timeout),
             destination,
-            status: Mutex::new(Task::ALL.map(TaskStatus::new)),
+            status: Mutex::new(Task::ALL.map(status)),
             passes: Default::default(),
         });
         let config = Arc::new(config);
@@ -141,10 +152,11 @@ impl Syncs {
         }
     }
 
-    /// Ends all tasks; when this returns, none of them writes any more.
-    pub async fn stop(mut self) {
+    /// Ends all tasks; when this returns, none of them writes any more. Gives how they stood.
+    pub async fn stop(mut self) -> Vec<TaskStatus> {
         self.stop.cancel();
         while self.loops.join_next().await.is_some() {}
+        self.status()
     }
 }
 
@@ -183,7 +195,7 @@ impl Shared {
         let _alone = self.passes[task.index()].lock().await;
         let (began_ms, began) = (now_ms(), Instant::now());
         let passed = caught(pass::run(task, config, &self.source, &*self.destination, ends)).await;
-        let (state, mut report, stopped) = match passed {
+        let (state, report, stopped) = match passed {
             Ok(Ok(report)) => {
                 let state = if report.errors.is_empty() { TaskState::Active } else { TaskState::InError };
                 (state, report, None)
@@ -230,12 +242,12 @@ impl Shared {
         status.examined = report.examined;
         status.changed += report.changed;
         status.errors = errors;
-        status.skipped = report.skipped.len() as u64;
-        report.skipped.truncate(SHOWN_MAX);
-        if let Some(first) = report.skipped.first().filter(|_| report.skipped != status.skipped_reasons) {
+        status.skipped = report.skipped;
+        if let Some(first) = report.skipped_reasons.first().filter(|_| report.skipped_reasons != status.skipped_reasons)
+        {
             tracing::info!(link = config.link, %task, skipped = status.skipped, first, "a sync leaves something out");
         }
-        status.skipped_reasons = report.skipped;
+        status.skipped_reasons = report.skipped_reasons;
         stopped.map_or(Ok(report.unsettled), Err)
     }
 

@@ -46,6 +46,8 @@ struct Cluster {
 struct State {
     topics: BTreeMap<Arc<str>, Topic>,
     groups: BTreeMap<Arc<str>, syncs::Offsets>,
+    /// By group, where it is not `consumer`.
+    protocol_types: BTreeMap<Arc<str>, &'static str>,
     /// Who may read what, by topic.
     readers: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     nodes: Vec<Node>,
@@ -79,6 +81,7 @@ impl FakeSource {
         let state = State {
             topics: BTreeMap::new(),
             groups: BTreeMap::new(),
+            protocol_types: BTreeMap::new(),
             readers: BTreeMap::new(),
             nodes,
             fetch_version_max: 17,
@@ -180,6 +183,11 @@ impl FakeSource {
             let topics = state.groups.entry(group.into()).or_default();
             topics.entry(topic.into()).or_default().insert(partition, offset);
         });
+    }
+
+    /// Lists a group under this protocol type, and not as `consumer`.
+    pub fn set_protocol_type(&self, group: &str, protocol_type: &'static str) {
+        self.cluster.change(|state| state.protocol_types.insert(group.into(), protocol_type));
     }
 
     /// Adds the ACL that lets `principal` (`User:name`) read a topic from any host.

@@ -22,7 +22,7 @@ use machine::{Answer, Event, Group, Identity, Rules, Ticket};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tracing::{info, warn};
 use writer::Writer;
 
@@ -140,17 +140,25 @@ impl Coordinator {
         if changes.is_empty() { Ok(()) } else { self.writer.write(changes).await }
     }
 
-    /// Makes those of `changes` durable whose group has no members; whether that went well.
-    pub(crate) async fn write_for_outsider(&self, mut changes: Vec<GroupChange>) -> bool {
+    /// Makes those of `changes` durable whose group has no members when their turn comes; gives the groups that have.
+    ///
+    /// # Errors
+    /// `CoordinatorNotAvailable` when they could not be written.
+    pub(crate) async fn write_for_outsider(
+        &self,
+        mut changes: Vec<GroupChange>,
+    ) -> Result<BTreeSet<String>, ResponseError> {
+        let (tell, told) = oneshot::channel();
         let of_groups_without_members = move |groups: &Self| {
-            let mut known = HashMap::new();
-            changes.retain(|change| {
-                let group = change.group();
-                !*known.entry(group.to_owned()).or_insert_with(|| groups.has_members(group))
-            });
+            let all: BTreeSet<_> = changes.iter().map(|change| change.group().to_owned()).collect();
+            let busy: BTreeSet<_> = all.into_iter().filter(|group| groups.has_members(group)).collect();
+            changes.retain(|change| !busy.contains(change.group()));
+            // Whoever asked may have hung up.
+            let _ = tell.send(busy);
             Ok(changes)
         };
-        self.writer.write_decided(of_groups_without_members).await.is_ok()
+        self.writer.write_decided(of_groups_without_members).await?;
+        told.await.map_err(|_| ResponseError::CoordinatorNotAvailable)
     }
 
     /// Deletes a group without members, offsets and all.

@@ -587,7 +587,8 @@ async fn no_deletion_takes_the_commit_of_a_member_that_came_meanwhile() {
     groups.expire(vec!["g".into()], 100).await;
     let subscribed = groups.delete_offsets("g".into(), vec![("t".into(), 0)]).await;
     assert_eq!(subscribed, Err(ResponseError::GroupSubscribedToTopic));
-    assert!(groups.write_for_outsider(vec![put("g", 3), put("empty", 3)]).await);
+    let written = groups.write_for_outsider(vec![put("g", 3), put("empty", 3), put("g", 4)]).await;
+    assert_eq!(written, Ok(["g".to_owned()].into()), "and who asked is told that it was not written");
     assert_eq!((committed("g"), committed("empty")), (Some(2), Some(3)));
 
     assert_eq!(groups.delete_offsets("empty".into(), vec![("t".into(), 0)]).await, Ok(()));

@@ -16,6 +16,7 @@ use hawser_sync::{
 };
 use hawser_wire::{Offset, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 /// The running syncs, by link.
@@ -41,10 +42,10 @@ impl Service {
 
     /// Makes the syncs of a link as its record says, after it was made or changed.
     pub(super) async fn follow_link(&self, record: &LinkRecord) {
-        self.forget_link(&record.name).await;
+        let before = self.forget_link(&record.name).await;
         let (Ok(config), Some(source)) = (self.link_config(record), self.links.source(&record.name)) else { return };
         let to = self.destination(&record.name, &config.mirrors.prefix);
-        let syncs = Syncs::spawn(SyncConfig::new(&record.name, &config), source, Arc::new(to));
+        let syncs = Syncs::spawn(SyncConfig::new(&record.name, &config), source, Arc::new(to), before);
         lock(&self.syncs.0).insert(record.name.clone(), syncs);
     }
 
@@ -53,11 +54,12 @@ impl Service {
         LinkDestination { service: self.me.clone(), link: name.to_owned(), prefix: prefix.to_owned() }
     }
 
-    /// Ends the syncs of link `name`: when this returns they write nothing any more.
-    pub(super) async fn forget_link(&self, name: &str) {
+    /// Ends the syncs of link `name`: when this returns they write nothing any more. Gives how their tasks stood.
+    pub(super) async fn forget_link(&self, name: &str) -> Vec<TaskStatus> {
         let syncs = lock(&self.syncs.0).remove(name);
-        if let Some(syncs) = syncs {
-            syncs.stop().await;
+        match syncs {
+            Some(syncs) => syncs.stop().await,
+            None => Vec::new(),
         }
     }
 
@@ -124,14 +126,15 @@ impl Destination for LinkDestination {
         mirrors.collect()
     }
 
-    fn high_watermark(&self, topic: &str, partition: i32) -> Option<Offset> {
+    fn readable(&self, topic: &str, partition: i32) -> Option<Range<Offset>> {
         let service = self.service().ok()?;
         // After a kill the log's own is that of a checkpoint, below what was served, and what was committed, before.
         if !service.links.has_fetched(&self.link, topic, partition) {
             return None;
         }
         let log = service.logs.partition(&TopicPartition::new(topic, partition))?;
-        Some(log.watermarks().high_watermark)
+        let marks = log.watermarks();
+        Some(marks.log_start..marks.high_watermark)
     }
 
     fn committed(&self, groups: Vec<String>) -> BoxFuture<'_, Result<BTreeMap<String, GroupOffsets>, TaskError>> {
@@ -164,8 +167,6 @@ impl Destination for LinkDestination {
             // A mirror that was stopped since the pass compared is its consumers' own. Nobody stops one during the turn.
             let _turn = service.changes.lock().await;
             let following: BTreeSet<_> = self.following().iter().map(|(topic, _)| topic.name.clone()).collect();
-            let (busy, groups): (Vec<_>, Vec<_>) =
-                groups.into_iter().partition(|(group, _)| broker.group_has_members(group));
             let now = super::now_ms();
             let changes = groups.into_iter().flat_map(|(group, offsets)| {
                 let following = &following;
@@ -182,10 +183,9 @@ impl Destination for LinkDestination {
                     },
                 })
             });
-            match broker.write_offsets(changes.collect()).await {
-                true => Ok(busy.into_iter().map(|(group, _)| group).collect()),
-                false => Err(failed("the offsets could not be written; the log says why")),
-            }
+            let busy = broker.write_offsets(changes.collect()).await;
+            let busy = busy.map_err(|_| failed("the offsets could not be written; the log says why"))?;
+            Ok(busy.into_iter().collect())
         })
     }
 

@@ -29,9 +29,10 @@ pub(super) type Offsets = BTreeMap<Arc<str>, BTreeMap<i32, i64>>;
 pub(super) fn list_groups(state: &State, node: usize) -> ListGroupsResponse {
     let groups = state.groups.keys().filter(|_| node == 0);
     let groups = groups.map(|group| {
+        let protocol_type = state.protocol_types.get(group).copied().unwrap_or("consumer");
         ListedGroup::default()
             .with_group_id(GroupId(text(group)))
-            .with_protocol_type(StrBytes::from_static_str("consumer"))
+            .with_protocol_type(StrBytes::from_static_str(protocol_type))
     });
     ListGroupsResponse::default().with_groups(groups.collect())
 }

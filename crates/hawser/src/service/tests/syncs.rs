@@ -122,3 +122,71 @@ async fn a_question_to_the_source_takes_no_longer_than_it_may() {
     };
     until("the task gives up", async || error().contains("no answer to DescribeConfigs within 300ms")).await;
 }
+
+const ALL_GROUPS: &str = r#"{"groupFilters":[{"name":"*","patternType":"LITERAL","filterType":"INCLUDE"}]}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_before_a_mirror_that_begins_late_stand_at_its_start() {
+    let bed = Bed::new().await;
+    let broker = broker(&bed.service);
+    bed.service.start_syncs(&broker).await;
+    bed.set(&[("mirror.start.offset.spec", "latest")]).await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    bed.source.append("t", 0, batch(50));
+    bed.caught_up("m-t", 100).await;
+    let to = bed.service.destination("l", "m-");
+    assert_eq!(to.readable("m-t", 0), Some(Offset(50)..Offset(100)));
+    for (group, offset, protocol_type) in
+        [("early", 3, "consumer"), ("on", 70, "consumer"), ("streams", 60, "streams"), ("share", 60, "share")]
+    {
+        bed.source.commit(group, "t", 0, offset);
+        bed.source.set_protocol_type(group, protocol_type);
+    }
+    bed.set(&[("consumer.offset.sync.enable", "true"), ("consumer.offset.group.filters", ALL_GROUPS)]).await;
+    let task = || {
+        let mut all = bed.service.sync_status("l").into_iter();
+        all.find(|status| status.task == Task::ConsumerOffsetSync)
+    };
+    until("written", async || task().is_some_and(|status| status.changed == 3)).await;
+    let status = task().unwrap();
+    assert_eq!((status.errors.len(), status.skipped, status.examined), (0, 1, 3), "{status:?}");
+    assert!(
+        status.skipped_reasons[0].contains("'early' is at offset 3") && status.skipped_reasons[0].contains("at 50")
+    );
+    let groups = ["early", "on", "streams", "share"];
+    let committed = to.committed(groups.map(str::to_owned).into()).await.unwrap();
+    let at = groups.map(|group| committed[group].values().map(|committed| committed.offset.0).next());
+    assert_eq!(at, [Some(50), Some(70), Some(60), None]);
+    // It holds no promotion up.
+    bed.alter(MirrorAction::Promote, &["m-t"]).await;
+    bed.until("m-t", |view| view.mirror_status == "STOPPED").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_keep_their_history_when_settings_change() {
+    let bed = Bed::new().await;
+    let broker = broker(&bed.service);
+    bed.service.start_syncs(&broker).await;
+    bed.set(&[("consumer.offset.sync.enable", "true"), ("consumer.offset.group.filters", ALL_GROUPS)]).await;
+    bed.create("t", 1).await;
+    bed.caught_up("m-t", 50).await;
+    bed.source.commit("g", "t", 0, 20);
+    let task = |state: &'static str| {
+        let mut all = bed.service.sync_status("l").into_iter();
+        all.find(|status| status.task == Task::ConsumerOffsetSync && status.state.name() == state)
+    };
+    until("written", async || task("ACTIVE").is_some_and(|status| status.changed == 1)).await;
+    let before = task("ACTIVE").unwrap();
+    for (key, value, state) in [
+        ("retry.backoff.ms", "200", "ACTIVE"),
+        ("cluster.link.paused", "true", "LINK_PAUSED"),
+        ("consumer.offset.sync.enable", "false", "NOT_CONFIGURED"),
+    ] {
+        bed.set(&[(key, value)]).await;
+        until(key, async || task(state).is_some()).await;
+        let status = task(state).unwrap();
+        assert!(status.runs >= before.runs && status.last_run_ms >= before.last_run_ms, "{key}: {status:?}");
+        assert_eq!(status.changed, 1, "{key}");
+    }
+}
