@@ -83,21 +83,32 @@ impl Asked {
         let body = if self.body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &self.body[..] };
         serde_json::from_slice(body).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            let said = error.to_string();
-            // The field's name is ours; whatever else is said may repeat a value.
-            let lacking = said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-            let what = match (error.classify(), lacking) {
-                (serde_json::error::Category::Data, Some(field)) => format!("lacks {field}"),
-                (serde_json::error::Category::Data, None) => "does not have the fields of this request".to_owned(),
-                _ => "is not JSON".to_owned(),
-            };
-            Error::unreadable(format!("The body {what} (line {line}, column {column})."))
+            Error::unreadable(format!("The body {} (line {line}, column {column}).", flaw(&error)))
         })
     }
 
     /// Where a resource is: the cluster's path and then `rest`, as `metadata.self` shows it.
     fn at(&self, rest: &str) -> String {
         format!("{}/clusters/{}{rest}", self.base, segment(&self.cluster_id))
+    }
+}
+
+/// What is wrong with a body, in words of ours: the reader's own may repeat a value.
+fn flaw(error: &serde_json::Error) -> String {
+    if error.classify() != serde_json::error::Category::Data {
+        return "is not JSON".to_owned();
+    }
+    let said = error.to_string();
+    let lacking = said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    let wanted = ["a string", "a boolean", "a sequence"].into_iter().find(|kind| {
+        said.strip_prefix("invalid type: ")
+            .and_then(|s| s.rsplit_once(", expected "))
+            .is_some_and(|(_, s)| s.strip_prefix(kind).is_some_and(|rest| rest.starts_with(" at line ")))
+    });
+    match (lacking, wanted) {
+        (Some(field), _) => format!("lacks {field}"),
+        (None, Some(kind)) => format!("has no {} where one is needed", kind.trim_start_matches("a ")),
+        (None, None) => "does not have the fields of this request".to_owned(),
     }
 }
 

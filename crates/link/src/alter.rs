@@ -79,6 +79,11 @@ pub fn alter(
         if catalogue::find(name).is_some_and(|key| key.change == Change::Fixed) {
             let message = "cannot be changed on an existing link: delete the link and create it anew";
             errors.0.push(source.error(name, message));
+            // All else is judged by the half that there is.
+            match current.get(name) {
+                Some(value) => drop(configs.insert(name.clone(), value.clone())),
+                None => drop(configs.remove(name)),
+            }
         }
     }
     let mut properties = source;

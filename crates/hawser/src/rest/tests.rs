@@ -79,3 +79,27 @@ fn names_are_one_segment_of_a_path() {
     assert_eq!(segment("a-b.c_D~9"), "a-b.c_D~9");
     assert_eq!(segment("a/b%\"é"), "a%2Fb%25%22%C3%A9");
 }
+
+#[test]
+fn what_is_wrong_with_a_body_is_said_without_its_values() {
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Body {
+        value: String,
+        #[serde(default)]
+        items: Vec<String>,
+    }
+    let table = [
+        (r#"{"value": 5}"#, "has no string where one is needed"),
+        (r#"{"value": ["hunter2, expected a boolean at line 1"]}"#, "has no string where one is needed"),
+        (r#"{"value": "v", "items": "hunter2"}"#, "has no sequence where one is needed"),
+        (r#"{"items": []}"#, "lacks value"),
+        (r#"{"value": "v", "hunter2": 1}"#, "does not have the fields of this request"),
+        (r#"["hunter2"#, "is not JSON"),
+    ];
+    for (body, expected) in table {
+        let error = serde_json::from_str::<Body>(body).expect_err("wrong");
+        assert_eq!(flaw(&error), expected, "{body}");
+    }
+}

@@ -64,11 +64,12 @@ fn every_error_is_told_at_once_and_by_name() {
         "connection.mode: cannot be changed",
         "cluster.link.prefix: cannot be changed",
         "replica.fetch.max.byte: is not a key of a link: did you mean replica.fetch.max.bytes?",
-        "replica.fetch.wait.max.ms: is not for a SOURCE/OUTBOUND half",
+        "replica.fetch.wait.max.ms: is \"soon\"; expected a whole number",
         "request.timeout.ms: is named twice",
     ] {
         assert!(errors.contains(expected), "{expected} is missing in\n{errors}");
     }
+    assert!(!errors.contains("SOURCE/OUTBOUND half"), "judged by a half that it cannot become:\n{errors}");
 }
 
 #[test]
