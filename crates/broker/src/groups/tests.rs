@@ -579,7 +579,14 @@ async fn no_deletion_takes_the_commit_of_a_member_that_came_meanwhile() {
     begin(delete.as_mut()).await;
     // Version 1, one topic `t`, no user data.
     let subscription = Bytes::from_static(b"\0\x01\0\0\0\x01\0\x01t\xff\xff\xff\xff");
-    let member = Join { protocols: vec![("range".into(), subscription)], ..anew("a") };
+    // It stays, however long the disk takes.
+    let long = Duration::from_secs(600);
+    let member = Join {
+        protocols: vec![("range".into(), subscription)],
+        session_timeout: long,
+        rebalance_timeout: long,
+        ..anew("a")
+    };
     let mut join = pin!(groups.ask("g", |ticket| Event::Join(ticket, Box::new(member))));
     begin(join.as_mut()).await;
     groups.write(vec![put("g", 2)]).await.unwrap();
