@@ -232,6 +232,9 @@ impl Broker {
     /// Feeds an event to a partition and looks at what it wants then.
     pub fn on(&mut self, id: &TopicPartition, event: Event, now: Instant) -> Option<Write> {
         let entry = self.partitions.get_mut(id)?;
+        if matches!(event, Event::StoreFailed(..)) {
+            self.session.missed(id);
+        }
         let actions = entry.machine.on(event, now);
         if actions.refresh {
             self.stale.insert(id.topic.clone());
@@ -359,10 +362,11 @@ impl Broker {
         now: Instant,
     ) -> Option<Write> {
         let asked = self.session.asked(id)?.at;
-        let machine = &self.partitions.get(id)?.machine;
-        if machine.want() != Want::Fetch(asked) {
+        let awaited = self.partitions.get(id).filter(|entry| entry.machine.want() == Want::Fetch(asked));
+        let Some(Entry { machine, .. }) = awaited else {
+            self.session.missed(id);
             return None; // asked before a write failed, the leader moved, or a pause
-        }
+        };
         if machine.is_writing() {
             return None; // the answer names it twice, which no honest broker does
         }
@@ -377,6 +381,7 @@ impl Broker {
         }
         let diverging = (LeaderEpoch(data.diverging_epoch.epoch), Offset(data.diverging_epoch.end_offset));
         if diverging.0 >= LeaderEpoch(0) && diverging.1 >= Offset(0) {
+            self.session.missed(id); // the log start beside it, which the cut comes before
             let event = Event::EpochEnd { theirs: Some(diverging), ours: end_of_epoch(id, diverging.0) };
             return self.on(id, event, now);
         }

@@ -317,11 +317,13 @@ impl Partition {
         self.source.log_start = self.source.log_start.max(log_start);
 
         let log_start = log_start.min(taken.next);
+        let moves = log_start > self.position.log_start;
+        // What else is written may have failed before, and the high watermark with it.
+        let tells_end = moves || !taken.batches.is_empty() || seen_before != Some(high_watermark);
         let write = Write {
             cut: None,
-            log_start: (log_start > self.position.log_start).then_some(log_start),
-            high_watermark: (!taken.batches.is_empty() || seen_before != Some(high_watermark))
-                .then_some(high_watermark),
+            log_start: moves.then_some(log_start),
+            high_watermark: tells_end.then_some(high_watermark),
             append: taken.batches,
         };
         (self.next, self.last_epoch) = (taken.next, taken.last_epoch);

@@ -1,14 +1,17 @@
 //! An incremental fetch session with one source broker (KIP-227; `FetchSessionHandler` is the reference): the broker
 //! remembers what we fetch, we send only what changed, and an idle poll costs a few dozen bytes for any number of partitions.
 //!
+//! The broker tells each piece of news once (a log start that moved, a high watermark), so whatever could not be taken in
+//! must be told anew: see [`Session::missed`].
+//!
 //! The cost of [`Session::plan`] is proportional to what changed, not to what is in the session. At most one request is
 //! outstanding; whatever it asked for stands in the session until its answer is there, so that an answer can be compared
 //! with what is wanted by then.
 
 use crate::partition::FetchAt;
 use hawser_wire::{ResponseError, TopicPartition, Uuid};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 /// What the broker is told about one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,7 @@ pub struct Session {
     wanted: HashMap<TopicPartition, Fetching>,
     known: HashMap<TopicPartition, Fetching>,
     dirty: Vec<TopicPartition>,
+    missed: HashSet<TopicPartition>,
 }
 
 impl Session {
@@ -64,6 +68,14 @@ impl Session {
     pub fn drop(&mut self, partition: &TopicPartition) {
         if self.wanted.remove(partition).is_some() {
             self.dirty.push(partition.clone());
+        }
+    }
+
+    /// What was answered of `partition` was not taken in. If the next request would go on with it as if it had been, a new
+    /// session begins instead, which tells all; one that is forgotten by then is told of anew when it comes back.
+    pub fn missed(&mut self, partition: &TopicPartition) {
+        if self.known.contains_key(partition) {
+            self.missed.insert(partition.clone());
         }
     }
 
@@ -100,6 +112,9 @@ impl Session {
 
     /// The next request.
     pub fn plan(&mut self) -> Plan {
+        if self.missed.drain().any(|partition| self.wanted.contains_key(&partition)) {
+            self.epoch = 0;
+        }
         let mut plan = Plan { session_id: self.id, session_epoch: self.epoch, ..Plan::default() };
         if self.epoch == 0 {
             self.dirty.clear();

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Seeds in the ordinary test run.
 const SEEDS: u64 = 10_000;
 
+/// Longest healing, in virtual time: the store's longest backoff, and a margin.
+const HEALED_WITHIN: Duration = Duration::from_secs(15);
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
@@ -68,6 +71,8 @@ fn every_seed_is_safe_and_becomes_whole() {
         assert!(batches > at_least && crashes > at_least && truncations > at_least / 10 && gaps > at_least / 100);
         assert!(losses > at_least / 10);
     }
+    // The same seeds heal in the same virtual time everywhere. Whoever waits for a session to be made anew takes far longer.
+    assert!(healed.last().is_none_or(|worst| *worst < HEALED_WITHIN), "{:?}", healed.last());
 }
 
 /// Each mistake is noticed within so many seeds.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::partition::{Patience, Phase};
-use hawser_wire::messages::fetch_response::FetchableTopicResponse;
+use hawser_wire::messages::fetch_response::{EpochEndOffset, FetchableTopicResponse};
 use std::time::Duration;
 
 const BOUNDS: FetchBounds =
@@ -47,6 +47,44 @@ fn a_trouble_is_over_once_the_source_has_nothing_to_say() {
     broker.fetched(answer(Vec::new()), &|_, _| None, now);
     assert!(!is_troubled(&broker));
     assert_eq!(broker.take_reports().last(), Some(&(id.clone(), Report::Recovered)));
+}
+
+/// A session tells a log start that moved once; a partition that is back before the next request has not left it.
+#[test]
+fn news_that_were_not_written_are_told_anew() {
+    let now = Instant::now();
+    let (mut broker, id, topic_id, position) = fetching(now);
+    let trimmed = PartitionData::default().with_high_watermark(10).with_log_start_offset(5);
+    let topic = FetchableTopicResponse::default().with_topic_id(topic_id).with_partitions(vec![trimmed]);
+    let answer = FetchResponse::default().with_session_id(9).with_responses(vec![topic]);
+    broker.fetch_request().expect("a partition to fetch");
+    for round in 0..3 {
+        let writes = broker.fetched(answer.clone(), &|_, _| None, now);
+        let [(_, write)] = &writes[..] else { panic!("{round}: {writes:?}") };
+        assert_eq!((write.log_start, write.high_watermark), (Some(Offset(5)), Some(Offset(10))), "{round}");
+        broker.on(&id, Event::StoreFailed(position, io_error().into()), now);
+        broker.tick(broker.deadline().expect("it waits"));
+        let request = broker.fetch_request().expect("it is fetched again");
+        assert_eq!((request.session_id, request.session_epoch, request.topics.len()), (9, 0, 1), "{round}");
+    }
+}
+
+/// What an answer says beside a diverging epoch is told once, too, and the cut comes before it.
+#[test]
+fn news_beside_a_diverging_epoch_are_told_anew() {
+    let now = Instant::now();
+    let (mut broker, id, topic_id, position) = fetching(now);
+    let diverging = EpochEndOffset::default().with_epoch(1).with_end_offset(7);
+    let data = PartitionData::default().with_high_watermark(7).with_log_start_offset(5).with_diverging_epoch(diverging);
+    let topic = FetchableTopicResponse::default().with_topic_id(topic_id).with_partitions(vec![data]);
+    let answer = FetchResponse::default().with_session_id(9).with_responses(vec![topic]);
+    broker.fetch_request().expect("a partition to fetch");
+    let ours = |_: &TopicPartition, epoch| Some((epoch, position.log_end));
+    assert_eq!(broker.fetched(answer, &ours, now).len(), 1, "the cut");
+    let cut = Position { log_end: Offset(7), flushed: Offset(7), ..position };
+    broker.on(&id, Event::Stored(cut), now);
+    let request = broker.fetch_request().expect("it goes on");
+    assert_eq!((request.session_id, request.session_epoch, request.topics.len()), (9, 0, 1));
 }
 
 fn io_error() -> hawser_store::StoreError {

@@ -58,6 +58,28 @@ fn a_change_that_is_taken_back_is_not_sent() {
 }
 
 #[test]
+fn what_was_missed_is_told_by_a_new_session_unless_it_is_forgotten_anyway() {
+    let mut session = established();
+    session.missed(&id(1));
+    session.drop(&id(1));
+    session.want(&id(1), at(0));
+    let plan = session.plan();
+    assert_eq!((plan.session_id, plan.session_epoch, plan.send.len()), (9, 0, 3));
+    assert!(session.answered(0, 10));
+    assert_eq!(session.plan().session_epoch, 1, "told once");
+    assert!(session.answered(0, 10));
+    session.missed(&id(1));
+    session.drop(&id(1));
+    session.missed(&id(7));
+    let plan = session.plan();
+    assert_eq!((plan.session_epoch, plan.forget), (2, vec![(id(1), Uuid::from_u128(7))]));
+    assert!(session.answered(0, 10));
+    session.want(&id(1), at(0));
+    let plan = session.plan();
+    assert_eq!((plan.session_epoch, plan.send), (3, vec![(id(1), at(0))]));
+}
+
+#[test]
 fn another_topic_id_is_forgotten_and_sent() {
     let mut session = established();
     let other = Fetching { topic_id: Uuid::from_u128(8), ..at(0) };
